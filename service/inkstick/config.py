@@ -1,0 +1,123 @@
+"""Settings: read once at the start of a process, validated, passed down, printed by `inkstick doctor`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from inkstick.errors import UsageError
+from inkstick.profile import EngineChoice
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Where everything lives. The names are part of the contract."""
+
+    root: Path
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "inbox"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def done(self) -> Path:
+        return self.root / "done"
+
+    @property
+    def failed(self) -> Path:
+        return self.root / "failed"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def spool(self) -> Path:
+        """One folder per accepted document, by its id."""
+        return self.state / "spool"
+
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.sqlite"
+
+    def create(self) -> None:
+        """Make the folders that are missing; state/ is for the service alone."""
+        for folder in (self.inbox, self.results, self.done, self.failed):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.state, self.spool):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, with its unit. Environment ``INKSTICK_<NAME>``, then command-line options, override.
+
+    data: data folder. host, port: where the page is served. engine, engine_url, model: what reads.
+    workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
+    settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
+    incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
+    engine_seconds: in the engine. reserve_bytes: free space below which nothing is accepted.
+    image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    engine: EngineChoice = EngineChoice.AUTO
+    engine_url: str | None = None
+    model: str | None = None
+    workers: int = 0
+    parsers: int = 0
+    settle_seconds: float = 2.0
+    scan_seconds: float = 1.0
+    incomplete_seconds: float = 600.0
+    page_seconds: float = 60.0
+    engine_seconds: float = 300.0
+    reserve_bytes: int = 2 << 30
+    image_bytes: int = 512 << 20
+    max_bytes: int = 20 << 30
+    max_pages: int = 100_000
+
+    @property
+    def folder(self) -> DataFolder:
+        return DataFolder(self.data)
+
+    @property
+    def cores(self) -> int:
+        return len(os.sched_getaffinity(0))
+
+
+def load(options: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from options (None means: not given) over the environment over the defaults. Raises UsageError."""
+    values: dict[str, object] = {}
+    for field in fields(Settings):
+        raw = options.get(field.name)
+        if raw is None:
+            raw = environment.get(f"INKSTICK_{field.name.upper()}")
+        if raw is None:
+            continue
+        values[field.name] = _convert(field.name, str(field.type), raw)
+    values.setdefault("data", Path("inkstick-data").absolute())
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _convert(name: str, kind: str, raw: object) -> object:
+    try:
+        if kind == "Path":
+            return Path(str(raw)).expanduser().absolute()
+        if kind == "EngineChoice":
+            return EngineChoice(str(raw))
+        if kind in ("int", "float"):
+            number = int(str(raw)) if kind == "int" else float(str(raw))
+            if number < 0 or (name == "port" and number > 65535):
+                raise ValueError("out of range")
+            return number
+    except ValueError as error:
+        raise UsageError(f"setting {name} cannot be {str(raw)!r}: {error}", hint="See docs/settings.md.") from error
+    return str(raw)

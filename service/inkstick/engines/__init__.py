@@ -1,0 +1,1 @@
+"""Page pixels become text: one small protocol, and the engines behind it."""

@@ -1,0 +1,1 @@
+"""A file arrives: watch, settle, identify, claim into the spool."""

@@ -1,0 +1,1 @@
+"""Which page next, on which engine, and is the answer good."""

@@ -1,0 +1,1 @@
+"""What is known: durable files, the ledger, search."""

@@ -1,0 +1,1 @@
+"""Long-lived processes: readiness, watchdog, the process tree."""
