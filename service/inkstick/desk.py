@@ -1,10 +1,10 @@
-"""One document's way through, for many documents at a time: claim, identify, read, publish, conclude.
+"""One document's way through, for many documents at a time: identify, read, publish, conclude.
 
 Invariants:
-- A document is on the desk only after it was accepted; leaving the desk at any moment loses nothing but work since the
-  last page checkpoint.
+- A document comes to the desk after it was accepted; leaving the desk at any moment loses nothing but the work since
+  its last page checkpoint.
 - The folders decide. The ledger is told after a step is durable, and can be rebuilt from the folders.
-- The same bytes with the same wishes are read once at a time: the second comer waits and takes the pages of the first.
+- The same bytes with the same wishes are read once: who comes second waits for the first and takes its pages.
 - A document's fault ends that document. What is nobody's fault (engine, disk) leaves it waiting, in place.
 """
 
@@ -12,38 +12,52 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import heapq
 import json
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from inkstick import __version__
 from inkstick.config import Settings
-from inkstick.document import Header, Page, Part, Task, page_from_json
-from inkstick.errors import Blocked, DocumentError, Internal, PageFailed, TooLarge, Unsupported
+from inkstick.document import Header, Page, Part, page_from_json
+from inkstick.errors import (
+    Blocked,
+    DocumentError,
+    InkstickError,
+    Internal,
+    PageFailed,
+    TooLarge,
+    Unsupported,
+    by_code,
+)
 from inkstick.intake.identify import identify
 from inkstick.pages.pool import PagePool
-from inkstick.profile import Originals, Profile, merge
+from inkstick.profile import Priority, Profile, merge
 from inkstick.reading.reader import Job, PartFile, Reader
 from inkstick.results.publish import build
+from inkstick.store.claim import Claim, Outcome
 from inkstick.store.ledger import Ledger
-from inkstick.store.spool import Claim, Outcome, Spool
+from inkstick.store.spool import Spool
 
 log = logging.getLogger(__name__)
 
 CONTAINERS = ("application/zip", "message/rfc822")
 """Types whose members are the documents."""
 
+BLOCKED_SECONDS = 5.0
+"""How long a document that nobody's fault holds up waits before it is tried again."""
+
 EDGE = 64 << 10
 """Bytes of head and tail that identify a file's type."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Content:
     """What the bytes are: media type, sha256, size in bytes."""
 
     type: str
@@ -51,7 +65,7 @@ class Identity:
     size: int
 
 
-def identify_file(path: Path, max_bytes: int) -> Identity:
+def identify_file(path: Path, max_bytes: int) -> Content:
     """Hash and identify a file. Raises TooLarge, or Unsupported for a type that is not read."""
     size = path.stat().st_size
     if size > max_bytes:
@@ -67,7 +81,7 @@ def identify_file(path: Path, max_bytes: int) -> Identity:
     media = identify(head, tail, size)
     if media is None:
         raise Unsupported()
-    return Identity(str(media), digest.hexdigest(), size)
+    return Content(str(media), digest.hexdigest(), size)
 
 
 def record_pages(record: Path) -> Iterator[Page]:
@@ -78,6 +92,36 @@ def record_pages(record: Path) -> Iterator[Page]:
             text = line.strip()
             if text.startswith('{"number"'):
                 yield page_from_json(decoder.raw_decode(text)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Pages that can be gone through again and again, each time from the disk, so that 20,000 need no memory."""
+
+    source: Callable[[], Iterator[Page]]
+
+    def __iter__(self) -> Iterator[Page]:
+        return self.source()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of the pages. `failed` are those that could not be read, `error` what the first of them says."""
+
+    read: int
+    failed: tuple[int, ...]
+    error: InkstickError | None
+
+    @classmethod
+    def of(cls, pages: Pages) -> Summary:
+        read, failed, error = 0, [], None
+        for page in pages:
+            if page.error is None:
+                read += 1
+            else:
+                failed.append(page.number)
+                error = error or by_code(page.error["code"], page.error["message"], page.error["hint"])
+        return cls(read, tuple(failed), error)
 
 
 class Desk:
@@ -122,40 +166,42 @@ class Desk:
 
     async def register(self) -> None:
         """Take claims that the ledger does not know into it; the spool is the truth, a poke only a hint."""
-        claims = await asyncio.to_thread(self._unknown_claims)
-        if not claims:
-            return
-        await asyncio.to_thread(self._ledger.accept, claims)
-        for claim in claims:
-            self._known.add(claim.id)
-            self._enqueue(claim.id)
+        async with self._registering:
+            claims = await asyncio.to_thread(lambda: list(self._spool.claims(skip=self._known)))
+            if not claims:
+                return
+            await asyncio.to_thread(self._ledger.accept, claims)
+            for claim in claims:
+                self._known.add(claim.id)
+        await asyncio.to_thread(self._enqueue, [claim.id for claim in claims])
         self._notify()
 
-    def forget(self, id: str) -> None:
-        """A document was put back for another reading: queue it again."""
-        self._enqueue(id)
+    def again(self, id: str) -> None:
+        """A document was put back for another reading."""
+        self._again.add(id)
+        self._enqueue([id])
         self.wake()
 
     def _resume(self) -> None:
-        for row in self._ledger.unfinished():
-            self._known.add(row.id)
-            self._enqueue(row.id)
+        """After a start: everything in the ledger is known, what is not at its end is to be taken up again."""
+        rows = self._ledger.waiting()
         self._known.update(self._ledger.ids())
+        for row in rows:
+            heapq.heappush(self._waiting, (row.priority, row.seq, row.id))
 
-    def _unknown_claims(self) -> list[Claim]:
-        return [claim for claim in self._spool.claims(skip=self._known) if self._spool.outcome(claim.id) is None]
-
-    def _enqueue(self, id: str) -> None:
-        row = self._ledger.get(id)
-        if row is not None:
-            heapq.heappush(self._waiting, (row.priority, row.seq, id))
+    def _enqueue(self, ids: list[str]) -> None:
+        for id in ids:
+            row = self._ledger.get(id)
+            if row is not None:
+                heapq.heappush(self._waiting, (row.priority, row.seq, id))
 
     def _fill(self) -> None:
         """Open documents up to the reader's appetite; a person's document is opened at once."""
-        limit = max(16, 2 * self._reader.limit)
+        limit = max(8, 2 * self._reader.limit)
         while self._waiting:
             priority, _, id = self._waiting[0]
-            if len(self._active) >= limit and not (priority == 0 and len(self._active) < 2 * limit):
+            room = 2 * limit if priority == Priority.PERSON else limit
+            if len(self._active) >= room:
                 return
             heapq.heappop(self._waiting)
             if id not in self._active:
@@ -174,7 +220,7 @@ class Desk:
         try:
             await self._take(id)
         except Blocked as error:
-            await self._block(id, error)
+            await self._wait_and_retry(id, error)
         except Exception:
             log.exception("document %s was left waiting by a fault of our own", id)
         finally:
@@ -182,78 +228,193 @@ class Desk:
             self._notify()
             self.wake()
 
+    async def _wait_and_retry(self, id: str, error: Blocked) -> None:
+        await self._state(id, "blocked", error)
+        await asyncio.sleep(BLOCKED_SECONDS)
+        self._enqueue([id])
+
+    async def _state(self, id: str, state: str, error: InkstickError | None = None) -> None:
+        explained = (error.code, error.message, error.hint) if error else (None, None, None)
+        await asyncio.to_thread(self._ledger.set_state, id, state, *explained)
+        self._notify()
+
     async def _take(self, id: str) -> None:
         claim = await asyncio.to_thread(self._spool.claim, id)
-        profile = merge(Profile(), claim.profile, where=claim.name)
-        await asyncio.to_thread(self._ledger.set_state, id, "reading")
-        self._notify()
+        await self._state(id, "reading")
         try:
             if claim.verdict is not None:
-                raise claim.verdict
+                raise by_code(claim.verdict["code"], claim.verdict["message"], claim.verdict["hint"])
+            profile = merge(Profile(), claim.profile, where=claim.name)
             identity = await self._identify(claim)
             work = work_key(identity.sha256, profile)
-            async with self._only_one(work):
+            async with self._alone(work):
                 await self._read_and_publish(claim, profile, identity, work)
-        except DocumentError as error:
-            await self._fail(claim, profile, error)
         except (Blocked, asyncio.CancelledError):
             raise
+        except DocumentError as error:
+            await self._conclude(claim, failure(error))
         except Exception as error:
             log.exception("document %s failed by a fault of our own", id)
-            await self._fail(claim, profile, Internal(f"Inkstick failed on this document: {type(error).__name__}."))
+            await self._conclude(claim, failure(Internal(f"Inkstick failed on it: {type(error).__name__}.")))
 
-    async def _identify(self, claim: Claim) -> Identity:
+    async def _identify(self, claim: Claim) -> Content:
         path = self._spool.original(claim.id)
-        identity = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
-        await asyncio.to_thread(
-            self._ledger.identified, claim.id, sha256=identity.sha256, size=identity.size, type=identity.type
-        )
-        return identity
+        content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
+        await asyncio.to_thread(self._ledger.set_content, claim.id, content.sha256, content.size)
+        return content
 
     @contextlib.asynccontextmanager
-    async def _only_one(self, work: str) -> AsyncIterator[None]:
-        lock = self._works.setdefault(work, asyncio.Lock())
-        async with lock:
-            yield
-        if not lock.locked():
-            self._works.pop(work, None)
+    async def _alone(self, work: str) -> AsyncIterator[None]:
+        """One document at a time for the same work; the page checkpoints go with the last one."""
+        lock, users = self._works.get(work, (asyncio.Lock(), 0))
+        self._works[work] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._works.pop(work)
+            if users > 1:
+                self._works[work] = (lock, users - 1)
 
-    async def _read_and_publish(self, claim: Claim, profile: Profile, identity: Identity, work: str) -> None:
-        parts = await self._parts(claim, profile, identity)
-        twin = await asyncio.to_thread(self._twin, claim, profile, identity)
-        if twin is None:
-            await self._read(claim, profile, work, parts)
-        pages = Pages(twin) if twin is not None else Pages(lambda: self._spool.checkpoints(work))
+    async def _read_and_publish(self, claim: Claim, profile: Profile, content: Content, work: str) -> None:
+        parts = await self._parts(claim, profile, content)
+        pages = await asyncio.to_thread(self._twin, claim, profile, content)
+        if pages is None:
+            await self._read(claim, profile, content, work, parts)
+            pages = Pages(functools.partial(self._spool.checkpoints, work))
         summary = await asyncio.to_thread(Summary.of, pages)
-        if summary.read == 0:
-            raise summary.reason or PageFailed()
-        header = Header(
-            name=claim.name,
-            sha256=identity.sha256,
-            size=identity.size,
-            type=identity.type,
-            task=profile.task,
-            versions={"inkstick": __version__},
-            parts=tuple(part_record(part, summary) for part in parts) if identity.type in CONTAINERS else (),
-        )
-        await self._publish(claim, profile, header, pages, parts, summary)
-        if not self._shared(work, claim.id):
+        if not summary.whole and summary.read == 0:
+            raise summary.reason()
+        await asyncio.to_thread(self._remember_pages, claim.id, pages, summary)
+        await self._publish(claim, profile, content, pages, parts, summary)
+        if self._works[work][1] == 1:
             await asyncio.to_thread(self._spool.drop_checkpoints, work)
 
-    async def _parts(self, claim: Claim, profile: Profile, identity: Identity) -> tuple[PartFile, ...]:
-        """The files whose pages make the document: itself, or the members of an archive or mail."""
+    async def _parts(self, claim: Claim, profile: Profile, content: Content) -> tuple[PartFile, ...]:
+        """The files whose pages make the document: itself, or the members of an archive or a mail."""
         original = self._spool.original(claim.id)
-        if identity.type not in CONTAINERS:
-            return (PartFile(None, original, identity.type, None),)
+        if content.type not in CONTAINERS:
+            return (PartFile(None, original, content.type, None),)
         into = self._spool.folder(claim.id) / "parts"
         await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
         into.mkdir(mode=0o700)
-        return tuple(await self._pool.expand(original, identity.type, into, passwords=profile.passwords))
+        return tuple(await self._pool.expand(original, content.type, into, passwords=profile.passwords))
 
-    def _twin(self, claim: Claim, profile: Profile, identity: Identity) -> Callable[[], Iterator[Page]] | None:
-        """An earlier document with the same bytes, read whole in the same way, whose record is still there."""
-        row = self._ledger.find_done(identity.sha256, profile.reading_key())
-        if row is None or row.id == claim.id or not row.results:
+    def _twin(self, claim: Claim, profile: Profile, content: Content) -> Pages | None:
+        """The pages of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
+        row = self._ledger.find_done(content.sha256, profile.reading_key())
+        if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
         records = sorted((self._settings.folder.results / row.results).glob("*.json"))
-        return functools.partial(record_pages, records[0]) if records else None
+        return Pages(functools.partial(record_pages, records[0])) if records else None
+
+    async def _read(
+        self, claim: Claim, profile: Profile, content: Content, work: str, parts: tuple[PartFile, ...]
+    ) -> None:
+        """Have every page read that has no checkpoint yet."""
+
+        async def on_opened(pages: int) -> None:
+            await asyncio.to_thread(self._ledger.set_pages, claim.id, pages, content.type)
+            self._notify()
+
+        async def on_page(page: Page) -> None:
+            await asyncio.to_thread(self._spool.checkpoint, work, page)
+            await asyncio.to_thread(self._ledger.page_done, claim.id, page)
+            self._notify()
+
+        async def on_blocked(error: Blocked | None) -> None:
+            await self._state(claim.id, "blocked" if error else "reading", error)
+
+        have = await asyncio.to_thread(self._spool.checkpoint_numbers, work)
+        order = await asyncio.to_thread(self._order, claim.id)
+        job = Job(
+            id=claim.id,
+            parts=parts,
+            profile=profile,
+            have=have,
+            order=order,
+            on_page=on_page,
+            on_opened=on_opened,
+            on_blocked=on_blocked,
+        )
+        await self._reader.submit(job)
+
+    def _order(self, id: str) -> int:
+        row = self._ledger.get(id)
+        return row.seq if row else 0
+
+    async def _publish(
+        self,
+        claim: Claim,
+        profile: Profile,
+        content: Content,
+        pages: Pages,
+        parts: tuple[PartFile, ...],
+        summary: Summary,
+    ) -> None:
+        members = await asyncio.to_thread(part_records, parts, pages) if content.type in CONTAINERS else ()
+        header = Header(
+            name=claim.name,
+            sha256=content.sha256,
+            size=content.size,
+            type=content.type,
+            task=profile.task,
+            versions={"inkstick": __version__},
+            parts=members,
+        )
+        async with self._publishing:
+            staging = await asyncio.to_thread(self._spool.staging, claim.id)
+            await build(
+                staging,
+                self._spool.name_of(claim.name),
+                header,
+                pages,
+                profile.formats,
+                original=self._spool.original(claim.id),
+                pool=self._pool,
+                parts=parts,
+                passwords=profile.passwords,
+            )
+            whole = not summary.failed and all(part.error is None for part in parts)
+            wish = Outcome(
+                state="done" if whole else "partial",
+                error=None if whole else (summary.error or PageFailed()).as_json(),
+                pages=summary.read + len(summary.failed),
+                sha256=content.sha256,
+                size=content.size,
+                type=content.type,
+                failed_pages=summary.failed,
+            )
+            await self._conclude(claim, wish)
+
+    async def _conclude(self, claim: Claim, wish: Outcome) -> None:
+        outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
+        await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
+        self._again.discard(claim.id)
+        self._notify()
+
+
+def work_key(sha256: str, profile: Profile) -> str:
+    """Names the folder of page checkpoints: the same bytes asked for in the same way share it."""
+    return hashlib.sha256(f"{sha256}|{profile.reading_key()}".encode()).hexdigest()
+
+
+def failure(error: DocumentError) -> Outcome:
+    return Outcome(state="failed", error=error.as_json())
+
+
+def part_records(parts: tuple[PartFile, ...], pages: Pages) -> tuple[Part, ...]:
+    """The members of an archive or mail, with the pages that each of them has in the whole."""
+    span: dict[str | None, tuple[int, int]] = {}
+    for page in pages:
+        first, last = span.get(page.part, (page.number, page.number))
+        span[page.part] = (min(first, page.number), max(last, page.number))
+    return tuple(
+        Part(
+            part.name or "",
+            part.media_type or "",
+            *span.get(part.name, (0, 0)),
+            error=part.error.as_json() if part.error else None,
+        )
+        for part in parts
+    )
