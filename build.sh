@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# The one entry: it finds Python, installs what is missing, keeps .venv in step with the locks, and delegates.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here"
+
+usage() {
+    cat <<'TEXT'
+usage: ./build.sh COMMAND [ARGUMENTS]
+
+  run   [--data DIR] [--port N] [--engine E] [--engine-url URL] [--model ID]
+        set up, read the bundled samples once, then serve the page and watch DIR/inbox
+  test  [--quick] [--corpora DIR] [PYTEST ARGUMENTS]
+        set up and run the checks and tests of this machine (under 8 minutes on 2 cores)
+  ocr   [OPTIONS] -o DIR FILE...
+        set up and read files without a server: see ./build.sh ocr --help
+  lock  resolve the dependencies anew and write locks/ (for maintainers)
+
+Not built yet, see CHANGELOG.md: image, vm, flash, fetch, verify; test --engine, test --vm.
+TEXT
+}
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+
+python_ok() { # 3.11 to 3.13, with venv and pip
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null && python_ok "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# Names the Debian packages that this machine lacks for $1 (run or test).
+missing_packages() {
+    local python
+    if python=$(find_python); then
+        # systemd-python is built from source: a compiler, Python's headers and libsystemd's.
+        "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+            echo python3-dev
+    else
+        echo python3 python3-venv python3-dev
+    fi
+    command -v gcc >/dev/null || echo gcc libc6-dev
+    command -v pkg-config >/dev/null || echo pkg-config
+    { command -v pkg-config >/dev/null && pkg-config --exists libsystemd; } || echo libsystemd-dev
+    command -v bwrap >/dev/null || echo bubblewrap
+    if [ "$1" = test ]; then
+        # Ubuntu's chromium package only installs a snap: there the browser tests look for any Chrome and else skip.
+        command -v chromium >/dev/null || grep -q '^ID=ubuntu' /etc/os-release || echo chromium
+        command -v pdftotext >/dev/null || echo poppler-utils
+    fi
+}
+
+system_packages() {
+    local missing
+    missing=$(missing_packages "$1" | tr '\n' ' ')
+    [ -n "${missing// /}" ] || return 0
+    command -v apt-get >/dev/null || { say "please install: $missing"; exit 2; }
+    if [ "$(id -u)" != 0 ]; then
+        say "some system packages are missing; this one command installs them:"
+        # shellcheck disable=SC2086
+        printf '\n    sudo apt-get install -y %s\n\n' "$(echo $missing)" >&2
+        exit 2
+    fi
+    say "installing system packages: $missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+# Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.
+environment() {
+    local lock=locks/$1.txt python stamp
+    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+        python=$(find_python) || { say "no Python 3.11 to 3.13 with venv found"; exit 2; }
+        say "making .venv with $("$python" --version)"
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    stamp=$(cat locks/build.txt "$lock" pyproject.toml | sha256sum | cut -c1-64)
+    # What `test` installs includes what `run` needs.
+    if grep -qsx "$1 $stamp" .venv/inkstick-stamp; then return; fi
+    say "installing the packages of $lock (hashes checked)"
+    local pip=(.venv/bin/pip --disable-pip-version-check install --quiet)
+    "${pip[@]}" --require-hashes -r locks/build.txt
+    "${pip[@]}" --no-deps --no-build-isolation --require-hashes -r "$lock"
+    "${pip[@]}" --no-deps --no-build-isolation --no-index --editable .
+    if [ "$1" = dev ]; then
+        printf 'runtime %s\ndev %s\n' \
+            "$(cat locks/build.txt locks/runtime.txt pyproject.toml | sha256sum | cut -c1-64)" "$stamp" >.venv/inkstick-stamp
+    else
+        printf 'runtime %s\n' "$stamp" >.venv/inkstick-stamp
+    fi
+}
+
+command=${1:-help}
+[ $# -eq 0 ] || shift
+case $command in
+run)
+    system_packages run
+    environment runtime
+    exec .venv/bin/inkstick run --samples tests/samples "$@"
+    ;;
+ocr)
+    system_packages run
+    environment runtime
+    exec .venv/bin/inkstick ocr "$@"
+    ;;
+test)
+    system_packages test
+    environment dev
+    exec .venv/bin/python tests/run.py "$@"
+    ;;
+lock)
+    environment dev
+    exec .venv/bin/python locks/make.py "$@"
+    ;;
+image | vm | flash | fetch | verify)
+    say "'$command' is not built yet: CHANGELOG.md says what there is"
+    exit 2
+    ;;
+help | -h | --help) usage ;;
+*)
+    say "unknown command '$command'"
+    usage >&2
+    exit 2
+    ;;
+esac
