@@ -34,8 +34,9 @@ class Phase(StrEnum):
 class Finding(StrEnum):
     """What a look into a still file found.
 
-    WHOLE: its structure ends where the file ends. CUT: it does not. DOUBTFUL: nothing contradicts, but its end was
-    never written (a hole) or is missing where many programs leave it out: waited for as if cut, then taken as whole.
+    WHOLE: its structure ends where the file ends. CUT: it does not. DOUBTFUL: nothing contradicts, but somebody has it
+    open for writing, or its end was never written (a hole), or is missing where many programs leave it out: waited for
+    as if cut, then taken as whole.
     """
 
     WHOLE = "whole"
