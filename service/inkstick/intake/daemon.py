@@ -124,8 +124,7 @@ class Teller:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._new.wait(), TELL_SECONDS)
             self._new.clear()
-            if not await self.tell(watcher.status()):
-                await asyncio.sleep(TELL_SECONDS)
+            await self.tell(watcher.status())
 
     async def tell(self, status: WatchStatus) -> bool:
         """One message. False when the service did not take it; its claims are then told again."""
