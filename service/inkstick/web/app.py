@@ -59,7 +59,7 @@ class Watched(BaseModel):
     """What the watch daemon says: claims that are in the spool now, and its own status."""
 
     model_config = ConfigDict(extra="forbid")
-    claims: list[str] = Field(default=[], max_length=10_000)
+    claims: list[str] = Field(default=[], max_length=200_000)
     status: dict[str, Any] = {}
 
 

@@ -206,3 +206,10 @@ class OfficePort(Protocol):
 
     async def read_image(self, image: bytes, request: Request) -> Page:
         """Read one encoded image at once, at a person's priority, nothing stored."""
+
+
+class OnProgress(Protocol):
+    """What `inkstick.standalone.read_files` calls: once when a file is opened (`done` 0), then after each page.
+    `total` is None until the file was opened. Called on the event loop; it must return at once."""
+
+    def __call__(self, path: Path, done: int, total: int | None) -> None: ...
