@@ -1,0 +1,85 @@
+"""The two ASGI applications: the one for people and programs, and the internal one for the watch daemon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect, Request
+
+from inkstick import __version__
+from inkstick.web import documents, events, inference, metrics, problems, site
+from inkstick.web.office_port import OfficePort
+from inkstick.web.security import Gate
+from inkstick.web.shapes import Checks
+
+SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
+
+
+def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> FastAPI:
+    """The pages and the API over one office. `streams` lets the server end the event streams when it stops."""
+    app = FastAPI(title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None)
+    templates = site.load_templates()
+    problems.install(app, templates)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.include_router(service_router(office))
+    app.include_router(documents.router(office))
+    app.include_router(events.router(streams or events.Streams(office)))
+    app.include_router(inference.router(office))
+    app.include_router(site.router(office, app, templates))
+    app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
+    app.add_middleware(Gate)
+    return app
+
+
+def service_router(office: OfficePort) -> APIRouter:
+    api = APIRouter(tags=["service"])
+
+    @api.get("/healthz", response_model=Checks, summary="Is the service alive?")
+    async def healthz() -> Response:
+        health = await office.health()
+        return _checks(health.live, "ok", "stuck", dict(health.checks))
+
+    @api.get("/readyz", response_model=Checks, summary="Can it accept a document now?")
+    async def readyz() -> Response:
+        health = await office.health()
+        return _checks(health.live and health.ready, "ready", "not ready", dict(health.checks))
+
+    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def figures() -> Response:
+        return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
+
+    return api
+
+
+class Watched(BaseModel):
+    """What the watch daemon says: claims that are in the spool now, and its own status."""
+
+    model_config = ConfigDict(extra="forbid")
+    claims: list[str] = Field(default=[], max_length=200_000)
+    status: dict[str, Any] = {}
+
+
+def create_internal_app(office: OfficePort) -> FastAPI:
+    """Served on the unix socket in the data folder, which only the service's own user can open: no Host check."""
+    app = FastAPI(title="Inkstick, internal", openapi_url=None, docs_url=None, redoc_url=None)
+    problems.install(app)
+
+    @app.post("/internal/watch", status_code=204)
+    async def watch(said: Watched) -> None:
+        await office.watched(said.claims, said.status)
+
+    return app
+
+
+def _checks(fine: bool, good: str, bad: str, checks: dict[str, str]) -> Response:
+    answer = Checks(status=good if fine else bad, checks=checks)
+    return JSONResponse(answer.model_dump(), 200 if fine else 503)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away in the middle of its body: nobody reads this answer."""
+    return Response(status_code=400)

@@ -1,0 +1,188 @@
+"""Serve an office: the page and the API on a loopback port, the watch daemon's door on a unix socket, until stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from inkstick.errors import UsageError
+from inkstick.supervise.notify import Notifier
+from inkstick.web import words
+from inkstick.web.app import create_app, create_internal_app
+from inkstick.web.events import Streams
+from inkstick.web.office_port import OfficePort
+from inkstick.web.security import is_loopback
+
+SOCKET = "service.sock"
+ADDRESS = "address"
+GRACE_SECONDS = 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but the signals are ours: two servers share one loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def check_host(host: str) -> None:
+    """Raises `UsageError` for an address that other computers can reach: that needs pairing and TLS first."""
+    if not is_loopback(host):
+        raise UsageError(
+            f"The page cannot be served on {host} yet: other computers could reach it without a login.",
+            hint="Leave --host out. Serving the local network, with TLS and paired browsers, comes later.",
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `UsageError` if the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise _no_port(host, port, error) from error
+    return listener
+
+
+def _no_port(host: str, port: int, error: OSError) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"Port {port} is in use by another program, perhaps another Inkstick.",
+            hint=f"Stop that program, or choose another port: --port {port + 1 if port < 65535 else 8080}",
+        )
+    if error.errno == errno.EACCES:
+        return UsageError(f"Port {port} is reserved for the system.", hint="Choose one above 1023: --port 8080")
+    return UsageError(f"Cannot serve on {host} port {port}: {error.strerror}.", hint="Leave --host and --port out.")
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening unix socket that only this user can open. Call it only while holding the data folder: it takes the
+    place of a socket that a killed service left."""
+    if len(os.fsencode(path)) > 107:
+        raise UsageError(f"The path {path} is too long for a socket.", hint="Choose a data folder with a shorter path.")
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(64)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+async def serve(
+    office: OfficePort,
+    say: Callable[[str], None],
+    *,
+    notifier: Notifier | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT (or `stop`), then end within about two seconds.
+
+    `say` is told the address once requests are answered. Raises `UsageError` for a bad address or a taken port."""
+    settings = office.settings
+    notifier = notifier or Notifier()
+    stop = stop or asyncio.Event()
+    check_host(settings.host)
+    with contextlib.closing(listen(settings.host, settings.port)) as listener, _stops_on_signals(stop):
+        await office.start()
+        try:
+            await _serve(office, listener, say, notifier, stop)
+        finally:
+            notifier.stopping()
+            await office.close()
+
+
+async def _serve(
+    office: OfficePort, listener: socket.socket, say: Callable[[str], None], notifier: Notifier, stop: asyncio.Event
+) -> None:
+    state = office.settings.folder.state
+    streams = Streams(office)
+    servers = [_server(create_app(office, streams=streams)), _server(create_internal_app(office))]
+    with contextlib.closing(listen_unix(state / SOCKET)) as door:
+        running = [
+            asyncio.create_task(server.serve(sockets=[listening]))
+            for server, listening in zip(servers, (listener, door), strict=True)
+        ]
+        helpers = [asyncio.create_task(_feed(notifier, office)), asyncio.create_task(stop.wait())]
+        try:
+            await _until_started(servers, running)
+            (state / ADDRESS).write_text(address_of(listener), encoding="utf-8")
+            notifier.ready(words.summary(await office.stats()))
+            say(address_of(listener))
+            await asyncio.wait([helpers[1], *running], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            streams.close()
+            for server in servers:
+                server.should_exit = True
+            await asyncio.gather(*running, return_exceptions=True)
+            for helper in helpers:
+                helper.cancel()
+            for path in (state / SOCKET, state / ADDRESS):
+                path.unlink(missing_ok=True)
+
+
+async def _until_started(servers: list[_Server], running: list[asyncio.Task[None]]) -> None:
+    while not all(server.started for server in servers):
+        if any(task.done() for task in running):
+            raise RuntimeError("the web server ended while starting")
+        await asyncio.sleep(0.01)
+
+
+async def _feed(notifier: Notifier, office: OfficePort) -> None:
+    async def alive() -> bool:
+        return (await office.health()).live
+
+    async def text() -> str:
+        return words.summary(await office.stats())
+
+    await notifier.feed(alive, text)
+
+
+def _server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _stops_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

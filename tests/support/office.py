@@ -1,0 +1,277 @@
+"""An office in memory: a real implementation of the web's port, for tests of the web alone.
+
+Its documents are UTF-8 text files, a page per form feed; "reading" one takes `page_seconds`. A page that says
+``FAIL`` cannot be read, one that says ``DOUBT`` is flagged suspect. Nothing here is used outside the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from inkstick.config import Settings
+from inkstick.document import Block, Flag, Kind, Page
+from inkstick.engines.protocol import Request
+from inkstick.errors import Damaged, DiskFull, InkstickError, TooLarge, UsageError
+from inkstick.profile import Priority, Profile, merge
+from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+
+
+def png(width: int, height: int) -> bytes:
+    """A plain light page."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + b"\xf4" * width for _ in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@dataclass
+class Held:
+    info: DocumentInfo
+    texts: list[str]
+    pages: list[PageInfo] = field(default_factory=list)
+
+
+class MemoryOffice:
+    """See the module's docstring. `full` makes the disk full, `settings.max_bytes` bounds an upload."""
+
+    def __init__(self, data: Path, *, page_seconds: float = 0.0, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings(data=data)
+        self.page_seconds = page_seconds
+        self.full = False
+        self.live = True
+        self.engine_ready = True
+        self.last_watch: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
+        self.requests: list[Request] = []
+        self._held: dict[str, Held] = {}
+        self._events: list[Event] = []
+        self._happened = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    async def start(self) -> None:
+        self._settings.folder.create()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def admit(self, size: int | None) -> None:
+        if self.full:
+            raise DiskFull
+        if size is not None and size > self._settings.max_bytes:
+            raise TooLarge
+
+    async def accept_upload(
+        self,
+        name: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: str | None = None,
+        wishes: Mapping[str, Any] | None = None,
+    ) -> DocumentInfo:
+        profile = merge(Profile(priority=Priority.PERSON), wishes or {})
+        data = bytearray()
+        async for chunk in chunks:
+            data += chunk
+            await self.admit(len(data))
+        digest = hashlib.sha256(data).hexdigest()
+        if sha256 and sha256 != digest:
+            raise UsageError("The bytes are not those that were announced.", code="checksum")
+        seq = len(self._held) + 1
+        info = DocumentInfo(
+            id=f"{seq:026d}",
+            seq=seq,
+            name=name,
+            relpath=name,
+            state="queued",
+            task=profile.task,
+            priority=profile.priority.name.lower(),
+            received=datetime.datetime.now(datetime.UTC).isoformat(),
+            size=len(data),
+            sha256=digest,
+            type="text/plain",
+        )
+        self._held[info.id] = Held(info, bytes(data).decode("utf-8", "replace").split("\f"))
+        self._tell("accepted", info.id)
+        self._read(info.id)
+        return info
+
+    async def document(self, id: str) -> DocumentInfo:
+        return self._get(id).info
+
+    async def documents(
+        self, *, q: str | None = None, state: str | None = None, after: int | None = None, limit: int = 100
+    ) -> Sequence[DocumentInfo]:
+        rows = [held.info for held in reversed(self._held.values()) if q is None or self._matches(held, q)]
+        rows = [row for row in rows if (state is None or row.state == state) and (after is None or row.seq < after)]
+        return rows[:limit]
+
+    async def pages(self, id: str, *, after: int = 0, limit: int = 1000) -> Sequence[PageInfo]:
+        held = self._get(id)
+        read = {page.number: page for page in held.pages}
+        numbers = range(after + 1, min(after + limit, held.info.pages or 0) + 1)
+        return [read.get(n, PageInfo(n, "waiting")) for n in numbers]
+
+    async def page_text(self, id: str, number: int) -> str | None:
+        held = self._get(id)
+        read = any(page.number == number and page.state == "read" for page in held.pages)
+        return held.texts[number - 1] if read else None
+
+    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
+        if number > len(self._get(id).texts):
+            raise UsageError("There is no such page.", code="not_found")
+        return png(max_side * 5 // 7, max_side), "image/png"
+
+    async def result_files(self, id: str, format: str) -> Sequence[Path]:
+        info = self._get(id).info
+        if format not in info.formats:
+            raise UsageError("There is no such result yet.", code="not_ready", hint="Wait until it was read.")
+        folder = self._settings.folder.results / str(info.results)
+        return sorted(folder.glob("tables/*.csv")) if format == "csv" else [folder / f"{folder.name}.{format}"]
+
+    async def retry(self, id: str) -> DocumentInfo:
+        held = self._get(id)
+        if held.info.state not in ("failed", "partial"):
+            raise UsageError("The document did not fail.", code="not_ready", hint="Only failed ones are read again.")
+        held.info = replace(
+            held.info, state="queued", code=None, message=None, hint=None, pages_done=0, flags=(), results=None
+        )
+        held.pages.clear()
+        self._tell("state", id)
+        self._read(id)
+        return held.info
+
+    async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]:
+        hits = [
+            Hit(held.info.id, held.info.name, number, text[:200])
+            for held in self._held.values()
+            for number, text in enumerate(held.texts, 1)
+            if q.lower() in text.lower()
+        ]
+        return hits[:limit]
+
+    async def events(self, *, after: int, limit: int = 200) -> Sequence[Event]:
+        return self._events[after : after + limit]
+
+    async def last_event(self) -> int:
+        return len(self._events)
+
+    async def wait_event(self, *, after: int, timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                while len(self._events) <= after:
+                    await self._happened.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stats(self) -> Stats:
+        states = [held.info.state for held in self._held.values()]
+        read = sum(len(held.pages) for held in self._held.values())
+        engine = EngineInfo(
+            "rapidocr", "pp-ocrv6-small@3.10.0", "primary", self.engine_ready, "ready" if self.engine_ready else "gone"
+        )
+        return Stats(
+            documents={state: states.count(state) for state in set(states)},
+            pages_read={"rapidocr": read},
+            engines=(engine,),
+            watch={"settling": 1, "note": "words are no figures", **self.last_watch[1]},
+            disk_free=52 << 30,
+            disk_total=256 << 30,
+            disk_reserve=self._settings.reserve_bytes,
+            blocked=("disk_full", DiskFull.default_message) if self.full else None,
+        )
+
+    async def health(self) -> OfficeHealth:
+        return OfficeHealth(self.live, not self.full, {"disk": "full" if self.full else "ok"})
+
+    async def watched(self, claims: Sequence[str], status: Mapping[str, Any]) -> None:
+        self.last_watch = (tuple(claims), status)
+
+    async def read_image(self, image: bytes, request: Request) -> Page:
+        if not image.startswith(b"\x89PNG"):
+            raise Damaged
+        self.requests.append(request)
+        flags = (Flag.TRUNCATED,) if request.prompt == "cut it" else ()
+        blocks = (Block(1, Kind.TITLE, "Invoice 墨"), Block(2, Kind.PARAGRAPH, f"{len(image)} bytes"))
+        return Page(1, 10, 10, "rapidocr", "pp-ocrv6-small@3.10.0", score=0.9, flags=flags, blocks=blocks)
+
+    def _get(self, id: str) -> Held:
+        if id not in self._held:
+            raise UsageError("There is no such document.", code="not_found", hint="It may have been removed.")
+        return self._held[id]
+
+    def _matches(self, held: Held, q: str) -> bool:
+        return q.lower() in held.info.name.lower() or any(q.lower() in text.lower() for text in held.texts)
+
+    def _tell(self, kind: str, id: str, **data: Any) -> None:
+        self._events.append(Event(len(self._events) + 1, kind, id, data))
+        self._happened.set()
+        self._happened = asyncio.Event()
+
+    def _read(self, id: str) -> None:
+        task = asyncio.create_task(self._reading(self._get(id)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reading(self, held: Held) -> None:
+        id = held.info.id
+        await asyncio.sleep(self.page_seconds)
+        held.info = replace(held.info, state="reading", pages=len(held.texts), attempts=held.info.attempts + 1)
+        self._tell("opened", id, pages=len(held.texts))
+        for number, text in enumerate(held.texts, 1):
+            await asyncio.sleep(self.page_seconds)
+            self._page(held, number, text)
+        self._conclude(held)
+
+    def _page(self, held: Held, number: int, text: str) -> None:
+        flags = ("suspect",) if "DOUBT" in text else ()
+        state = "failed" if "FAIL" in text else "read"
+        held.pages.append(PageInfo(number, state, "rapidocr", flags, 0.97, self.page_seconds, 1))
+        found = tuple(dict.fromkeys([*held.info.flags, *flags]))
+        held.info = replace(held.info, pages_done=number, flags=found)
+        self._tell("page", held.info.id, number=number)
+
+    def _conclude(self, held: Held) -> None:
+        failed = sum(page.state == "failed" for page in held.pages)
+        state = "failed" if failed == len(held.pages) else "partial" if failed else "done"
+        error: InkstickError | None = Damaged() if state == "failed" else None
+        formats = () if error else self._write(held)
+        held.info = replace(
+            held.info,
+            state=state,
+            results=held.info.id if formats else None,
+            formats=formats,
+            code=error.code if error else None,
+            message=error.message if error else None,
+            hint=error.hint if error else None,
+        )
+        self._tell("concluded", held.info.id, state=state)
+
+    def _write(self, held: Held) -> tuple[str, ...]:
+        folder = self._settings.folder.results / held.info.id
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        text = "\n".join(held.texts)
+        (folder / f"{folder.name}.md").write_text(text, encoding="utf-8")
+        (folder / f"{folder.name}.txt").write_text(text, encoding="utf-8")
+        (folder / f"{folder.name}.json").write_text(json.dumps({"inkstick": 1, "text": text}), encoding="utf-8")
+        tables = [line for line in held.texts if "," in line]
+        for n, table in enumerate(tables, 1):
+            (folder / "tables" / f"page-{n}.csv").write_text(table, encoding="utf-8")
+        return ("md", "json", "txt", "csv") if tables else ("md", "json", "txt")
