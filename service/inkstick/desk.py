@@ -13,115 +13,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import heapq
-import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from inkstick import __version__
 from inkstick.config import Settings
-from inkstick.document import Header, Page, Part, page_from_json
-from inkstick.errors import (
-    Blocked,
-    DocumentError,
-    InkstickError,
-    Internal,
-    PageFailed,
-    TooLarge,
-    Unsupported,
-    by_code,
-)
-from inkstick.intake.identify import identify
+from inkstick.document import Page
+from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, PageFailed, by_code
 from inkstick.pages.pool import PagePool
-from inkstick.profile import Priority, Profile, merge
-from inkstick.reading.reader import Job, PartFile, Reader
+from inkstick.profile import Format, Priority, Profile, merge
+from inkstick.reading.reader import Job, Reader
+from inkstick.reading.source import PartFile
+from inkstick.results.formats import files_of
 from inkstick.results.publish import build
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.ledger import Ledger
 from inkstick.store.spool import Spool
+from inkstick.work import Content, Pages, Summary, header_of, identify_file, parts_of, record_pages, work_key
 
 log = logging.getLogger(__name__)
-
-CONTAINERS = ("application/zip", "message/rfc822")
-"""Types whose members are the documents."""
 
 BLOCKED_SECONDS = 5.0
 """How long a document that nobody's fault holds up waits before it is tried again."""
 
 EDGE = 64 << 10
 """Bytes of head and tail that identify a file's type."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What the bytes are: media type, sha256, size in bytes."""
-
-    type: str
-    sha256: str
-    size: int
-
-
-def identify_file(path: Path, max_bytes: int) -> Content:
-    """Hash and identify a file. Raises TooLarge, or Unsupported for a type that is not read."""
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise TooLarge(f"The file has {size:,} bytes; this appliance accepts {max_bytes:,}.")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        head = file.read(EDGE)
-        file.seek(max(0, size - EDGE))
-        tail = file.read(EDGE)
-        file.seek(0)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    media = identify(head, tail, size)
-    if media is None:
-        raise Unsupported()
-    return Content(str(media), digest.hexdigest(), size)
-
-
-def record_pages(record: Path) -> Iterator[Page]:
-    """The pages of a published ``<name>.json``, one line at a time (`document.record_chunks` writes a page a line)."""
-    decoder = json.JSONDecoder()
-    with record.open(encoding="utf-8") as file:
-        for line in file:
-            text = line.strip()
-            if text.startswith('{"number"'):
-                yield page_from_json(decoder.raw_decode(text)[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """Pages that can be gone through again and again, each time from the disk, so that 20,000 need no memory."""
-
-    source: Callable[[], Iterator[Page]]
-
-    def __iter__(self) -> Iterator[Page]:
-        return self.source()
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What became of the pages. `failed` are those that could not be read, `error` what the first of them says."""
-
-    read: int
-    failed: tuple[int, ...]
-    error: InkstickError | None
-
-    @classmethod
-    def of(cls, pages: Pages) -> Summary:
-        read, failed, error = 0, [], None
-        for page in pages:
-            if page.error is None:
-                read += 1
-            else:
-                failed.append(page.number)
-                error = error or by_code(page.error["code"], page.error["message"], page.error["hint"])
-        return cls(read, tuple(failed), error)
 
 
 class Desk:
@@ -141,8 +59,10 @@ class Desk:
         self._known: set[str] = set()
         self._waiting: list[tuple[int, int, str]] = []
         self._active: dict[str, asyncio.Task[None]] = {}
-        self._works: dict[str, asyncio.Lock] = {}
+        self._works: dict[str, tuple[asyncio.Lock, int]] = {}
         self._publishing = asyncio.Semaphore(2)
+        self._again: set[str] = set()
+        self._registering = asyncio.Lock()
         self._wake = asyncio.Event()
 
     # ---- the loop
@@ -283,29 +203,23 @@ class Desk:
             await self._read(claim, profile, content, work, parts)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
         summary = await asyncio.to_thread(Summary.of, pages)
-        if not summary.whole and summary.read == 0:
+        if summary.read == 0:
             raise summary.reason()
-        await asyncio.to_thread(self._remember_pages, claim.id, pages, summary)
         await self._publish(claim, profile, content, pages, parts, summary)
         if self._works[work][1] == 1:
             await asyncio.to_thread(self._spool.drop_checkpoints, work)
 
     async def _parts(self, claim: Claim, profile: Profile, content: Content) -> tuple[PartFile, ...]:
-        """The files whose pages make the document: itself, or the members of an archive or a mail."""
-        original = self._spool.original(claim.id)
-        if content.type not in CONTAINERS:
-            return (PartFile(None, original, content.type, None),)
         into = self._spool.folder(claim.id) / "parts"
         await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
-        into.mkdir(mode=0o700)
-        return tuple(await self._pool.expand(original, content.type, into, passwords=profile.passwords))
+        return await parts_of(self._pool, self._spool.original(claim.id), content, into, profile.passwords)
 
     def _twin(self, claim: Claim, profile: Profile, content: Content) -> Pages | None:
         """The pages of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
         row = self._ledger.find_done(content.sha256, profile.reading_key())
         if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
-        records = sorted((self._settings.folder.results / row.results).glob("*.json"))
+        records = files_of(self._settings.folder.results / row.results, Format.JSON)
         return Pages(functools.partial(record_pages, records[0])) if records else None
 
     async def _read(
@@ -352,16 +266,7 @@ class Desk:
         parts: tuple[PartFile, ...],
         summary: Summary,
     ) -> None:
-        members = await asyncio.to_thread(part_records, parts, pages) if content.type in CONTAINERS else ()
-        header = Header(
-            name=claim.name,
-            sha256=content.sha256,
-            size=content.size,
-            type=content.type,
-            task=profile.task,
-            versions={"inkstick": __version__},
-            parts=members,
-        )
+        header = await asyncio.to_thread(header_of, claim.name, content, profile, parts, pages)
         async with self._publishing:
             staging = await asyncio.to_thread(self._spool.staging, claim.id)
             await build(
@@ -378,7 +283,7 @@ class Desk:
             whole = not summary.failed and all(part.error is None for part in parts)
             wish = Outcome(
                 state="done" if whole else "partial",
-                error=None if whole else (summary.error or PageFailed()).as_json(),
+                error=None if whole else summary.reason().as_json(),
                 pages=summary.read + len(summary.failed),
                 sha256=content.sha256,
                 size=content.size,
@@ -394,27 +299,5 @@ class Desk:
         self._notify()
 
 
-def work_key(sha256: str, profile: Profile) -> str:
-    """Names the folder of page checkpoints: the same bytes asked for in the same way share it."""
-    return hashlib.sha256(f"{sha256}|{profile.reading_key()}".encode()).hexdigest()
-
-
 def failure(error: DocumentError) -> Outcome:
     return Outcome(state="failed", error=error.as_json())
-
-
-def part_records(parts: tuple[PartFile, ...], pages: Pages) -> tuple[Part, ...]:
-    """The members of an archive or mail, with the pages that each of them has in the whole."""
-    span: dict[str | None, tuple[int, int]] = {}
-    for page in pages:
-        first, last = span.get(page.part, (page.number, page.number))
-        span[page.part] = (min(first, page.number), max(last, page.number))
-    return tuple(
-        Part(
-            part.name or "",
-            part.media_type or "",
-            *span.get(part.name, (0, 0)),
-            error=part.error.as_json() if part.error else None,
-        )
-        for part in parts
-    )

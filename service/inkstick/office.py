@@ -153,7 +153,9 @@ class Office:
     def _row(self, id: str) -> Row:
         row = self._ledger.get(id)
         if row is None:
-            raise UsageError("There is no such document.", hint="The list of documents shows them all.", code="not_found")
+            raise UsageError(
+                "There is no such document.", hint="The list of documents shows them all.", code="not_found"
+            )
         return row
 
     def _info(self, row: Row) -> DocumentInfo:
