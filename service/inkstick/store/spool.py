@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -78,7 +78,9 @@ class Spool:
 
     # -- accepting
 
-    def claim_file(self, path: Path, relpath: str, profile: Profile) -> Claim:
+    def claim_file(
+        self, path: Path, relpath: str, profile: Profile, *, verdict: Mapping[str, str] | None = None
+    ) -> Claim:
         """Accept a file from an inbox: by rename where that can be, else (or where it must stay) by copy.
 
         `path` is `relpath` below the inbox. Raises FileNotFoundError, SourceChanged, Unsupported (not a regular file)
@@ -95,9 +97,8 @@ class Spool:
                 raise Unsupported("Only regular files are read: this is a link, a device or a pipe.")
             size = found.identity.size
             where = None if root == self.data.inbox else str(root)
-            claim = self._new_claim(
-                text, raw, "inbox", "rename", profile, identity=found.identity, size=size, root=where
-            )
+            known = {"identity": found.identity, "size": size, "root": where, "verdict": verdict}
+            claim = self._new_claim(text, raw, "inbox", "rename", profile, **known)
             # Another hard link could be written through later, and a file that is kept must stay: those are copied.
             if claim.originals is Originals.KEEP or found.links > 1:
                 return self._claim_by_copy(source, claim)
