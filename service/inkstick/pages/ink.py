@@ -23,7 +23,7 @@ Grey = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Connected marks on the page, by size: `glyphs` could be letters, `specks` are smaller, `fraction` is of the area."""
+    """Connected marks on the page: `glyphs` could be letters, `specks` are smaller; `fraction` is the glyphs' area."""
 
     glyphs: int
     specks: int

@@ -1,7 +1,7 @@
 """The service's side of the parsers: documents in, page views out, whatever the documents do.
 
 - N processes; each call takes a free one, preferably one that has the document open already.
-- A call has a deadline. Past it, or when the process dies, the process is killed and replaced, and only this call fails.
+- A call has a deadline. Past it, or when the process dies, the process is replaced, and only this call fails.
 - A document is not tied to a process: its descriptor is handed to whichever process gets its next page.
 - A cancelled caller leaves its process working to the end of the page, within the deadline; nothing is torn.
 - Processes are replaced after `RECYCLE_DOCUMENTS` documents, `RECYCLE_PAGES` pages, or when they have grown.

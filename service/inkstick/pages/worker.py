@@ -128,7 +128,7 @@ def _view_answer(raw: RawView) -> Answer:
             "good": layer.good, "born_digital": layer.born_digital, "reason": layer.reason,
         },
     }  # fmt: skip
-    return head, [memoryview(rgb).cast("B") for rgb in (raw.rgb, *(tile.rgb for tile in raw.tiles))]
+    return head, [rgb.reshape(-1).data for rgb in (raw.rgb, *(tile.rgb for tile in raw.tiles))]
 
 
 def serve(sock: socket.socket, worker: Worker) -> None:
