@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
+
 from inkstick.config import Settings
 from inkstick.web.server import serve
-from playwright.async_api import BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
 from support.office import MemoryOffice
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -201,7 +202,9 @@ async def test_the_pages_fit_a_phone_in_light_and_dark(tmp_path: Path) -> None:
     into = Path(os.environ.get("INKSTICK_SCREENSHOTS", str(tmp_path)))
     async with site(tmp_path / "data", page_seconds=0.02) as found:
         page = await found.open()
-        await upload(page, file("审计报告 2026.txt", "Invoice 墨 2026-11\fDOUBT total 1,204.50"), file("broken.txt", "FAIL"))
+        await upload(
+            page, file("审计报告 2026.txt", "Invoice 墨 2026-11\fDOUBT total 1,204.50"), file("broken.txt", "FAIL")
+        )
         await upload(page, file("minutes of the board, long name " + "x" * 60 + ".txt", "alpha\f" * 30))
         await expect(page.locator("tr.doc .pill", has_text="done")).to_have_count(2)
         paths = ["/", f"/documents/{1:026d}", "/docs", "/documents/none"]
