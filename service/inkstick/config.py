@@ -89,6 +89,11 @@ class Settings:
         return DataFolder(self.data)
 
     @property
+    def parser_processes(self) -> int:
+        """Parsers beside the OCR workers: they wait for each other, so two per core would only crowd."""
+        return self.parsers or min(4, max(2, self.cores // 2))
+
+    @property
     def cores(self) -> int:
         return len(os.sched_getaffinity(0))
 

@@ -1,1 +1,1 @@
-"""What is known: durable files, the ledger, search."""
+"""What is known: documents on disk (`spool`), and the index of them that can always be rebuilt (`ledger`)."""

@@ -1,0 +1,303 @@
+"""One document's way through, for many documents at a time: identify, read, publish, conclude.
+
+Invariants:
+- A document comes to the desk after it was accepted; leaving the desk at any moment loses nothing but the work since
+  its last page checkpoint.
+- The folders decide. The ledger is told after a step is durable, and can be rebuilt from the folders.
+- The same bytes with the same wishes are read once: who comes second waits for the first and takes its pages.
+- A document's fault ends that document. What is nobody's fault (engine, disk) leaves it waiting, in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import heapq
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from inkstick.config import Settings
+from inkstick.document import Page
+from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, PageFailed, by_code
+from inkstick.pages.pool import PagePool
+from inkstick.profile import Format, Priority, Profile, merge
+from inkstick.reading.reader import Job, Reader
+from inkstick.reading.source import PartFile
+from inkstick.results.formats import files_of
+from inkstick.results.publish import build
+from inkstick.store.claim import Claim, Outcome
+from inkstick.store.ledger import Ledger
+from inkstick.store.spool import Spool
+from inkstick.work import Content, Pages, Summary, header_of, identify_file, parts_of, record_pages, work_key
+
+log = logging.getLogger(__name__)
+
+BLOCKED_SECONDS = 5.0
+"""How long a document that nobody's fault holds up waits before it is tried again."""
+
+EDGE = 64 << 10
+"""Bytes of head and tail that identify a file's type."""
+
+
+class Desk:
+    """Takes accepted documents to their end. `notify` is called after anything changed that people may be watching."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        ledger: Ledger,
+        pool: PagePool,
+        reader: Reader,
+        notify: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._spool, self._ledger = settings, spool, ledger
+        self._pool, self._reader, self._notify = pool, reader, notify
+        self._known: set[str] = set()
+        self._waiting: list[tuple[int, int, str]] = []
+        self._active: dict[str, asyncio.Task[None]] = {}
+        self._works: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._publishing = asyncio.Semaphore(2)
+        self._again: set[str] = set()
+        self._registering = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    # ---- the loop
+
+    async def run(self) -> None:
+        """Until cancelled: find accepted documents, keep enough of them on the desk."""
+        await asyncio.to_thread(self._resume)
+        try:
+            while True:
+                self._wake.clear()
+                await self.register()
+                self._fill()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), 1.0)
+        finally:
+            await self._clear()
+
+    def wake(self) -> None:
+        """Look again now: something was accepted or put back."""
+        self._wake.set()
+
+    async def register(self) -> None:
+        """Take claims that the ledger does not know into it; the spool is the truth, a poke only a hint."""
+        async with self._registering:
+            claims = await asyncio.to_thread(lambda: list(self._spool.claims(skip=self._known)))
+            if not claims:
+                return
+            await asyncio.to_thread(self._ledger.accept, claims)
+            for claim in claims:
+                self._known.add(claim.id)
+        await asyncio.to_thread(self._enqueue, [claim.id for claim in claims])
+        self._notify()
+
+    def again(self, id: str) -> None:
+        """A document was put back for another reading."""
+        self._again.add(id)
+        self._enqueue([id])
+        self.wake()
+
+    def _resume(self) -> None:
+        """After a start: everything in the ledger is known, what is not at its end is to be taken up again."""
+        rows = self._ledger.waiting()
+        self._known.update(self._ledger.ids())
+        for row in rows:
+            heapq.heappush(self._waiting, (row.priority, row.seq, row.id))
+
+    def _enqueue(self, ids: list[str]) -> None:
+        for id in ids:
+            row = self._ledger.get(id)
+            if row is not None:
+                heapq.heappush(self._waiting, (row.priority, row.seq, id))
+
+    def _fill(self) -> None:
+        """Open documents up to the reader's appetite; a person's document is opened at once."""
+        limit = max(8, 2 * self._reader.limit)
+        while self._waiting:
+            priority, _, id = self._waiting[0]
+            room = 2 * limit if priority == Priority.PERSON else limit
+            if len(self._active) >= room:
+                return
+            heapq.heappop(self._waiting)
+            if id not in self._active:
+                self._active[id] = asyncio.create_task(self._document(id), name=f"document {id}")
+
+    async def _clear(self) -> None:
+        tasks = list(self._active.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- one document
+
+    async def _document(self, id: str) -> None:
+        """Take one document to its end, or leave it waiting."""
+        try:
+            await self._take(id)
+        except Blocked as error:
+            await self._wait_and_retry(id, error)
+        except Exception:
+            log.exception("document %s was left waiting by a fault of our own", id)
+        finally:
+            self._active.pop(id, None)
+            self._notify()
+            self.wake()
+
+    async def _wait_and_retry(self, id: str, error: Blocked) -> None:
+        await self._state(id, "blocked", error)
+        await asyncio.sleep(BLOCKED_SECONDS)
+        self._enqueue([id])
+
+    async def _state(self, id: str, state: str, error: InkstickError | None = None) -> None:
+        explained = (error.code, error.message, error.hint) if error else (None, None, None)
+        await asyncio.to_thread(self._ledger.set_state, id, state, *explained)
+        self._notify()
+
+    async def _take(self, id: str) -> None:
+        claim = await asyncio.to_thread(self._spool.claim, id)
+        await self._state(id, "reading")
+        try:
+            if claim.verdict is not None:
+                raise by_code(claim.verdict["code"], claim.verdict["message"], claim.verdict["hint"])
+            profile = merge(Profile(), claim.profile, where=claim.name)
+            identity = await self._identify(claim)
+            work = work_key(identity.sha256, profile)
+            async with self._alone(work):
+                await self._read_and_publish(claim, profile, identity, work)
+        except (Blocked, asyncio.CancelledError):
+            raise
+        except DocumentError as error:
+            await self._conclude(claim, failure(error))
+        except Exception as error:
+            log.exception("document %s failed by a fault of our own", id)
+            await self._conclude(claim, failure(Internal(f"Inkstick failed on it: {type(error).__name__}.")))
+
+    async def _identify(self, claim: Claim) -> Content:
+        path = self._spool.original(claim.id)
+        content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
+        await asyncio.to_thread(self._ledger.set_content, claim.id, content.sha256, content.size)
+        return content
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, work: str) -> AsyncIterator[None]:
+        """One document at a time for the same work; the page checkpoints go with the last one."""
+        lock, users = self._works.get(work, (asyncio.Lock(), 0))
+        self._works[work] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._works.pop(work)
+            if users > 1:
+                self._works[work] = (lock, users - 1)
+
+    async def _read_and_publish(self, claim: Claim, profile: Profile, content: Content, work: str) -> None:
+        parts = await self._parts(claim, profile, content)
+        pages = await asyncio.to_thread(self._twin, claim, profile, content)
+        if pages is None:
+            await self._read(claim, profile, content, work, parts)
+            pages = Pages(functools.partial(self._spool.checkpoints, work))
+        summary = await asyncio.to_thread(Summary.of, pages)
+        if summary.read == 0:
+            raise summary.reason()
+        await self._publish(claim, profile, content, pages, parts, summary)
+        if self._works[work][1] == 1:
+            await asyncio.to_thread(self._spool.drop_checkpoints, work)
+
+    async def _parts(self, claim: Claim, profile: Profile, content: Content) -> tuple[PartFile, ...]:
+        into = self._spool.folder(claim.id) / "parts"
+        await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
+        return await parts_of(self._pool, self._spool.original(claim.id), content, into, profile.passwords)
+
+    def _twin(self, claim: Claim, profile: Profile, content: Content) -> Pages | None:
+        """The pages of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
+        row = self._ledger.find_done(content.sha256, profile.reading_key())
+        if row is None or row.id == claim.id or not row.results or claim.id in self._again:
+            return None
+        records = files_of(self._settings.folder.results / row.results, Format.JSON)
+        return Pages(functools.partial(record_pages, records[0])) if records else None
+
+    async def _read(
+        self, claim: Claim, profile: Profile, content: Content, work: str, parts: tuple[PartFile, ...]
+    ) -> None:
+        """Have every page read that has no checkpoint yet."""
+
+        async def on_opened(pages: int) -> None:
+            await asyncio.to_thread(self._ledger.set_pages, claim.id, pages, content.type)
+            self._notify()
+
+        async def on_page(page: Page) -> None:
+            await asyncio.to_thread(self._spool.checkpoint, work, page)
+            await asyncio.to_thread(self._ledger.page_done, claim.id, page)
+            self._notify()
+
+        async def on_blocked(error: Blocked | None) -> None:
+            await self._state(claim.id, "blocked" if error else "reading", error)
+
+        have = await asyncio.to_thread(self._spool.checkpoint_numbers, work)
+        order = await asyncio.to_thread(self._order, claim.id)
+        job = Job(
+            id=claim.id,
+            parts=parts,
+            profile=profile,
+            have=have,
+            order=order,
+            on_page=on_page,
+            on_opened=on_opened,
+            on_blocked=on_blocked,
+        )
+        await self._reader.submit(job)
+
+    def _order(self, id: str) -> int:
+        row = self._ledger.get(id)
+        return row.seq if row else 0
+
+    async def _publish(
+        self,
+        claim: Claim,
+        profile: Profile,
+        content: Content,
+        pages: Pages,
+        parts: tuple[PartFile, ...],
+        summary: Summary,
+    ) -> None:
+        header = await asyncio.to_thread(header_of, claim.name, content, profile, parts, pages)
+        async with self._publishing:
+            staging = await asyncio.to_thread(self._spool.staging, claim.id)
+            await build(
+                staging,
+                self._spool.name_of(claim.name),
+                header,
+                pages,
+                profile.formats,
+                original=self._spool.original(claim.id),
+                pool=self._pool,
+                parts=parts,
+                passwords=profile.passwords,
+            )
+            whole = not summary.failed and all(part.error is None for part in parts)
+            wish = Outcome(
+                state="done" if whole else "partial",
+                error=None if whole else summary.reason().as_json(),
+                pages=summary.read + len(summary.failed),
+                sha256=content.sha256,
+                size=content.size,
+                type=content.type,
+                failed_pages=summary.failed,
+            )
+            await self._conclude(claim, wish)
+
+    async def _conclude(self, claim: Claim, wish: Outcome) -> None:
+        outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
+        await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
+        self._again.discard(claim.id)
+        self._notify()
+
+
+def failure(error: DocumentError) -> Outcome:
+    return Outcome(state="failed", error=error.as_json())

@@ -1,0 +1,351 @@
+"""Client of an OpenAI-compatible server that reads one page image a request: vLLM, or whatever speaks like it.
+
+What is sent is a closed schema (`body`): exactly these fields, an image that we encoded ourselves as a data URL, text after
+it. What comes back is streamed and checked while it streams: the id and model stay the same, a loop closes the stream at
+once (the server then stops generating), ``length`` is never a complete answer, silence has a deadline.
+
+    cannot connect, connection breaks, 5xx of a dying engine     EngineDown, EngineLost      no attempt
+    429, 503                                                     EngineBusy                  no attempt, send less
+    silence before or between tokens, or too long in all         Timeout                     an attempt
+    400, 500, not an event stream, another id or model           PageFailed                  an attempt
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+
+from inkstick.document import Flag, Task
+from inkstick.engines import answers
+from inkstick.engines.encode import Encoded, encode
+from inkstick.engines.faults import EngineBusy, EngineLost
+from inkstick.engines.protocol import Health, Load, Reading, Request
+from inkstick.engines.spec import HUNYUAN_OCR_1_5, ModelSpec, Sampling
+from inkstick.errors import EngineDown, PageFailed, Timeout
+from inkstick.pages.view import Pixels
+from inkstick.reading.repetition import Watch, cleaned
+
+_METRIC = re.compile(r"^vllm:(\w+?)(?:\{[^}]*\})? ([-+.\deE]+)$", re.MULTILINE)
+_DYING = re.compile(r"CUDA|out of memory|EngineDead|EngineCore|engine is dead", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds. `first`: until the first token, waiting in the server's queue included. `idle`: between tokens."""
+
+    connect: float = 5.0
+    first: float = 120.0
+    idle: float = 30.0
+    total: float = 300.0
+    figures: float = 5.0
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer as it grows."""
+
+    watch: Watch
+    id: str | None = None
+    finish: str | None = None
+    loop: bool = False
+    tokens: int = 0
+
+
+def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0) -> bytes:
+    """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server."""
+    fields: dict[str, Any] = {
+        "model": spec.served,
+        "messages": [],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_tokens": sampling.max_tokens,
+        "skip_special_tokens": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if spec.seed is not None:
+        fields["seed"] = spec.seed
+    if spec.priority:
+        fields["priority"] = priority
+    image = {"type": "image_url", "image_url": {"url": "@"}}
+    user = {"role": "user", "content": [image, {"type": "text", "text": prompt}]}
+    system = [] if spec.system is None else [{"role": "system", "content": spec.system}]
+    fields["messages"] = [*system, user]
+    head, tail = json.dumps(fields, ensure_ascii=False).encode().split(b'"@"', 1)
+    return b"".join((head, b'"', url, b'"', tail))
+
+
+class OpenAiEngine:
+    """See the module's docstring. `url` is ``http://host:port`` or ``unix:///path`` of a socket.
+
+    `spec` says what is particular to the model; `model` replaces its name on the server. `in_flight` bounds connections
+    and is what `limit` says. `threads` encode pages. `owner` of a page's pixels may let go of them after `encode`:
+    `read_encoded` needs only what that returned.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        name: str = "vllm",
+        spec: ModelSpec = HUNYUAN_OCR_1_5,
+        deadline_seconds: float = 300.0,
+        deadlines: Deadlines | None = None,
+        in_flight: int = 64,
+        threads: int = 2,
+        api_key: str | None = None,
+    ) -> None:
+        self.name, self.spec, self._in_flight = name, spec, in_flight
+        self.model = spec.id if model is None else model
+        self._served = model
+        self.deadlines = deadlines or Deadlines(first=min(120.0, deadline_seconds), total=deadline_seconds)
+        self._url, self._api_key = url, api_key
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._http: httpx.AsyncClient | None = None
+        self._names: frozenset[str] = frozenset()
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        return self.spec.tasks
+
+    @property
+    def limit(self) -> int:
+        return self._in_flight
+
+    # -- life
+
+    async def start(self) -> None:
+        """Connect and learn the served model's name. Raises EngineDown if nothing answers."""
+        if self._http is None:
+            self._http = self._client()
+        listed = await self._get_json("/v1/models")
+        names = frozenset(str(entry.get("id")) for entry in listed.get("data", ()) if isinstance(entry, dict))
+        wanted = self._served or self.spec.served
+        if wanted not in names and len(names) == 1:
+            (wanted,) = names  # somebody's own server: one model, under a name of their choice
+        if wanted not in names:
+            raise EngineDown(f"The engine serves {', '.join(sorted(names)) or 'no model'}, not {wanted}.")
+        self._served, self._names = wanted, names
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=self._in_flight + 8, max_keepalive_connections=self._in_flight + 8)
+        headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        if self._url.startswith("unix://"):
+            socket = unquote(self._url.removeprefix("unix://"))
+            transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
+            return httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers, trust_env=False)
+        transport = httpx.AsyncHTTPTransport(limits=limits)
+        base = self._url.rstrip("/").removesuffix("/v1")
+        return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, trust_env=False)
+
+    # -- figures
+
+    async def health(self) -> Health:
+        """Whether the server answers and serves the model. Says nothing of a hang: silence while reading does."""
+        try:
+            if self._names:
+                await self._get("/health")
+            else:
+                await self.start()
+        except EngineDown as error:
+            return Health(False, "down", error.message)
+        return Health(True, "ready", facts={"model": self._served or self.spec.served})
+
+    async def load(self) -> Load | None:
+        """vLLM's own figures; None where the server has none (it may be another kind)."""
+        try:
+            text = (await self._get("/metrics")).text
+        except EngineDown:
+            return None
+        figures: dict[str, float] = {}
+        for name, value in _METRIC.findall(text):
+            figures[name] = figures.get(name, 0.0) + float(value)
+        if "num_requests_running" not in figures:
+            return None
+        return Load(
+            running=int(figures["num_requests_running"]),
+            waiting=int(figures.get("num_requests_waiting", 0)),
+            cache_usage=figures.get("kv_cache_usage_perc", 0.0),
+            generated_tokens=int(figures.get("generation_tokens_total", 0)),
+        )
+
+    async def _get(self, path: str) -> httpx.Response:
+        limit = self.deadlines.figures
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._connected().get(path, timeout=httpx.Timeout(limit))
+        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            raise EngineDown(f"The engine does not answer ({type(error).__name__}).") from error
+        if response.status_code != 200:
+            raise EngineDown(f"The engine answers {path} with {response.status_code}.")
+        return response
+
+    async def _get_json(self, path: str) -> Mapping[str, Any]:
+        try:
+            value = (await self._get(path)).json()
+        except ValueError as error:
+            raise EngineDown("The engine's answer is no JSON: is this an OpenAI-compatible server?") from error
+        return value if isinstance(value, dict) else {}
+
+    def _connected(self) -> httpx.AsyncClient:
+        if self._http is None:
+            self._http = self._client()
+        return self._http
+
+    # -- reading
+
+    async def read(self, image: Pixels, request: Request) -> Reading:
+        """One page. Errors as in the module's docstring; cancelling closes the stream."""
+        return await self.read_encoded(await self.encode(image), request)
+
+    async def encode(self, image: Pixels, *, scale: float = 1.0) -> Encoded:
+        """The page as it will be sent, made in a thread; `scale` below 1 for a smaller picture of it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: encode(image, scale=scale))
+
+    async def read_encoded(self, image: Encoded, request: Request) -> Reading:
+        """Like `read`, for a page that was encoded ahead."""
+        prompt = self.spec.prompt(request)
+        sampling = self.spec.sampled(request.attempt)
+        content = body(self._named(), image.url, prompt, sampling, priority=request.priority)
+        answer = _Answer(Watch())
+        try:
+            async with asyncio.timeout(self.deadlines.total):
+                await self._stream(content, answer)
+        except TimeoutError:
+            raise Timeout(f"The engine had not finished the page after {self.deadlines.total:.0f} s.") from None
+        return self._reading(answer, request, prompt)
+
+    def _named(self) -> ModelSpec:
+        from dataclasses import replace
+
+        return replace(self.spec, served=self._served) if self._served else self.spec
+
+    def _reading(self, answer: _Answer, request: Request, prompt: str) -> Reading:
+        text = answer.watch.text
+        flags: set[Flag] = set()
+        if answer.loop or answer.watch.finish():
+            flags.add(Flag.REPETITION)
+            text = cleaned(text)
+        elif answer.finish != "stop":
+            flags.add(Flag.TRUNCATED)
+        blocks = answers.parse(text, request.task)
+        return Reading(blocks, self.model, prompt, None, frozenset(flags), text)
+
+    async def _stream(self, content: bytes, answer: _Answer) -> None:
+        """Fill `answer` from the stream; returns at its end or as soon as a loop is found."""
+        async with self._posted(content) as response:
+            await _refused(response)
+            events = _events(response)
+            while True:
+                patience = self.deadlines.idle if answer.tokens else self.deadlines.first
+                event = await _next(events, patience)
+                if event is None or self._take(event, answer):
+                    break
+        if not answer.loop and answer.finish is None:
+            raise EngineLost("The engine's answer broke off.")
+
+    @asynccontextmanager
+    async def _posted(self, content: bytes) -> AsyncIterator[httpx.Response]:
+        d = self.deadlines
+        timeout = httpx.Timeout(d.first, connect=d.connect, read=max(d.first, d.idle), pool=d.first)
+        headers = {"content-type": "application/json"}
+        try:
+            async with self._connected().stream(
+                "POST", "/v1/chat/completions", content=content, headers=headers, timeout=timeout
+            ) as response:
+                yield response
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise EngineDown("The engine cannot be reached.") from error
+        except httpx.TimeoutException as error:
+            raise Timeout("The engine is silent.") from error
+        except (httpx.TransportError, httpx.StreamError, OSError) as error:
+            raise EngineLost(f"The connection to the engine broke ({type(error).__name__}).") from error
+
+    def _take(self, event: bytes, answer: _Answer) -> bool:
+        """Add one event. True: nothing more is needed. Raises PageFailed for what no such server sends."""
+        if event == b"[DONE]":
+            return True
+        try:
+            value = json.loads(event)
+            choices, identity = value.get("choices", ()), value.get("id")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise PageFailed("The engine's answer is no event stream.") from error
+        if "error" in value:
+            raise _server_fault(str(value["error"]))
+        self._check_identity(identity, value.get("model"), answer)
+        return self._grow(choices, answer)
+
+    def _check_identity(self, identity: Any, model: Any, answer: _Answer) -> None:
+        if answer.id is None:
+            answer.id = identity
+        elif identity != answer.id:
+            raise PageFailed("The engine answered with another request's id.")
+        if model is not None and self._served and model != self._served:
+            raise PageFailed("The engine answered as another model.")
+
+    def _grow(self, choices: Any, answer: _Answer) -> bool:
+        for choice in choices if isinstance(choices, list) else ():
+            piece = (choice.get("delta") or {}).get("content") or ""
+            answer.finish = choice.get("finish_reason") or answer.finish
+            answer.tokens += bool(piece)
+            if piece and answer.watch.feed(piece):
+                answer.loop = True
+                return True
+        return False
+
+
+async def _next(events: AsyncIterator[bytes], patience: float) -> bytes | None:
+    try:
+        async with asyncio.timeout(patience):
+            return await anext(events, None)
+    except TimeoutError:
+        raise Timeout(f"The engine was silent for {patience:.0f} s.") from None
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The data of each server-sent event, without decoding."""
+    rest = b""
+    async for piece in response.aiter_raw():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+
+
+async def _refused(response: httpx.Response) -> None:
+    """Raise what a status other than 200 means."""
+    status = response.status_code
+    if status == 200:
+        return
+    text = (await response.aread())[:2000].decode("utf-8", "replace")
+    if status in (429, 503):
+        raise EngineBusy(f"The engine is busy ({status}).")
+    if status in (401, 403, 404, 502, 504):
+        raise EngineDown(f"The engine refuses the request ({status}).")
+    raise _server_fault(text, status)
+
+
+def _server_fault(text: str, status: int = 500) -> EngineDown | PageFailed:
+    if status >= 500 and _DYING.search(text):
+        return EngineLost(f"The engine failed ({status}): {text[:200]}")
+    return PageFailed(f"The engine could not read the page ({status}): {text[:200]}")

@@ -1,0 +1,1 @@
+"""Models as data: manifests, fetching and checking their files, licences, prompts."""

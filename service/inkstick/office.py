@@ -1,0 +1,385 @@
+"""The use cases: everything that the page, the API and the watch daemon ask of Inkstick, in one object.
+
+One office per data folder, and the only one that opens its ledger. It implements `inkstick.web.office_port.OfficePort`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inkstick.clock import Clock, SystemClock
+from inkstick.config import Settings
+from inkstick.desk import Desk, record_pages
+from inkstick.document import Page
+from inkstick.engines.protocol import Engine, Request
+from inkstick.engines.registry import Engines, engines_for
+from inkstick.errors import DiskFull, InkstickError, TooLarge, Unavailable, UsageError
+from inkstick.intake.watcher import CLAIM_LOCK
+from inkstick.pages.pool import PagePool
+from inkstick.profile import Format, Priority, Profile, merge
+from inkstick.reading.reader import Reader
+from inkstick.results.formats import files_of
+from inkstick.results.names import result_name
+from inkstick.store.claim import Claim
+from inkstick.store.disk import Disk
+from inkstick.store.ledger import Ledger, Row
+from inkstick.store.spool import Spool, Upload
+from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 2.0
+"""How old the last proof may be that a document could be accepted."""
+
+
+class Office:
+    """See `OfficePort` for what each method promises."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, engines: Engines | None = None) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._folder = settings.folder
+        self._engines = engines
+        self._changed = asyncio.Condition()
+        self._watch: Mapping[str, Any] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._probe: tuple[float, str] = (float("-inf"), "not started")
+
+    # ---- life
+
+    async def start(self) -> None:
+        self._folder.create()
+        self._ledger = await asyncio.to_thread(Ledger, self._folder.ledger)
+        self._spool = Spool(
+            self._folder,
+            Disk(),
+            self._clock,
+            name_of=result_name,
+            reserve_bytes=self.settings.reserve_bytes,
+        )
+        await asyncio.to_thread(self._recover)
+        engines = self._engines = self._engines or engines_for(self.settings)
+        self._pool = PagePool(
+            processes=self.settings.parser_processes,
+            page_seconds=self.settings.page_seconds,
+        )
+        self._reader = Reader(
+            self._pool,
+            engines,
+            clock=self._clock,
+            image_bytes=self.settings.image_bytes,
+        )
+        self._desk = Desk(self.settings, self._spool, self._ledger, self._pool, self._reader, self._tell)
+        await self._pool.start()
+        await self._reader.start()
+        self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
+
+    def _recover(self) -> None:
+        with claim_lock(self._folder.state / CLAIM_LOCK):
+            found = self._spool.recover()
+        rebuilt = self._ledger.rebuild(self._spool)
+        for leftover in found.leftovers:
+            log.warning("nobody knows what this is, it is left alone: %s", leftover)
+        if rebuilt.added or rebuilt.healed:
+            log.info("ledger mended from the folders: %d added, %d healed", rebuilt.added, rebuilt.healed)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reader.close()
+        await self._pool.close()
+        await asyncio.to_thread(self._ledger.close)
+
+    def _tell(self) -> None:
+        """Something changed: wake those who wait for events."""
+
+        async def notify() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._soon = asyncio.get_running_loop().create_task(notify())
+
+    # ---- coming in
+
+    async def admit(self, size: int | None) -> None:
+        if size is not None and size > self.settings.max_bytes:
+            raise TooLarge(f"The file has {size:,} bytes; this appliance accepts {self.settings.max_bytes:,}.")
+        await asyncio.to_thread(self._spool.check_space, size or 0)
+
+    async def accept_upload(
+        self,
+        name: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: str | None = None,
+        wishes: Mapping[str, Any] | None = None,
+    ) -> DocumentInfo:
+        profile = merge(Profile(priority=Priority.PERSON), wishes or {}, where="upload")
+        upload = await asyncio.to_thread(self._spool.begin_upload, name, name, profile)
+        try:
+            claim = await self._fill(upload, chunks, sha256)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(upload.abort))
+            raise
+        await self._desk.register()
+        self._desk.wake()
+        return await self.document(claim.id)
+
+    async def _fill(self, upload: Upload, chunks: AsyncIterator[bytes], sha256: str | None) -> Claim:
+        async for chunk in chunks:
+            if upload.size + len(chunk) > self.settings.max_bytes:
+                raise TooLarge
+            await asyncio.to_thread(upload.write, chunk)
+        return await asyncio.to_thread(upload.commit, sha256)
+
+    async def watched(self, claims: Sequence[str], status: Mapping[str, Any]) -> None:
+        self._watch = status
+        if claims:
+            await self._desk.register()
+            self._desk.wake()
+
+    # ---- looking
+
+    def _row(self, id: str) -> Row:
+        row = self._ledger.get(id)
+        if row is None:
+            raise UsageError(
+                "There is no such document.", hint="The list of documents shows them all.", code="not_found"
+            )
+        return row
+
+    def _info(self, row: Row) -> DocumentInfo:
+        folder = self._results(row)
+        formats = tuple(format.value for format in Format if folder and files_of(folder, format))
+        return DocumentInfo(
+            id=row.id,
+            seq=row.seq,
+            name=row.name,
+            relpath=row.relpath,
+            state=row.state,
+            task=row.task,
+            priority=Priority(row.priority).name.lower(),
+            received=row.received,
+            size=row.size,
+            sha256=row.sha256,
+            type=row.type,
+            pages=row.pages or None,
+            pages_done=row.pages_done,
+            flags=row.flags,
+            code=row.code,
+            message=row.message,
+            hint=row.hint,
+            results=row.results,
+            formats=formats,
+            attempts=row.attempts,
+        )
+
+    def _results(self, row: Row) -> Path | None:
+        """The document's result folder, if it is still there."""
+        folder = self._folder.results / row.results if row.results else None
+        return folder if folder is not None and folder.is_dir() else None
+
+    async def document(self, id: str) -> DocumentInfo:
+        return await asyncio.to_thread(lambda: self._info(self._row(id)))
+
+    async def documents(
+        self, *, q: str | None = None, state: str | None = None, after: int | None = None, limit: int = 100
+    ) -> Sequence[DocumentInfo]:
+        def listed() -> list[DocumentInfo]:
+            return [self._info(row) for row in self._ledger.list(q=q, state=state, after=after, limit=limit)]
+
+        return await asyncio.to_thread(listed)
+
+    async def pages(self, id: str, *, after: int = 0, limit: int = 1000) -> Sequence[PageInfo]:
+        def listed() -> list[PageInfo]:
+            row = self._row(id)
+            known = {page.number: page for page in self._ledger.pages(id) if after < page.number <= after + limit}
+            last = max([*known, min(row.pages, after + limit)], default=0)
+            return [
+                PageInfo(
+                    number=number,
+                    state={"done": "read"}.get(page.state, page.state),
+                    engine=page.engine,
+                    flags=page.flags,
+                    score=page.score,
+                    seconds=page.seconds,
+                    attempts=page.attempts,
+                )
+                if (page := known.get(number))
+                else PageInfo(number=number, state="waiting")
+                for number in range(after + 1, last + 1)
+            ]
+
+        return await asyncio.to_thread(listed)
+
+    async def page_text(self, id: str, number: int) -> str | None:
+        page = await asyncio.to_thread(self._page, id, number)
+        return page.text() if page else None
+
+    def _page(self, id: str, number: int) -> Page | None:
+        """A page as it was read: from the published record, or from its checkpoint while the document is at work."""
+        row = self._row(id)
+        folder = self._results(row)
+        pages = (
+            record_pages(files_of(folder, Format.JSON)[0])
+            if folder
+            else self._spool.checkpoints(self._desk.work_of(row))
+        )
+        return next((page for page in pages if page.number == number), None)
+
+    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
+        row = await asyncio.to_thread(self._row, id)
+        original = self._original(row)
+        page = await asyncio.to_thread(self._page, id, number)
+        data = await self._desk.page_image(row, original, number, max_side, page.rotation if page else 0)
+        return data, "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+
+    def _original(self, row: Row) -> Path:
+        """Where the document's bytes are now."""
+        waiting = self._spool.original(row.id)
+        path = self._folder.root / row.original if row.original else waiting
+        if not path.is_file():
+            raise UsageError(
+                f"The original of {row.name} is not kept here any more.",
+                hint="It was deleted, or stays where it was dropped.",
+                code="not_found",
+            )
+        return path
+
+    async def result_files(self, id: str, format: str) -> Sequence[Path]:
+        def files() -> list[Path]:
+            folder = self._results(self._row(id))
+            if folder is None:
+                raise UsageError(
+                    "The document has no results yet.", hint="Wait until its state is done.", code="not_ready"
+                )
+            return files_of(folder, Format(format))
+
+        return await asyncio.to_thread(files)
+
+    async def retry(self, id: str) -> DocumentInfo:
+        def reopen() -> None:
+            row = self._row(id)
+            if row.state not in ("failed", "partial", "done"):
+                raise UsageError("The document is still being read.", hint="Wait for its end.", code="not_ready")
+            self._spool.reopen(id)
+            self._ledger.reopened(id)
+
+        await asyncio.to_thread(reopen)
+        self._desk.again(id)
+        return await self.document(id)
+
+    async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]:
+        hits = await asyncio.to_thread(self._ledger.search, q, limit)
+        plain = str.maketrans("", "", "\u2068\u2069")
+        return [Hit(hit.document, hit.name, hit.page, hit.snippet.translate(plain)) for hit in hits]
+
+    # ---- events
+
+    async def events(self, *, after: int, limit: int = 200) -> Sequence[Event]:
+        rows = await asyncio.to_thread(self._ledger.events, after, limit)
+        return [Event(row.id, row.kind, row.document, row.data) for row in rows]
+
+    async def last_event(self) -> int:
+        return await asyncio.to_thread(self._ledger.last_event)
+
+    async def wait_event(self, *, after: int, timeout: float) -> bool:
+        async def arrived() -> None:
+            async with self._changed:
+                while await self.last_event() <= after:
+                    await self._changed.wait()
+
+        try:
+            await asyncio.wait_for(arrived(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    # ---- how it goes
+
+    async def stats(self) -> Stats:
+        figures = self._reader.stats()
+        disk = shutil.disk_usage(self._folder.root)
+        return Stats(
+            documents=await asyncio.to_thread(self._ledger.counts),
+            pages_read=figures.pages_read,
+            pages_failed=figures.pages_failed,
+            in_flight=figures.in_flight,
+            waiting=figures.waiting,
+            bytes_held=figures.bytes_held,
+            pages_per_second=figures.pages_per_second,
+            engines=await self._engine_infos(),
+            watch=self._watch,
+            disk_free=disk.free,
+            disk_total=disk.total,
+            disk_reserve=self.settings.reserve_bytes,
+            blocked=figures.blocked,
+        )
+
+    async def _engine_infos(self) -> tuple[EngineInfo, ...]:
+        engines = self._engines
+        assert engines is not None
+        roles: list[tuple[str, Engine | None]] = [("primary", engines.primary), ("fallback", engines.fallback)]
+        return tuple([await engine_info(engine, role) for role, engine in roles if engine is not None])
+
+    async def health(self) -> OfficeHealth:
+        live = bool(self._tasks) and not any(task.done() for task in self._tasks)
+        at, state = self._probe
+        if self._clock.monotonic() - at > PROBE_SECONDS:
+            state = await asyncio.to_thread(self._can_accept)
+            self._probe = (self._clock.monotonic(), state)
+        checks = {"desk": "ok" if live else "the desk has stopped", "storage": state}
+        return OfficeHealth(live=live, ready=live and state == "ok", checks=checks)
+
+    def _can_accept(self) -> str:
+        """Write and sync a real file, as accepting a document would."""
+        try:
+            self._spool.check_space(0)
+            probe = self._folder.state / "probe"
+            with probe.open("wb") as file:
+                file.write(b"inkstick")
+                file.flush()
+                os.fsync(file.fileno())
+        except InkstickError as error:
+            return error.message
+        except OSError as error:
+            return f"The data folder cannot be written: {error.strerror}."
+        return "ok"
+
+    # ---- at once
+
+    async def read_image(self, image: bytes, request: Request) -> Page:
+        with tempfile.TemporaryDirectory(dir=self._folder.state, prefix="read-") as folder:
+            path = Path(folder) / "image"
+            await asyncio.to_thread(path.write_bytes, image)
+            return await self._reader.read_file(path, request)
+
+
+async def engine_info(engine: Engine, role: str) -> EngineInfo:
+    health = await engine.health()
+    tasks = tuple(sorted(task.value for task in engine.tasks))
+    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks)
+
+
+@contextlib.contextmanager
+def claim_lock(path: Path) -> Iterator[None]:
+    """While the spool is repaired, no watcher makes a claim (`inkstick.intake.watcher.shared_lock` is the other side)."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["DiskFull", "Office", "Unavailable"]

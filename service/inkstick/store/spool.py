@@ -1,0 +1,387 @@
+"""Documents on disk, from the inbox to done/ or failed/: a file protocol without a database.
+
+A document is *accepted* when ``spool/<id>/claim.json`` and ``spool/<id>/original`` are on the disk. From then on it
+ends, whatever happens between, in exactly one of done/ and failed/, byte for byte (or stays where its profile wants).
+The order of writes and syncs, and why it is this one, is in docs/durability.md; the crash tests take each step away
+and see that it was needed.
+
+Accepting is here; `conclude` is in `inkstick.store.conclusion`, `recover` in `inkstick.store.recovery`, page
+checkpoints in `inkstick.store.checkpoints`. Errors: `Blocked` (nothing has happened, or what has is undone or will be
+by `recover`), `SourceChanged`, FileNotFoundError (the dropped file is gone).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from inkstick.clock import Clock
+from inkstick.config import DataFolder
+from inkstick.document import Page
+from inkstick.errors import Blocked, DiskFull, InkstickError, Unavailable, Unsupported, UsageError
+from inkstick.profile import Originals, Profile
+from inkstick.store import checkpoints, conclusion, recovery
+from inkstick.store.claim import (
+    Claim,
+    Ids,
+    Outcome,
+    claim_from_bytes,
+    clean_relpath,
+    display_name,
+    outcome_from_bytes,
+    plain_result_name,
+)
+from inkstick.store.disk import Disk, Identity, Sink, Source
+from inkstick.store.recovery import Recovery
+
+_CHUNK = 1 << 20
+_NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class SourceChanged(Unavailable):
+    """The dropped file was written or replaced while it was being claimed. It stays in the inbox."""
+
+    default_message = "The file changed while it was being taken."
+    default_hint = "Nothing to do: it is taken as soon as it has been still for a moment."
+
+
+class Spool:
+    """All documents of one data folder. Thread-safe; one process at a time (the ledger's lock sees to that).
+
+    `name_of` gives the results folder's name for a document's name. `reserve_bytes`: free space that accepting leaves.
+    """
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        disk: Disk,
+        clock: Clock,
+        *,
+        name_of: Callable[[str], str] = plain_result_name,
+        reserve_bytes: int = 0,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.data = folder
+        self.disk = disk
+        self.name_of = name_of
+        self.reserve_bytes = reserve_bytes
+        self.ids = Ids(entropy)
+        self.lock = threading.RLock()
+        self._clock = clock
+        self._kept: set[Identity] | None = None
+
+    # -- accepting
+
+    def claim_file(self, path: Path, relpath: str, profile: Profile) -> Claim:
+        """Accept a file from an inbox: by rename where that can be, else (or where it must stay) by copy.
+
+        `path` is `relpath` below the inbox. Raises FileNotFoundError, SourceChanged, Unsupported (not a regular file)
+        and Blocked; in every case the file is still in the inbox, or `recover` will accept it.
+        """
+        text, raw = clean_relpath(relpath)
+        relative = PurePosixPath(relpath)
+        root = path.parents[len(relative.parts) - 1]
+        if root / relative != path:
+            raise UsageError(f"{path} is not {relpath!r} below an inbox")
+        with self.disk.source(root, relative) as source:
+            found = source.stat()
+            if found.kind != "file":
+                raise Unsupported("Only regular files are read: this is a link, a device or a pipe.")
+            size = found.identity.size
+            where = None if root == self.data.inbox else str(root)
+            claim = self._new_claim(
+                text, raw, "inbox", "rename", profile, identity=found.identity, size=size, root=where
+            )
+            # Another hard link could be written through later, and a file that is kept must stay: those are copied.
+            if claim.originals is Originals.KEEP or found.links > 1:
+                return self._claim_by_copy(source, claim)
+            try:
+                return self._claim_by_rename(source, claim)
+            except OSError as error:
+                if error.errno not in _NO_RENAME:
+                    raise
+            return self._claim_by_copy(source, claim)
+
+    def _new_claim(self, text: str, raw: str, source: str, method: str, profile: Profile, **more: object) -> Claim:
+        self.check_space(0)
+        wall = self._clock.wall()
+        claim = Claim(
+            id=self.ids.next(wall.timestamp()),
+            name=display_name(text),
+            relpath=text,
+            raw=raw,
+            source=source,
+            method=method,
+            profile=profile.as_json(),
+            received=wall.isoformat(timespec="seconds"),
+        )
+        return replace(claim, **more)  # type: ignore[arg-type]
+
+    def check_space(self, size: int) -> None:
+        """Raises DiskFull when `size` more bytes would not leave the reserve."""
+        if self.disk.free_bytes(self.data.spool) < self.reserve_bytes + size:
+            raise DiskFull
+
+    def _claim_by_rename(self, source: Source, claim: Claim) -> Claim:
+        folder = self.folder(claim.id)
+        with self._undone_on_error(claim.id):
+            self.disk.make_dir(folder, at="accept.make_folder")
+            self._write_claim(claim)
+            source.sync(at="accept.sync_source")
+            self._check_unchanged(source, claim)
+            source.move_to(folder / "original", at="accept.rename")
+        if self.disk.exists(folder / "original"):
+            moved = self.disk.stat(folder / "original")
+            if moved.kind != "file":  # swapped between the look and the rename
+                self._put_back(claim)
+                raise SourceChanged
+        self.disk.sync_dir(folder, at="accept.sync_folder")
+        source.sync_dir(at="accept.sync_source_folder")
+        return claim
+
+    def _put_back(self, claim: Claim) -> None:
+        root = Path(claim.root) if claim.root else self.data.inbox
+        self.disk.rename_new(self.original(claim.id), root / claim.relpath, at="accept.put_back")
+        self.disk.remove_tree(self.folder(claim.id), at="accept.undo")
+
+    def _claim_by_copy(self, source: Source, claim: Claim) -> Claim:
+        folder = self.folder(claim.id)
+        part = folder / "original.part"
+        self.check_space(claim.size or 0)
+        with self._undone_on_error(claim.id):
+            self.disk.make_dir(folder, at="accept.make_folder")
+            sha256 = self._copy(source, part)
+            self._check_unchanged(source, claim)
+            if self._hash(part) != sha256:
+                raise Unavailable("The copy of a file differs from it: the disk or the device is not reliable.")
+            claim = replace(claim, method="copy", sha256=sha256)
+            self._seal(claim, part)
+        if claim.originals is not Originals.KEEP:
+            self.forget_source(source, claim)
+        self._remember(claim)
+        return claim
+
+    def _copy(self, source: Source, part: Path) -> str:
+        digest = hashlib.sha256()
+        sink = self.disk.create(part, at="accept.copy")
+        try:
+            with source.open() as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    sink.write(chunk)
+        finally:
+            sink.close()
+        self.disk.sync_file(part, at="accept.sync_copy")
+        return digest.hexdigest()
+
+    def _seal(self, claim: Claim, part: Path) -> None:
+        """The bytes are durable in `part`: write the claim, give them their name. Now the document is accepted."""
+        self._write_claim(claim)
+        self.disk.rename(part, part.with_name("original"), at="accept.name_copy")
+        self.disk.sync_dir(part.parent, at="accept.sync_folder")
+
+    def _write_claim(self, claim: Claim) -> None:
+        folder = self.folder(claim.id)
+        self.disk.write(folder / "claim.json", claim.as_bytes(), at="accept.write_claim")
+        self.disk.sync_file(folder / "claim.json", at="accept.sync_claim")
+        self.disk.sync_dir(folder, at="accept.sync_claim_name")
+        self.disk.sync_dir(self.data.spool, at="accept.sync_spool")
+
+    @staticmethod
+    def _check_unchanged(source: Source, claim: Claim) -> None:
+        if source.stat().identity != claim.identity:
+            raise SourceChanged
+
+    def forget_source(self, source: Source, claim: Claim) -> None:
+        """Remove the dropped file that was copied, if it is still the one. A medium that only reads keeps it."""
+        try:
+            self._check_unchanged(source, claim)
+            source.unlink(at="accept.unlink_source")
+            source.sync_dir(at="accept.sync_source_folder")
+        except (FileNotFoundError, SourceChanged):
+            return
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+
+    def _hash(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        with self.disk.open(path) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def _undone_on_error(self, identifier: str) -> _Undo:
+        return _Undo(self, identifier)
+
+    # -- uploads
+
+    def begin_upload(self, name: str, relpath: str, profile: Profile, *, size: int = 0) -> Upload:
+        """A document that arrives in pieces. `size`: how many bytes are expected, where that is known."""
+        text, raw = clean_relpath(relpath)
+        self.check_space(size)
+        claim = replace(self._new_claim(text, raw, "upload", "upload", profile), name=display_name(name))
+        with self._undone_on_error(claim.id):
+            self.disk.make_dir(self.folder(claim.id), at="accept.make_folder")
+            return Upload(self, claim, self.disk.create(self.folder(claim.id) / "original.part", at="accept.upload"))
+
+    # -- looking
+
+    def folder(self, identifier: str) -> Path:
+        return self.data.spool / identifier
+
+    def original(self, identifier: str) -> Path:
+        return self.folder(identifier) / "original"
+
+    def claim(self, identifier: str) -> Claim:
+        """Raises FileNotFoundError for an unknown document."""
+        return claim_from_bytes(self.disk.read(self.folder(identifier) / "claim.json"))
+
+    def outcome(self, identifier: str) -> Outcome | None:
+        """None while the document has not ended."""
+        try:
+            return outcome_from_bytes(self.disk.read(self.folder(identifier) / "outcome.json"))
+        except FileNotFoundError:
+            return None
+
+    def claims(self) -> Iterator[Claim]:
+        """Accepted documents that have not ended, in order of arrival."""
+        for identifier in self.disk.list(self.data.spool):
+            names = self.disk.list(self.folder(identifier))
+            if "original" in names and "claim.json" in names and "outcome.json" not in names:
+                yield self.claim(identifier)
+
+    def everything(self) -> Iterator[tuple[Claim, Outcome | None]]:
+        """All documents ever accepted here, in order of arrival, with their outcome if they have ended."""
+        for identifier in self.disk.list(self.data.spool):
+            names = self.disk.list(self.folder(identifier))
+            if "claim.json" in names and ("original" in names or "outcome.json" in names):
+                yield self.claim(identifier), self.outcome(identifier)
+
+    def kept(self) -> frozenset[Identity]:
+        """Files that were accepted and may still lie in an inbox: they are not to be accepted again."""
+        with self.lock:
+            if self._kept is None:
+                claims = (claim for claim, _ in self.everything())
+                self._kept = {claim.identity for claim in claims if claim.identity and claim.method == "copy"}
+            return frozenset(self._kept)
+
+    def _remember(self, claim: Claim) -> None:
+        with self.lock:
+            if self._kept is not None and claim.identity is not None:
+                self._kept.add(claim.identity)
+
+    # -- page checkpoints
+
+    def checkpoint(self, work: str, page: Page) -> None:
+        """Keep a page that was read: `work` is sha256 of the document's sha256 and its profile's reading key."""
+        checkpoints.write(self.disk, self.data, work, page)
+
+    def checkpoints(self, work: str) -> Iterator[Page]:
+        """The pages kept so far, by number. One that cannot be read is left out: it will be read again."""
+        return checkpoints.read(self.disk, self.data, work)
+
+    def checkpoint_numbers(self, work: str) -> frozenset[int]:
+        """Which pages are kept, without opening them."""
+        return checkpoints.numbers(self.disk, self.data, work)
+
+    def has_checkpoint(self, work: str, number: int) -> bool:
+        return self.disk.exists(checkpoints.path(self.data, work, number))
+
+    def drop_checkpoints(self, work: str) -> None:
+        """Only when no document needs them any more; they are derived, so nothing is synced."""
+        self.disk.remove_tree(checkpoints.folder(self.data, work), at="checkpoint.drop")
+
+    # -- the end, and after a crash
+
+    def staging(self, identifier: str) -> Path:
+        """A fresh, empty folder in which the results are built. It is published whole by `conclude`."""
+        staging = self.folder(identifier) / "staging"
+        self.disk.remove_tree(staging, at="stage.clear")
+        self.disk.make_dir(staging, at="stage.make")
+        return staging
+
+    def conclude(self, identifier: str, wish: Outcome) -> Outcome:
+        """Publish staging/ (unless the document failed), put the original where its profile wants it. Idempotent:
+        a document that has an outcome already keeps that one, and what is missing of it is done."""
+        with self.lock:
+            claim = self.claim(identifier)
+            outcome = self.outcome(identifier) or conclusion.intend(self, claim, wish)
+            return conclusion.finish(self, claim, outcome)
+
+    def reopen(self, identifier: str) -> Claim:
+        """For a retry: an ended document is accepted once more, its original back in the spool. Results that were
+        published stay; new ones are published beside them. Raises UsageError when there is no original any more."""
+        with self.lock:
+            return conclusion.reopen(self, self.claim(identifier))
+
+    def recover(self) -> Recovery:
+        """After a start, before anything else: finish or undo whatever a crash left half done. Idempotent."""
+        with self.lock:
+            self._kept = None
+            return recovery.recover(self)
+
+
+class Upload:
+    """A document on its way in, hashed while it is written. End it with `commit` or `abort`."""
+
+    def __init__(self, spool: Spool, claim: Claim, sink: Sink) -> None:
+        self.id = claim.id
+        self.size = 0
+        self._spool, self._claim, self._sink = spool, claim, sink
+        self._digest = hashlib.sha256()
+        self._checked = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Raises DiskFull when the reserve would be touched; then `abort`."""
+        self.size += len(chunk)
+        if self.size - self._checked > 16 * _CHUNK:
+            self._spool.check_space(len(chunk))
+            self._checked = self.size
+        self._digest.update(chunk)
+        self._sink.write(chunk)
+
+    def commit(self, sha256: str | None = None) -> Claim:
+        """Accept. Raises UsageError (code sha256_mismatch) when the bytes are not those that were announced."""
+        found = self._digest.hexdigest()
+        spool, folder = self._spool, self._spool.folder(self.id)
+        with _Undo(spool, self.id):
+            self._sink.close()
+            if sha256 is not None and sha256.lower() != found:
+                message = "The file arrived damaged: its SHA-256 is not the one announced."
+                raise UsageError(message, hint="Send it again.", code="sha256_mismatch")
+            claim = replace(self._claim, size=self.size, sha256=found)
+            spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
+            spool._seal(claim, folder / "original.part")
+        return claim
+
+    def abort(self) -> None:
+        """Forget it; nothing was accepted."""
+        self._sink.close()
+        self._spool.disk.remove_tree(self._spool.folder(self.id), at="accept.undo")
+
+
+class _Undo:
+    """Takes a half-made claim away when its making fails, unless the original is in it already."""
+
+    def __init__(self, spool: Spool, identifier: str) -> None:
+        self._spool, self._id = spool, identifier
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, InkstickError | OSError):
+            return
+        folder = self._spool.folder(self._id)
+        try:
+            if not self._spool.disk.exists(folder / "original"):
+                self._spool.disk.remove_tree(folder, at="accept.undo")
+        except (Blocked, OSError):
+            return  # recover() will

@@ -1,0 +1,140 @@
+"""What the desk and the command line share: a file's content, its parts, its pages, and what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inkstick import __version__
+from inkstick.document import Header, Page, Part, page_from_json
+from inkstick.errors import InkstickError, PageFailed, TooLarge, Unsupported, by_code
+from inkstick.intake.identify import identify
+from inkstick.pages.pool import PagePool
+from inkstick.profile import Profile
+from inkstick.reading.source import PartFile
+
+CONTAINERS = ("application/zip", "message/rfc822")
+"""Types whose members are the documents."""
+
+EDGE = 64 << 10
+"""Bytes of head and tail that identify a file's type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the bytes are: media type, sha256, size in bytes."""
+
+    type: str
+    sha256: str
+    size: int
+
+
+def identify_file(path: Path, max_bytes: int) -> Content:
+    """Hash and identify a file. Raises TooLarge, or Unsupported for a type that is not read."""
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise TooLarge(f"The file has {size:,} bytes; this appliance accepts {max_bytes:,}.")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        head = file.read(EDGE)
+        file.seek(max(0, size - EDGE))
+        tail = file.read(EDGE)
+        file.seek(0)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    media = identify(head, tail, size)
+    if media is None:
+        raise Unsupported()
+    return Content(str(media), digest.hexdigest(), size)
+
+
+def record_pages(record: Path) -> Iterator[Page]:
+    """The pages of a published ``<name>.json``, one line at a time (`document.record_chunks` writes a page a line)."""
+    decoder = json.JSONDecoder()
+    with record.open(encoding="utf-8") as file:
+        for line in file:
+            text = line.strip()
+            if text.startswith('{"number"'):
+                yield page_from_json(decoder.raw_decode(text)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Pages that can be gone through again and again, each time from the disk, so that 20,000 need no memory."""
+
+    source: Callable[[], Iterator[Page]]
+
+    def __iter__(self) -> Iterator[Page]:
+        return self.source()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of the pages. `failed` are those that could not be read, `error` what the first of them says."""
+
+    read: int
+    failed: tuple[int, ...]
+    error: InkstickError | None
+
+    @classmethod
+    def of(cls, pages: Pages) -> Summary:
+        read, failed, error = 0, [], None
+        for page in pages:
+            if page.error is None:
+                read += 1
+            else:
+                failed.append(page.number)
+                error = error or by_code(page.error["code"], page.error["message"], page.error["hint"])
+        return cls(read, tuple(failed), error)
+
+    def reason(self) -> InkstickError:
+        """Why pages are missing."""
+        return self.error or PageFailed()
+
+
+async def parts_of(
+    pool: PagePool, original: Path, content: Content, into: Path, passwords: tuple[str, ...]
+) -> tuple[PartFile, ...]:
+    """The files whose pages make the document: itself, or the members of an archive or a mail, unpacked into `into`."""
+    if content.type not in CONTAINERS:
+        return (PartFile(None, original, content.type),)
+    members = await pool.expand(original, content.type, into, passwords=passwords)
+    return tuple(PartFile(member.name, member.path, member.media_type, member.error) for member in members)
+
+
+def header_of(name: str, content: Content, profile: Profile, parts: tuple[PartFile, ...], pages: Pages) -> Header:
+    """The head of the document's record. Goes through the pages of an archive or mail."""
+    return Header(
+        name=name,
+        sha256=content.sha256,
+        size=content.size,
+        type=content.type,
+        task=profile.task,
+        versions={"inkstick": __version__},
+        parts=part_records(parts, pages) if content.type in CONTAINERS else (),
+    )
+
+
+def work_key(sha256: str, profile: Profile) -> str:
+    """Names the folder of page checkpoints: the same bytes asked for in the same way share it."""
+    return hashlib.sha256(f"{sha256}|{profile.reading_key()}".encode()).hexdigest()
+
+
+def part_records(parts: tuple[PartFile, ...], pages: Pages) -> tuple[Part, ...]:
+    """The members of an archive or mail, with the pages that each of them has in the whole."""
+    span: dict[str | None, tuple[int, int]] = {}
+    for page in pages:
+        first, last = span.get(page.part, (page.number, page.number))
+        span[page.part] = (min(first, page.number), max(last, page.number))
+    return tuple(
+        Part(
+            part.name or "",
+            part.media_type or "",
+            *span.get(part.name, (0, 0)),
+            error=part.error.as_json() if part.error else None,
+        )
+        for part in parts
+    )
