@@ -1,8 +1,186 @@
-"""The command line: inkstick ocr | serve | watch | run | engine | models | doctor."""
+"""The command line: inkstick ocr | serve | watch | run | engine | models | doctor.
+
+Exit statuses: 0 all well, 1 some documents failed (ocr) or something is bad (doctor), 2 a wrong option or setting,
+130 interrupted.
+"""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-def main() -> int:
-    """Entry point; the exit status is 0, 1 (some documents failed) or 2 (usage)."""
-    return 2
+from rich.console import Console
+from rich.text import Text
+
+from inkstick import __version__
+from inkstick.config import Settings, load
+from inkstick.document import Task
+from inkstick.errors import InkstickError, UsageError
+from inkstick.profile import EngineChoice, Format
+
+LATER = {
+    "engine": "Starting and testing an engine of our own",
+    "models": "Listing, fetching and checking models",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; see the module's docstring for the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser().parse_args(given)
+    logging.basicConfig(level=logging.WARNING, format="inkstick: %(message)s")
+    try:
+        return _COMMANDS[options.command](options, given)
+    except UsageError as error:
+        return _fail(error, 2)
+    except InkstickError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(error: InkstickError, status: int) -> int:
+    print(f"inkstick: {error.message}\n          {error.hint}", file=sys.stderr)
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="inkstick", description="Documents in, text out, no network.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"inkstick {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _ocr_parser(commands.add_parser("ocr", help="read files without a server", allow_abbrev=False))
+    serve = commands.add_parser("serve", help="serve the page and the API, read what is accepted", allow_abbrev=False)
+    watch = commands.add_parser("watch", help="watch the inbox", allow_abbrev=False)
+    run = commands.add_parser("run", help="serve and watch", allow_abbrev=False)
+    doctor = commands.add_parser("doctor", help="print the settings and check this machine", allow_abbrev=False)
+    for command in (serve, watch, run, doctor):
+        _service_options(command)
+    serve.add_argument("--quiet", action="store_true", help="do not print the address")
+    run.add_argument("--samples", type=Path, metavar="DIR", help="read the files in DIR first, once per data folder")
+    for name, what in LATER.items():
+        later = commands.add_parser(name, help=f"{what[0].lower()}{what[1:]} (comes later)", add_help=False)
+        later.add_argument("rest", nargs=argparse.REMAINDER)
+    return top
+
+
+def _ocr_parser(ocr: argparse.ArgumentParser) -> None:
+    ocr.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    ocr.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="each document gets a folder in it")
+    ocr.add_argument("--task", choices=[task.value for task in Task], help="what is asked of each page (parse)")
+    ocr.add_argument("--keys", metavar="K,K…", help="for task extract: what to extract")
+    ocr.add_argument("--to", metavar="LANG", help="for task translate: en or zh")
+    ocr.add_argument("--formats", metavar="LIST", help=f"by comma: {' '.join(Format)}")
+    _engine_options(ocr)
+    ocr.add_argument("--quiet", action="store_true", help="no progress; print only what went wrong")
+    ocr.add_argument("--json", action="store_true", help="no progress; print the outcome as JSON")
+
+
+def _service_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, metavar="DIR", help="the data folder (inkstick-data)")
+    command.add_argument("--host", metavar="ADDRESS", help="where to serve; only this machine for now (127.0.0.1)")
+    command.add_argument("--port", metavar="N", help="port of the page (8080)")
+    _engine_options(command)
+
+
+def _engine_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--engine", choices=[choice.value for choice in EngineChoice], help="who reads (auto)")
+    command.add_argument("--engine-url", metavar="URL", help="an OpenAI-compatible server: http://… or unix:///path")
+    command.add_argument("--model", metavar="ID", help="the model's name there")
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return load(vars(options))
+
+
+def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.commands import ocr
+
+    ocr.check_paths(options.files, options.out)
+    wishes = {name: getattr(options, name) for name in ("task", "engine", "keys", "to", "formats")}
+    job = ocr.Job(
+        _settings(options), ocr.profile_from(wishes), tuple(options.files), options.out, options.quiet, options.json
+    )
+    from inkstick.standalone import read_files
+
+    return asyncio.run(ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False)))
+
+
+def _serve(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.office import Office
+    from inkstick.web.server import serve
+
+    def say(address: str) -> None:
+        if not options.quiet:
+            print(f"The page is at {address}", flush=True)
+
+    settings = _settings(options)
+    settings.folder.create()
+    asyncio.run(serve(Office(settings), say))
+    return 0
+
+
+def _watch(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.intake.daemon import watch_main
+
+    return asyncio.run(watch_main(_settings(options)))
+
+
+def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
+    from inkstick.commands.run import run
+    from inkstick.web.server import check_host
+
+    settings = _settings(options)
+    check_host(settings.host)
+    if options.samples is not None and not options.samples.is_dir():
+        raise UsageError(f"There is no folder {options.samples}.", hint="Leave --samples out.")
+    return run(settings, _passed_on(options), options.samples, lambda text: print(text, flush=True))
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    """The options that serve and watch share, as they were given."""
+    names = ("data", "host", "port", "engine", "engine_url", "model")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+def _doctor(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.doctor import Level, examine
+
+    console = Console(highlight=False, soft_wrap=True)
+    marks = {Level.OK: ("ok  ", "green"), Level.WARN: ("warn", "yellow"), Level.BAD: ("bad ", "bold red")}
+    worst = 0
+    for finding in examine(_settings(options)):
+        mark, style = marks[finding.level]
+        console.print(Text(mark, style), Text(f"{finding.name}: {finding.text}"))
+        if finding.hint:
+            console.print(Text(f"     → {finding.hint}", "dim" if finding.level is Level.OK else ""))
+        worst = max(worst, 1 if finding.level is Level.BAD else 0)
+    return worst
+
+
+def _later(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    raise UsageError(
+        f"{LATER[options.command]} comes in a later version.",
+        hint="Use the embedded CPU engine, or --engine-url with an OpenAI-compatible server of your own.",
+    )
+
+
+_COMMANDS = {
+    "ocr": _ocr,
+    "serve": _serve,
+    "watch": _watch,
+    "run": _run,
+    "doctor": _doctor,
+    "engine": _later,
+    "models": _later,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

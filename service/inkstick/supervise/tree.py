@@ -27,6 +27,8 @@ USAGE = 2
 GRACE_SECONDS = 4.0
 FIRST_PAUSE, LONGEST_PAUSE, FORGIVE_SECONDS = 0.5, 30.0, 60.0
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+"""Loaded before any fork: between fork and exec nothing may load or allocate much."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -162,6 +164,6 @@ def _die_with(parent: int) -> None:
 
     A terminal's Ctrl-C goes to the parent alone (a session of its own), which then ends the children in order."""
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before prctl
         os._exit(1)

@@ -10,6 +10,7 @@ any program of any user of this machine can talk to a loopback port; accounts co
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +32,7 @@ HEADERS = {
 }
 ANYONE = ("/healthz", "/readyz")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_HOST = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 def is_loopback(host: str) -> bool:
@@ -44,17 +46,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def host_name(header: str) -> str:
-    """The host of a Host header without its port: ``[::1]:8080`` gives ``::1``."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.rpartition(":")[0] if header.count(":") == 1 else header
+def host_name(header: str) -> str | None:
+    """The host of a Host header without its port, ``[::1]:8080`` gives ``::1``; None if it is not formed like one."""
+    found = _HOST.fullmatch(header)
+    return (found["six"] or found["name"]) if found else None
 
 
 def wrong_host(headers: Headers) -> UsageError | None:
     """The refusal of a request that names another machine, None if it is fine."""
     hosts = headers.getlist("host")
-    if len(hosts) == 1 and is_loopback(host_name(hosts[0])):
+    name = host_name(hosts[0]) if len(hosts) == 1 else None
+    if name is not None and is_loopback(name):
         return None
     return UsageError(
         "This address is not one of this machine's own names.",

@@ -1,0 +1,1 @@
+"""What each command does; `inkstick.cli` only parses and delegates."""

@@ -1,0 +1,199 @@
+"""`inkstick ocr`: read files without a server, show progress, end with a summary of every file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from inkstick.config import Settings
+from inkstick.errors import UsageError
+from inkstick.profile import Priority, Profile, merge
+from inkstick.web.office_port import OnProgress
+from inkstick.web.words import flag, state
+
+SHOWN_AT_ONCE = 8
+
+
+class FileOutcome(Protocol):
+    """What became of one file. `flags`: how many pages carry each. `error`: code, message, hint."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def results(self) -> Path | None: ...
+    @property
+    def pages(self) -> int: ...
+    @property
+    def flags(self) -> Mapping[str, int]: ...
+    @property
+    def error(self) -> Mapping[str, str] | None: ...
+
+
+class ReadFiles(Protocol):
+    """`inkstick.standalone.read_files`."""
+
+    def __call__(
+        self, settings: Settings, profile: Profile, files: Sequence[Path], out: Path, on_progress: OnProgress
+    ) -> Awaitable[Sequence[FileOutcome]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked command line."""
+
+    settings: Settings
+    profile: Profile
+    files: tuple[Path, ...]
+    out: Path
+    quiet: bool = False
+    json: bool = False
+
+
+def profile_from(options: Mapping[str, str | None]) -> Profile:
+    """The wishes of the command line: task, engine, keys, to, formats. Raises `UsageError`."""
+    lists = {name: [word.strip() for word in value.split(",") if word.strip()] for name, value in options.items()
+             if value is not None and name in ("keys", "formats")}  # fmt: skip
+    words = {name: value for name, value in options.items() if value is not None and name not in lists}
+    return merge(Profile(priority=Priority.PERSON), {**words, **lists}, where="options")
+
+
+def check_paths(files: Sequence[Path], out: Path) -> None:
+    """Raises `UsageError` that names the first path that cannot be used."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is not a folder.", hint="Give -o a folder; it is made if it is missing.")
+    for file in files:
+        if not file.exists():
+            raise UsageError(f"There is no file {file}.", hint="Check the name.")
+        if not file.is_file():
+            raise UsageError(f"{file} is not a file.", hint=f"Name the files in it: {file}/*")
+
+
+async def run(job: Job, read: ReadFiles, out: Console, err: Console) -> int:
+    """0 if every document was read whole, else 1. The summary goes to `out`, progress to `err`."""
+    show = _Silent() if job.quiet or job.json else _Bars(err, job.files) if err.is_terminal else _Lines(err)
+    with show:
+        outcomes = await read(job.settings, job.profile, job.files, job.out, show)
+    if job.json:
+        out.file.write(
+            json.dumps({"documents": [_as_json(outcome) for outcome in outcomes]}, ensure_ascii=False) + "\n"
+        )
+    else:
+        whole = all(outcome.state == "done" for outcome in outcomes)
+        if not job.quiet or not whole:
+            out.print(_summary([o for o in outcomes if not job.quiet or o.state != "done"]), soft_wrap=True)
+        if not job.quiet:
+            out.print(_closing(outcomes))
+    return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
+
+
+class _Silent:
+    """No progress at all."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __call__(self, path: Path, done: int, total: int | None) -> None: ...
+
+
+class _Lines(_Silent):
+    """For a file or a pipe: one line when a document is through."""
+
+    def __init__(self, err: Console) -> None:
+        self._err = err
+
+    def __call__(self, path: Path, done: int, total: int | None) -> None:
+        if total is not None and done >= total:
+            self._err.print(Text(f"{path}: {_pages(total)} read"), soft_wrap=True)
+
+
+class _Bars(_Silent):
+    """A bar in total, and one for each of the few files that are being read."""
+
+    def __init__(self, err: Console, files: Sequence[Path]) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[name]}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        )
+        self._all = self._progress.add_task("", name=f"all {len(files)} files", total=len(files))
+        self._tasks: dict[Path, TaskID] = {}
+        self._through: set[Path] = set()
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, path: Path, done: int, total: int | None) -> None:
+        if path not in self._tasks and path not in self._through and len(self._tasks) < SHOWN_AT_ONCE:
+            self._tasks[path] = self._progress.add_task("", name=path.name[-40:], total=total)
+        if path in self._tasks:
+            self._progress.update(self._tasks[path], completed=done, total=total)
+        if total is not None and done >= total and path not in self._through:
+            self._through.add(path)
+            self._progress.advance(self._all)
+            if path in self._tasks:
+                self._progress.remove_task(self._tasks.pop(path))
+
+
+def _summary(outcomes: Sequence[FileOutcome]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("file", "state", "pages", "results, or what to do"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "pages" else "left")
+    styles = {"done": "green", "partial": "yellow", "failed": "red"}
+    for outcome in outcomes:
+        word = Text(state(outcome.state), styles.get(outcome.state, ""))
+        table.add_row(Text(str(outcome.path)), word, str(outcome.pages or ""), _what(outcome))
+    return table
+
+
+def _what(outcome: FileOutcome) -> Text:
+    lines = []
+    if outcome.results is not None:
+        lines.append(str(outcome.results))
+    if outcome.error is not None:
+        lines.append(f"{outcome.error['code']}: {outcome.error['message']} {outcome.error['hint']}")
+    if outcome.flags:
+        lines.append("look at: " + ", ".join(f"{_pages(n)} {flag(word)[0]}" for word, n in outcome.flags.items()))
+    return Text("\n".join(lines))
+
+
+def _closing(outcomes: Sequence[FileOutcome]) -> Text:
+    states = [outcome.state for outcome in outcomes]
+    counts = ", ".join(
+        f"{states.count(word)} {state(word)}" for word in ("done", "partial", "failed") if word in states
+    )
+    return Text(f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {counts}")
+
+
+def _pages(count: int) -> str:
+    return f"{count} {'page' if count == 1 else 'pages'}"
+
+
+def _as_json(outcome: FileOutcome) -> dict[str, Any]:
+    return {
+        "file": str(outcome.path),
+        "state": outcome.state,
+        "results": None if outcome.results is None else str(outcome.results),
+        "pages": outcome.pages,
+        "flags": dict(outcome.flags),
+        "error": None if outcome.error is None else dict(outcome.error),
+    }

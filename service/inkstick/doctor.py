@@ -1,0 +1,256 @@
+"""`inkstick doctor`: what is in force on this machine, and whether it will do. Reads; writes one probe file.
+
+Each check gives findings: ok, warn (works, but) or bad (will not work), in words, with what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from inkstick import __version__
+from inkstick.config import DataFolder, Settings
+
+PACKAGES = ("fastapi", "starlette", "uvicorn", "rapidocr", "onnxruntime", "pymupdf", "pillow", "numpy")
+OLDEST_SQLITE = (3, 51, 3)
+BYTES_PER_CORE = 1 << 30
+NVIDIA = "0x10de"
+FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts")
+CJK_FONTS = ("cjk", "notosanssc", "notoserifsc", "sourcehan", "wqy", "wenquanyi", "droidsansfallback", "uming", "ukai")
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    name: str
+    text: str
+    hint: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, in the order in which a person wants to read them. A check that breaks is itself a finding."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _settings, _software, _sqlite, _machine, _data_folder, _disk, _page, _sandbox, _engine, _gpu, _fonts,
+    )  # fmt: skip
+    for check in checks:
+        try:
+            yield from check(settings)
+        except Exception as error:  # (whatever is wrong with this machine, the other checks still run)
+            yield Finding(Level.BAD, check.__name__.strip("_"), f"the check itself broke: {error!r}", "Report this.")
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    for field in dataclasses.fields(settings):
+        yield Finding(Level.OK, f"setting {field.name}", str(getattr(settings, field.name)))
+
+
+def _software(_: Settings) -> Iterator[Finding]:
+    yield Finding(Level.OK, "inkstick", __version__)
+    yield Finding(Level.OK, "python", f"{platform.python_version()} ({sys.executable})")
+    for package in PACKAGES:
+        try:
+            yield Finding(Level.OK, package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(Level.BAD, package, "not installed", "Run ./build.sh run: it installs what is missing.")
+
+
+def _sqlite(_: Settings) -> Iterator[Finding]:
+    import apsw
+
+    text = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in text.split(".")[:3]) >= OLDEST_SQLITE:
+        yield Finding(Level.OK, "sqlite", text)
+    else:
+        yield Finding(
+            Level.BAD, "sqlite", f"{text} can lose data", "Install apsw 3.51.3 or newer; it brings its own SQLite."
+        )
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    yield Finding(Level.OK, "system", f"{_system_name()}, Linux {platform.release()}, {platform.machine()}")
+    memory = _memory()
+    text = f"{settings.cores} cores, {_gigabytes(memory)} of memory available"
+    if memory < settings.cores * BYTES_PER_CORE:
+        yield Finding(Level.WARN, "machine", text, "Set INKSTICK_WORKERS lower: each OCR process wants about 1 GB.")
+    else:
+        yield Finding(Level.OK, "machine", text)
+
+
+def _system_name() -> str:
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return "unknown system"
+
+
+def _memory() -> int:
+    """Bytes available, without swap."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.folder
+    if not folder.root.exists():
+        yield Finding(Level.OK, "data folder", f"{folder.root} will be made at the first start")
+        return
+    for path in (folder.root, folder.inbox, folder.results, folder.done, folder.failed, folder.state):
+        if path.exists():
+            yield _writable(path)
+    yield _one_file_system(folder)
+    if folder.state.exists() and folder.state.stat().st_mode & 0o077:
+        hint = f"chmod 700 {folder.state}"
+        yield Finding(Level.WARN, "privacy", "other users of this machine can look into state/", hint)
+
+
+def _writable(path: Path) -> Finding:
+    """A real write: permissions, read-only mounts and quotas all show."""
+    probe = path / f".inkstick-doctor-{uuid.uuid4().hex[:8]}"
+    try:
+        with probe.open("xb") as file:
+            file.write(b"probe")
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        return Finding(Level.BAD, f"folder {path.name}", f"cannot be written: {error.strerror}", f"Look at {path}.")
+    return Finding(Level.OK, f"folder {path.name}", f"{path} can be written")
+
+
+def _one_file_system(folder: DataFolder) -> Finding:
+    root = folder.root.stat().st_dev
+    elsewhere = [
+        p for p in (folder.results, folder.done, folder.failed, folder.state) if p.exists() and p.stat().st_dev != root
+    ]
+    if elsewhere:
+        names = ", ".join(path.name for path in elsewhere)
+        hint = "Results appear by one rename, which needs one file system: mount the whole data folder instead."
+        return Finding(Level.BAD, "file system", f"{names}: on another file system than the data folder", hint)
+    if folder.inbox.exists() and folder.inbox.stat().st_dev != root:
+        return Finding(Level.OK, "file system", "the inbox is on another one: files are copied, not moved")
+    return Finding(Level.OK, "file system", "all folders are on one")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    place = next(path for path in (settings.data, *settings.data.parents) if path.exists())
+    usage = shutil.disk_usage(place)
+    text = f"{_gigabytes(usage.free)} of {_gigabytes(usage.total)} free; {_gigabytes(settings.reserve_bytes)} are kept"
+    if usage.free < settings.reserve_bytes:
+        yield Finding(Level.BAD, "disk", text, "Nothing is accepted until there is more room: carry results away.")
+    elif usage.free < 2 * settings.reserve_bytes:
+        yield Finding(Level.WARN, "disk", text, "Carry results away soon.")
+    else:
+        yield Finding(Level.OK, "disk", text)
+
+
+def _page(settings: Settings) -> Iterator[Finding]:
+    from inkstick.errors import UsageError
+    from inkstick.web.server import ADDRESS, check_host, listen
+
+    try:
+        check_host(settings.host)
+        listen(settings.host, settings.port).close()
+    except UsageError as error:
+        running = settings.folder.state / ADDRESS
+        if running.exists():
+            yield Finding(Level.OK, "page", f"is being served at {running.read_text(encoding='utf-8')}")
+        else:
+            yield Finding(Level.BAD, "page", error.message, error.hint)
+    else:
+        yield Finding(Level.OK, "page", f"port {settings.port} on {settings.host} is free")
+
+
+def _sandbox(_: Settings) -> Iterator[Finding]:
+    from inkstick.pages.sandbox import detect
+
+    for name, text in detect().describe().items():
+        missing = text.startswith("none")
+        hint = "Install bubblewrap, so that a hostile document meets one more wall." if missing else ""
+        yield Finding(Level.WARN if missing else Level.OK, f"sandbox, {name}", text, hint)
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    if not settings.engine_url:
+        yield Finding(Level.OK, "engine", "embedded (rapidocr); no server was named by --engine-url")
+        return
+    problem = _reach(settings.engine_url)
+    if problem:
+        hint = "Start it, or leave --engine-url out: the embedded engine reads then."
+        yield Finding(Level.BAD, "engine", f"{settings.engine_url} does not answer: {problem}", hint)
+    else:
+        yield Finding(Level.OK, "engine", f"{settings.engine_url} takes connections")
+
+
+def _reach(url: str) -> str:
+    """Why nothing can be reached there, or an empty text."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+                door.settimeout(3)
+                door.connect(parts.path)
+        elif parts.scheme in ("http", "https") and parts.hostname:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname, port), 3).close()
+        else:
+            return "neither http://… nor unix:///path"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _gpu(_: Settings) -> Iterator[Finding]:
+    cards = nvidia_cards(Path("/sys/bus/pci/devices"))
+    driver = Path("/proc/driver/nvidia/version")
+    if not cards and not driver.exists():
+        yield Finding(Level.OK, "gpu", "no NVIDIA GPU; the CPU engine reads")
+    elif not driver.exists():
+        hint = "Pages are read on the CPU. With Secure Boot on, the driver's key may not be enrolled."
+        yield Finding(Level.WARN, "gpu", f"{len(cards)} NVIDIA GPU, but no driver is loaded", hint)
+    elif not any(Path("/dev").glob("nvidia[0-9]*")):
+        yield Finding(Level.WARN, "gpu", "the driver is loaded, but there is no /dev/nvidia0", "Run nvidia-modprobe.")
+    else:
+        version = driver.read_text(encoding="utf-8").splitlines()[0]
+        yield Finding(Level.OK, "gpu", f"{max(1, len(cards))} NVIDIA GPU; {version}")
+
+
+def nvidia_cards(devices: Path) -> list[str]:
+    """PCI addresses of NVIDIA display controllers, from sysfs (class 0x03…)."""
+    found = []
+    for device in sorted(devices.glob("*")):
+        vendor, kind = device / "vendor", device / "class"
+        if vendor.exists() and vendor.read_text().strip() == NVIDIA and kind.read_text().startswith("0x03"):
+            found.append(device.name)
+    return found
+
+
+def _fonts(_: Settings) -> Iterator[Finding]:
+    files = [path for folder in FONT_FOLDERS for path in Path(folder).rglob("*.[to]t[fc]")]
+    cjk = [path for path in files if any(name in path.name.lower().replace("-", "") for name in CJK_FONTS)]
+    if cjk:
+        yield Finding(Level.OK, "fonts", f"{len(files)} installed, Chinese among them ({cjk[0].name})")
+    else:
+        hint = "Only for looking at pages on this machine's own screen: install fonts-noto-cjk."
+        yield Finding(Level.OK, "fonts", f"{len(files)} installed, none with Chinese", hint)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

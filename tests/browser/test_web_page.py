@@ -1,0 +1,220 @@
+"""The page in a real Chromium, served for real: uploads, live progress, hostile text, no request to anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
+
+from inkstick.config import Settings
+from inkstick.web.server import serve
+from support.office import MemoryOffice
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> 墨 & <b>bold</b>"
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+@dataclass
+class Site:
+    """A served office, a browser on it, and what the browser did that it should not."""
+
+    office: MemoryOffice
+    address: str
+    context: BrowserContext
+    elsewhere: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    async def open(self, path: str = "") -> Page:
+        page = await self.context.new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        await page.goto(self.address + path)
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+@contextlib.asynccontextmanager
+async def site(tmp_path: Path, *, page_seconds: float = 0.05, script: bool = True) -> AsyncIterator[Site]:
+    """Serve and browse; at the end, nothing may have left the machine or been complained about."""
+    office = MemoryOffice(tmp_path, page_seconds=page_seconds, settings=Settings(data=tmp_path, port=0))
+    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
+    async with asyncio.timeout(10):
+        await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = await browser.new_context(java_script_enabled=script, viewport={"width": 1200, "height": 800})
+        context.set_default_timeout(15_000)
+        found = Site(office, address.result().rstrip("/"), context)
+
+        async def guard(route: Route) -> None:
+            if route.request.url.startswith((found.address, "data:", "blob:")):
+                await route.continue_()
+            else:
+                found.elsewhere.append(route.request.url)
+                await route.abort()
+
+        await context.route("**/*", guard)
+        yield found
+        await context.close()
+        await browser.close()
+    stop.set()
+    async with asyncio.timeout(5):
+        await serving
+    assert found.elsewhere == []
+    assert found.complaints == []
+
+
+def file(name: str, text: str) -> dict[str, object]:
+    return {"name": name, "mimeType": "text/plain", "buffer": text.encode()}
+
+
+async def upload(page: Page, *files: dict[str, object]) -> None:
+    await page.set_input_files("#file", files)  # type: ignore[arg-type]
+    await page.get_by_role("button", name="Read them").click()
+
+
+async def test_an_upload_is_followed_to_its_end_without_reloading(tmp_path: Path) -> None:
+    async with site(tmp_path, page_seconds=0.3) as found:
+        page = await found.open()
+        await page.evaluate("window.same = true")
+        await upload(page, file("报告 report.txt", "one\fDOUBT\fthree"))
+        row = page.locator("tr.doc", has_text="报告 report.txt")
+        await expect(row.locator(".pill")).to_have_text("reading")
+        await expect(row.locator("progress")).to_be_visible()
+        await expect(row.locator(".pill")).to_have_text("done")
+        await expect(row.locator(".count")).to_have_text("3 of 3")
+        await expect(row.locator(".flag")).to_have_text("in doubt")
+        assert await row.locator(".formats a").all_inner_texts() == ["md", "json", "txt"]
+        await expect(page.locator('#counts a[data-state="done"] b')).to_have_text("1")
+        assert await page.evaluate("window.same"), "the page was reloaded"
+        async with page.expect_download() as download:
+            await row.get_by_role("link", name="txt", exact=True).click()
+        assert "DOUBT" in Path(await (await download.value).path()).read_text()
+
+
+async def test_several_files_go_up_and_a_failed_one_says_what_to_do(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        page = await found.open()
+        await upload(page, *(file(f"{n}.txt", "FAIL" if n == 1 else "fine") for n in range(3)))
+        failed = page.locator("tr.doc", has_text="1.txt")
+        await expect(failed.locator(".pill")).to_have_text("failed")
+        await expect(failed.locator(".problem")).to_contain_text("Scan or export it again")
+        await expect(page.locator("tr.doc")).to_have_count(3)
+
+
+async def test_a_refused_upload_is_explained(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        page = await found.open()
+        found.office.full = True
+        await upload(page, file("a.txt", "x"))
+        await expect(page.locator("#uploads .problem")).to_contain_text("The disk is nearly full.")
+        found.complaints.clear()  # the browser itself notes the 507
+
+
+async def test_everything_works_without_javascript(tmp_path: Path) -> None:
+    async with site(tmp_path, page_seconds=0, script=False) as found:
+        page = await found.open()
+        await upload(page, file("a.txt", "alpha"), file("b.txt", "beta\fFAIL"))
+        await expect(page.locator("tr.doc")).to_have_count(2)
+        await page.fill("#q", "alpha")
+        await page.get_by_role("button", name="Search").click()
+        await expect(page.locator(".hits")).to_contain_text("a.txt, page 1")
+        await page.goto(f"{found.address}/?state=partial")
+        await page.get_by_role("link", name="b.txt").click()
+        await expect(page.locator("pre.text")).to_have_text("beta")
+        await page.get_by_role("button", name="Read it again").click()
+        await expect(page.locator("h1")).to_have_text("b.txt")
+
+
+async def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        page = await found.open()
+        name = "<img src=x onerror=alert(1)>.txt"
+        await upload(page, file(name, HOSTILE))
+        row = page.locator("tr.doc")
+        await expect(row.locator(".pill")).to_have_text("done")
+        await expect(row.locator(".title")).to_have_text(name)
+        await page.fill("#q", "onerror")
+        await page.press("#q", "Enter")
+        await expect(page.locator(".hits p")).to_have_text(HOSTILE)
+        await page.locator("tr.doc .title").click()
+        await expect(page.locator("pre.text")).to_have_text(HOSTILE)
+        assert await page.locator("pre.text *, h1 *, .hits p *").count() == 0
+        assert "owned" not in await page.title()
+
+
+async def test_a_document_page_follows_its_document(tmp_path: Path) -> None:
+    async with site(tmp_path, page_seconds=0.4) as found:
+        page = await found.open()
+        await upload(page, file("a.txt", "one\ftwo"))
+        await page.locator("tr.doc .title").click()
+        await expect(page.locator("pre.text")).to_have_count(2)  # reloads by itself at the end
+        await expect(page.locator("#state")).to_have_text("done")
+        picture = page.locator(".picture img").first
+        await page.wait_for_function("document.querySelector('.picture img').naturalWidth > 0")
+        assert await picture.get_attribute("alt") == "Picture of page 1"
+
+
+async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        page = await found.open()
+        await upload(page, file("a.txt", "one"), file("b.txt", "two"))
+        await expect(page.locator("tr.doc .pill", has_text="done")).to_have_count(2)
+        await page.locator("h1").click(force=True)
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        await expect(page.locator("tr.doc .title").nth(1)).to_be_focused()
+        await page.keyboard.press("k")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("article h1")).to_have_text("b.txt")
+        await page.goto(found.address)
+        await page.keyboard.press("/")
+        await expect(page.locator("#q")).to_be_focused()
+
+
+async def test_the_pages_fit_a_phone_in_light_and_dark(tmp_path: Path) -> None:
+    """Pictures go where INKSTICK_SCREENSHOTS says, for people to look at."""
+    into = Path(os.environ.get("INKSTICK_SCREENSHOTS", str(tmp_path)))
+    async with site(tmp_path / "data", page_seconds=0.02) as found:
+        page = await found.open()
+        await upload(
+            page, file("审计报告 2026.txt", "Invoice 墨 2026-11\fDOUBT total 1,204.50"), file("broken.txt", "FAIL")
+        )
+        await upload(page, file("minutes of the board, long name " + "x" * 60 + ".txt", "alpha\f" * 30))
+        await expect(page.locator("tr.doc .pill", has_text="done")).to_have_count(2)
+        paths = ["/", f"/documents/{1:026d}", "/docs", "/documents/none"]
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
+            for width in (1200, 390):
+                await page.set_viewport_size({"width": width, "height": 800})
+                for n, path in enumerate(paths):
+                    await page.goto(found.address + path)
+                    wide = await page.evaluate("document.documentElement.scrollWidth")
+                    assert wide <= width, f"{path} is {wide} pixels wide on a screen of {width}"
+                    await page.screenshot(path=into / f"{n}-{scheme}-{width}.png", full_page=n < 2)
+        found.complaints.clear()  # the browser itself notes the 404

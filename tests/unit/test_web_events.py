@@ -1,0 +1,130 @@
+"""The event stream: resumable, bounded, alive, and gone when the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from inkstick.errors import Unavailable
+from inkstick.web.app import create_app
+from inkstick.web.events import Streams
+from support.office import MemoryOffice
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
+    office = MemoryOffice(tmp_path)
+    await office.start()
+    yield office
+    await office.close()
+
+
+async def accept(office: MemoryOffice, text: str = "one") -> str:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield text.encode()
+
+    info = await office.accept_upload("a.txt", chunks())
+    seen = 0
+    while (await office.document(info.id)).state != "done":
+        await office.wait_event(after=seen, timeout=5)
+        seen = await office.last_event()
+    return info.id
+
+
+async def take(stream: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
+    """The next `count` events; comments and the retry line are left out."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(5):
+        async for text in stream:
+            if text.startswith("id: "):
+                identity, data = text.strip().split("\n")
+                found.append(json.loads(data.removeprefix("data: ")))
+                assert identity == f"id: {found[-1]['id']}"
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_client_resumes_exactly_where_it_was(office: MemoryOffice) -> None:
+    id = await accept(office)
+    streams = Streams(office)
+    first = await take(streams.follow(0), 2)
+    rest = await take(streams.follow(await streams.start(first[-1]["id"])), 2)
+    assert [event["id"] for event in first + rest] == [1, 2, 3, 4]
+    assert [event["kind"] for event in first + rest] == ["accepted", "opened", "page", "concluded"]
+    assert {event["document"] for event in first + rest} == {id}
+
+
+async def test_without_a_position_only_what_happens_from_now_on_comes(office: MemoryOffice) -> None:
+    await accept(office)
+    streams = Streams(office)
+    stream = streams.follow(await streams.start(None))
+    waiting = asyncio.create_task(take(stream, 1))
+    await asyncio.sleep(0.01)
+    later = await accept(office)
+    assert (await waiting)[0]["document"] == later
+
+
+async def test_more_events_than_a_batch_all_come_once(office: MemoryOffice) -> None:
+    await accept(office, "\f".join(["page"] * 500))
+    events = await take(Streams(office).follow(0), 503)
+    assert [event["id"] for event in events] == list(range(1, 504))
+
+
+async def test_a_position_from_another_life_is_told_to_reload(office: MemoryOffice) -> None:
+    await accept(office)
+    streams = Streams(office)
+    (event,) = await take(streams.follow(await streams.start(99999)), 1)
+    assert (event["kind"], event["id"]) == ("reset", 4)
+
+
+async def test_a_silent_stream_shows_that_it_lives(office: MemoryOffice) -> None:
+    stream = Streams(office, heartbeat=0.02).follow(0)
+    async with asyncio.timeout(5):
+        assert await anext(stream) == "retry: 2000\n\n"
+        assert await anext(stream) == ": still here\n\n"
+        assert await anext(stream) == ": still here\n\n"
+
+
+async def test_the_number_of_followers_is_bounded(office: MemoryOffice) -> None:
+    streams = Streams(office, most=1)
+    stream = streams.follow(0)
+    await anext(stream)
+    with pytest.raises(Unavailable):
+        await streams.start(0)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert await streams.start(0) == 0
+
+
+async def test_streams_end_when_the_service_stops(office: MemoryOffice) -> None:
+    streams = Streams(office)
+
+    async def all_of_it() -> list[str]:
+        return [text async for text in streams.follow(0)]
+
+    following = asyncio.create_task(all_of_it())
+    await asyncio.sleep(0.01)
+    streams.close()
+    assert await asyncio.wait_for(following, 2) == ["retry: 2000\n\n"]
+    assert streams.open == 0
+
+
+async def test_the_address_takes_the_position_as_header_or_query(office: MemoryOffice) -> None:
+    await accept(office)
+    streams = Streams(office, heartbeat=0.01)
+    transport = httpx.ASGITransport(create_app(office, streams=streams))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        asyncio.get_running_loop().call_later(0.1, streams.close)
+        where = "/api/v1/events?after=1"
+        both, query = await asyncio.gather(client.get(where, headers={"Last-Event-ID": "3"}), client.get(where))
+        assert both.headers["content-type"].startswith("text/event-stream")
+        assert [line for line in both.text.split("\n") if line.startswith("id:")] == ["id: 4"]
+        assert [line for line in query.text.split("\n") if line.startswith("id:")] == ["id: 2", "id: 3", "id: 4"]
+        wrong = await client.get("/api/v1/events", headers={"Last-Event-ID": "x"})
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "usage")
