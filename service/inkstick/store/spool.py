@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -251,9 +251,11 @@ class Spool:
         except FileNotFoundError:
             return None
 
-    def claims(self) -> Iterator[Claim]:
-        """Accepted documents that have not ended, in order of arrival."""
+    def claims(self, skip: Container[str] = frozenset()) -> Iterator[Claim]:
+        """Accepted documents that have not ended, in order of arrival. Those in `skip` are not even looked at."""
         for identifier in self.disk.list(self.data.spool):
+            if identifier in skip:
+                continue
             names = self.disk.list(self.folder(identifier))
             if "original" in names and "claim.json" in names and "outcome.json" not in names:
                 yield self.claim(identifier)
@@ -291,6 +293,10 @@ class Spool:
     def checkpoint_numbers(self, work: str) -> frozenset[int]:
         """Which pages are kept, without opening them."""
         return checkpoints.numbers(self.disk, self.data, work)
+
+    def checkpoint_page(self, work: str, number: int) -> Page | None:
+        """One page, if it is kept."""
+        return checkpoints.read_one(self.disk, self.data, work, number)
 
     def has_checkpoint(self, work: str, number: int) -> bool:
         return self.disk.exists(checkpoints.path(self.data, work, number))
