@@ -1,7 +1,8 @@
 """Pages that carry their own number as a visible strip, so that a reader of pixels can tell which page it was given.
 
-A strip is a row of black and white cells: two guard cells, 24 bits of the number, 8 bits of checksum, two guard cells. It
-survives rendering, scaling and JPEG. Each page has one near its top and one below its middle, so that each half has one.
+A strip is a row of black and white cells: two guard cells, 24 bits of the number, 8 bits of checksum, two guard
+cells. It survives rendering, scaling and JPEG. Each page has one near its top and one below its middle, so that
+each half has one.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def look_encoded(data: bytes) -> int | None:
     return None if page is None else look(np.asarray(page, np.uint8))
 
 
-def draw(code: int, *, width: int = 600, height: int = 848, lines: int = 24, photo: bool = False) -> npt.NDArray[np.uint8]:
+def draw(
+    code: int, *, width: int = 600, height: int = 848, lines: int = 24, photo: bool = False
+) -> npt.NDArray[np.uint8]:
     """An RGB page with `lines` lines of print and the strips of `code`; `photo` adds half-tones."""
     page = np.full((height, width, 3), 255, np.uint8)
     if photo:
