@@ -17,21 +17,33 @@ import heapq
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from inkstick.config import Settings
-from inkstick.document import Page
-from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, PageFailed, by_code
+from inkstick.document import Page, Part
+from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, by_code
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Job, Reader
 from inkstick.reading.source import PartFile
-from inkstick.results.formats import files_of
 from inkstick.results.publish import build
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.ledger import Ledger
 from inkstick.store.spool import Spool
-from inkstick.work import Content, Pages, Summary, header_of, identify_file, parts_of, record_pages, work_key
+from inkstick.work import (
+    Content,
+    Pages,
+    Summary,
+    files_of,
+    header_of,
+    identify_file,
+    part_originals,
+    parts_of,
+    record_pages,
+    record_parts,
+    work_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +74,14 @@ class Desk:
         self._works: dict[str, tuple[asyncio.Lock, int]] = {}
         self._publishing = asyncio.Semaphore(2)
         self._again: set[str] = set()
+        self._blocked: dict[str, InkstickError] = {}
         self._registering = asyncio.Lock()
         self._wake = asyncio.Event()
+
+    @property
+    def blocked(self) -> tuple[str, str] | None:
+        """Code and message of what documents on the desk wait for, if they do."""
+        return next(((error.code, error.message) for error in self._blocked.values()), None)
 
     # ---- the loop
 
@@ -145,6 +163,7 @@ class Desk:
             log.exception("document %s was left waiting by a fault of our own", id)
         finally:
             self._active.pop(id, None)
+            self._blocked.pop(id, None)
             self._notify()
             self.wake()
 
@@ -154,6 +173,10 @@ class Desk:
         self._enqueue([id])
 
     async def _state(self, id: str, state: str, error: InkstickError | None = None) -> None:
+        if error is None:
+            self._blocked.pop(id, None)
+        else:
+            self._blocked[id] = error
         explained = (error.code, error.message, error.hint) if error else (None, None, None)
         await asyncio.to_thread(self._ledger.set_state, id, state, *explained)
         self._notify()
@@ -197,15 +220,18 @@ class Desk:
                 self._works[work] = (lock, users - 1)
 
     async def _read_and_publish(self, claim: Claim, profile: Profile, content: Content, work: str) -> None:
-        parts = await self._parts(claim, profile, content)
-        pages = await asyncio.to_thread(self._twin, claim, profile, content)
-        if pages is None:
-            await self._read(claim, profile, content, work, parts)
+        files = await self._parts(claim, profile, content)
+        twin = await asyncio.to_thread(self._twin, claim, profile, content)
+        if twin is None:
+            parts = await self._read(claim, profile, content, work, files)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
+        else:
+            parts, pages = await asyncio.to_thread(record_parts, twin), Pages(functools.partial(record_pages, twin))
+            await asyncio.to_thread(self._ledger.pages_done, claim.id, pages)
         summary = await asyncio.to_thread(Summary.of, pages)
         if summary.read == 0:
             raise summary.reason()
-        await self._publish(claim, profile, content, pages, parts, summary)
+        await self._publish(claim, profile, content, pages, _Parts(files, parts), summary)
         if self._works[work][1] == 1:
             await asyncio.to_thread(self._spool.drop_checkpoints, work)
 
@@ -214,18 +240,18 @@ class Desk:
         await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
         return await parts_of(self._pool, self._spool.original(claim.id), content, into, profile.passwords)
 
-    def _twin(self, claim: Claim, profile: Profile, content: Content) -> Pages | None:
-        """The pages of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
+    def _twin(self, claim: Claim, profile: Profile, content: Content) -> Path | None:
+        """The record of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
         row = self._ledger.find_done(content.sha256, profile.reading_key())
         if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
-        records = files_of(self._settings.folder.results / row.results, Format.JSON)
-        return Pages(functools.partial(record_pages, records[0])) if records else None
+        records = files_of(self._settings.folder.results / row.results, self._spool.name_of(row.name), Format.JSON)
+        return records[0] if records else None
 
     async def _read(
-        self, claim: Claim, profile: Profile, content: Content, work: str, parts: tuple[PartFile, ...]
-    ) -> None:
-        """Have every page read that has no checkpoint yet."""
+        self, claim: Claim, profile: Profile, content: Content, work: str, files: tuple[PartFile, ...]
+    ) -> tuple[Part, ...]:
+        """Have every page read that has no checkpoint yet. Returns the parts of an archive or mail."""
 
         async def on_opened(pages: int) -> None:
             await asyncio.to_thread(self._ledger.set_pages, claim.id, pages, content.type)
@@ -236,67 +262,77 @@ class Desk:
             await asyncio.to_thread(self._ledger.page_done, claim.id, page)
             self._notify()
 
-        async def on_blocked(error: Blocked | None) -> None:
-            await self._state(claim.id, "blocked" if error else "reading", error)
+        async def on_blocked(code: str) -> None:
+            await self._state(claim.id, "blocked", by_code(code))
 
-        have = await asyncio.to_thread(self._spool.checkpoint_numbers, work)
-        order = await asyncio.to_thread(self._order, claim.id)
+        async def on_unblocked() -> None:
+            await self._state(claim.id, "reading")
+
+        row = await asyncio.to_thread(self._ledger.get, claim.id)
         job = Job(
             id=claim.id,
-            parts=parts,
+            parts=files,
             profile=profile,
-            have=have,
-            order=order,
+            order=row.seq if row else 0,
             on_page=on_page,
             on_opened=on_opened,
             on_blocked=on_blocked,
+            on_unblocked=on_unblocked,
+            have=await asyncio.to_thread(self._spool.checkpoint_numbers, work),
         )
-        await self._reader.submit(job)
-
-    def _order(self, id: str) -> int:
-        row = self._ledger.get(id)
-        return row.seq if row else 0
+        ticket = self._reader.submit(job)
+        try:
+            return (await ticket).parts
+        except asyncio.CancelledError:
+            ticket.cancel()
+            raise
 
     async def _publish(
-        self,
-        claim: Claim,
-        profile: Profile,
-        content: Content,
-        pages: Pages,
-        parts: tuple[PartFile, ...],
-        summary: Summary,
+        self, claim: Claim, profile: Profile, content: Content, pages: Pages, parts: _Parts, summary: Summary
     ) -> None:
-        header = await asyncio.to_thread(header_of, claim.name, content, profile, parts, pages)
         async with self._publishing:
             staging = await asyncio.to_thread(self._spool.staging, claim.id)
             await build(
                 staging,
                 self._spool.name_of(claim.name),
-                header,
+                header_of(claim.name, content, profile, parts.records),
                 pages,
                 profile.formats,
                 original=self._spool.original(claim.id),
                 pool=self._pool,
-                parts=parts,
                 passwords=profile.passwords,
+                part_original=part_originals(parts.records, parts.files),
             )
-            whole = not summary.failed and all(part.error is None for part in parts)
-            wish = Outcome(
-                state="done" if whole else "partial",
-                error=None if whole else summary.reason().as_json(),
-                pages=summary.read + len(summary.failed),
-                sha256=content.sha256,
-                size=content.size,
-                type=content.type,
-                failed_pages=summary.failed,
-            )
-            await self._conclude(claim, wish)
+            await self._conclude(claim, ending(content, parts.records, summary))
 
     async def _conclude(self, claim: Claim, wish: Outcome) -> None:
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
         self._again.discard(claim.id)
         self._notify()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """An archive's files as unpacked, and what is said of them in the record."""
+
+    files: tuple[PartFile, ...]
+    records: tuple[Part, ...]
+
+
+def ending(content: Content, parts: tuple[Part, ...], summary: Summary) -> Outcome:
+    """How a document ends of which at least one page was read."""
+    refused = next((part.error for part in parts if part.error is not None), None)
+    error = refused if not summary.failed else summary.reason().as_json()
+    return Outcome(
+        state="done" if error is None else "partial",
+        error=error,
+        pages=summary.read + len(summary.failed),
+        sha256=content.sha256,
+        size=content.size,
+        type=content.type,
+        failed_pages=summary.failed,
+    )
 
 
 def failure(error: DocumentError) -> Outcome:

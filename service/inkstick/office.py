@@ -18,22 +18,24 @@ from typing import Any
 
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
-from inkstick.desk import Desk, record_pages
+from inkstick.desk import Desk
 from inkstick.document import Page
 from inkstick.engines.protocol import Engine, Request
-from inkstick.engines.registry import Engines, engines_for
-from inkstick.errors import DiskFull, InkstickError, TooLarge, Unavailable, UsageError
+from inkstick.engines.registry import engines_for
+from inkstick.errors import InkstickError, TooLarge, UsageError, by_code
 from inkstick.intake.watcher import CLAIM_LOCK
 from inkstick.pages.pool import PagePool
+from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Format, Priority, Profile, merge
-from inkstick.reading.reader import Reader
-from inkstick.results.formats import files_of
+from inkstick.reading.reader import Engines, Job, Reader
+from inkstick.reading.source import PartFile
 from inkstick.results.names import result_name
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger, Row
 from inkstick.store.spool import Spool, Upload
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+from inkstick.work import CONTAINERS, files_of, identify_file, record_pages, record_parts, work_key
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +75,7 @@ class Office:
             page_seconds=self.settings.page_seconds,
         )
         self._reader = Reader(
-            self._pool,
-            engines,
-            clock=self._clock,
-            image_bytes=self.settings.image_bytes,
+            pool=self._pool, engines=engines, clock=self._clock, image_bytes=self.settings.image_bytes
         )
         self._desk = Desk(self.settings, self._spool, self._ledger, self._pool, self._reader, self._tell)
         await self._pool.start()
@@ -159,8 +158,7 @@ class Office:
         return row
 
     def _info(self, row: Row) -> DocumentInfo:
-        folder = self._results(row)
-        formats = tuple(format.value for format in Format if folder and files_of(folder, format))
+        formats = tuple(format.value for format in Format if self._files(row, format))
         return DocumentInfo(
             id=row.id,
             seq=row.seq,
@@ -188,6 +186,10 @@ class Office:
         """The document's result folder, if it is still there."""
         folder = self._folder.results / row.results if row.results else None
         return folder if folder is not None and folder.is_dir() else None
+
+    def _files(self, row: Row, format: Format) -> list[Path]:
+        folder = self._results(row)
+        return files_of(folder, result_name(row.name), format) if folder else []
 
     async def document(self, id: str) -> DocumentInfo:
         return await asyncio.to_thread(lambda: self._info(self._row(id)))
@@ -229,20 +231,44 @@ class Office:
     def _page(self, id: str, number: int) -> Page | None:
         """A page as it was read: from the published record, or from its checkpoint while the document is at work."""
         row = self._row(id)
-        folder = self._results(row)
-        pages = (
-            record_pages(files_of(folder, Format.JSON)[0])
-            if folder
-            else self._spool.checkpoints(self._desk.work_of(row))
-        )
-        return next((page for page in pages if page.number == number), None)
+        records = self._files(row, Format.JSON)
+        if records:
+            return next((page for page in record_pages(records[0]) if page.number == number), None)
+        if row.sha256 is None:
+            return None
+        profile = merge(Profile(), row.profile, where=row.name)
+        return self._spool.checkpoint_page(work_key(row.sha256, profile), number)
 
     async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
-        original = self._original(row)
         page = await asyncio.to_thread(self._page, id, number)
-        data = await self._desk.page_image(row, original, number, max_side, page.rotation if page else 0)
+        with self._scratch() as scratch:
+            path, media_type, own = await self._page_file(row, number, scratch)
+            document = await self._pool.open(path, media_type, passwords=_passwords(row))
+            try:
+                data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0)
+            finally:
+                await document.close()
         return data, "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+
+    async def _page_file(self, row: Row, number: int, scratch: Path) -> tuple[Path, str, int]:
+        """The file that page `number` is in, its type, and the page's number in it. An archive is unpacked again."""
+        original = self._original(row)
+        if row.type not in CONTAINERS:
+            return original, row.type or "", number
+        records = self._files(row, Format.JSON)
+        parts = await asyncio.to_thread(record_parts, records[0]) if records else ()
+        part = next((part for part in parts if part.first <= number <= part.last), None)
+        members = await self._pool.expand(original, row.type, scratch, passwords=_passwords(row)) if part else []
+        for member in members:
+            if part and member.name == part.name and member.path:
+                return member.path, member.media_type, number - part.first + 1
+        raise UsageError("There is no picture of this page yet.", hint="Wait until it is read.", code="not_ready")
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self._folder.state, prefix="read-") as folder:
+            yield Path(folder)
 
     def _original(self, row: Row) -> Path:
         """Where the document's bytes are now."""
@@ -258,12 +284,12 @@ class Office:
 
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
         def files() -> list[Path]:
-            folder = self._results(self._row(id))
-            if folder is None:
+            row = self._row(id)
+            if self._results(row) is None:
                 raise UsageError(
                     "The document has no results yet.", hint="Wait until its state is done.", code="not_ready"
                 )
-            return files_of(folder, Format(format))
+            return self._files(row, Format(format))
 
         return await asyncio.to_thread(files)
 
@@ -312,18 +338,18 @@ class Office:
         disk = shutil.disk_usage(self._folder.root)
         return Stats(
             documents=await asyncio.to_thread(self._ledger.counts),
-            pages_read=figures.pages_read,
-            pages_failed=figures.pages_failed,
+            pages_read={name: engine["read"] for name, engine in figures.engines.items()},
+            pages_failed={"": figures.pages_failed},
             in_flight=figures.in_flight,
             waiting=figures.waiting,
-            bytes_held=figures.bytes_held,
+            bytes_held=figures.image_bytes,
             pages_per_second=figures.pages_per_second,
             engines=await self._engine_infos(),
             watch=self._watch,
             disk_free=disk.free,
             disk_total=disk.total,
             disk_reserve=self.settings.reserve_bytes,
-            blocked=figures.blocked,
+            blocked=self._desk.blocked,
         )
 
     async def _engine_infos(self) -> tuple[EngineInfo, ...]:
@@ -359,10 +385,42 @@ class Office:
     # ---- at once
 
     async def read_image(self, image: bytes, request: Request) -> Page:
-        with tempfile.TemporaryDirectory(dir=self._folder.state, prefix="read-") as folder:
-            path = Path(folder) / "image"
+        with self._scratch() as scratch:
+            path = scratch / "image"
             await asyncio.to_thread(path.write_bytes, image)
-            return await self._reader.read_file(path, request)
+            content = await asyncio.to_thread(identify_file, path, self.settings.max_bytes)
+            if content.type in CONTAINERS:
+                raise UsageError("Only a page can be read at once, not an archive.", hint="Upload it as a document.")
+            profile = Profile(
+                task=request.task,
+                keys=request.keys,
+                to=request.to,
+                prompt=request.prompt,
+                text_layer=TextLayerMode.SKIP,
+                priority=Priority.PERSON,
+            )
+            pages: list[Page] = []
+
+            async def on_page(page: Page) -> None:
+                pages.append(page)
+
+            files = (PartFile(None, path, content.type),)
+            ticket = self._reader.submit(
+                Job(id=f"at once {id(pages)}", parts=files, profile=profile, order=0, on_page=on_page)
+            )
+            try:
+                await ticket
+            except asyncio.CancelledError:
+                ticket.cancel()
+                raise
+        page = pages[0]
+        if page.error is not None:
+            raise by_code(page.error["code"], page.error["message"], page.error["hint"])
+        return page
+
+
+def _passwords(row: Row) -> tuple[str, ...]:
+    return tuple(row.profile.get("passwords", ()))
 
 
 async def engine_info(engine: Engine, role: str) -> EngineInfo:
@@ -380,6 +438,3 @@ def claim_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-__all__ = ["DiskFull", "Office", "Unavailable"]

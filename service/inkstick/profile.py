@@ -10,12 +10,14 @@ A folder's wishes are in its ``.inkstick.toml``; sub-folders inherit, key by key
     originals = "move"          # move to done/, keep in the inbox, delete once read whole
     text_layer = "auto"         # auto force skip
     priority = "watched"        # person watched bulk
+    prompt = "…"                # replaces the task's own prompt, for engines that take one
     passwords = ["…"]           # tried on encrypted documents
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,11 +78,12 @@ class Profile:
     originals: Originals = Originals.MOVE
     text_layer: TextLayerMode = TextLayerMode.AUTO
     priority: Priority = Priority.WATCHED
+    prompt: str | None = None
     passwords: tuple[str, ...] = ()
 
     def reading_key(self) -> str:
         """What of the profile changes the text: the same bytes with the same key need one computation."""
-        return "|".join([self.task, ",".join(self.keys), self.to or "", self.engine, self.text_layer])
+        return json.dumps([self.task, self.keys, self.to, self.engine, self.text_layer, self.prompt])
 
     def as_json(self) -> dict[str, Any]:
         out = dataclasses.asdict(self)
@@ -130,6 +133,10 @@ def _value(key: str, value: Any, where: str) -> Any:
     if key == "formats":
         chosen = [_member(Format, item, f"{where}: formats") for item in _strings(key, value, where)]
         return tuple(dict.fromkeys([*chosen, Format.JSON]))
+    if key == "prompt":
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= 4000):
+            raise UsageError(f"{where}: prompt must be a text of at most 4,000 characters", hint="Leave it out.")
+        return value
     if key == "to":
         if value not in (None, "en", "zh"):
             raise UsageError(f"{where}: to cannot be {value!r}", hint="One of: en, zh.")

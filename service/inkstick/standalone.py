@@ -6,7 +6,6 @@ Several files are read at a time, as the service does it: the same page pool, re
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,16 +15,18 @@ from pathlib import Path
 
 from inkstick.clock import SystemClock
 from inkstick.config import Settings
+from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
 from inkstick.errors import DocumentError
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
+from inkstick.reading.source import PartFile
 from inkstick.results.names import numbered, result_name
 from inkstick.results.publish import build
 from inkstick.web.office_port import OnProgress
-from inkstick.work import Pages, Summary, header_of, identify_file, parts_of
+from inkstick.work import Pages, Summary, header_of, identify_file, part_originals, parts_of
 
 OPEN_FILES = 8
 """Documents that are read at the same time."""
@@ -67,7 +68,7 @@ async def read_files(
 async def reading(settings: Settings) -> AsyncIterator[tuple[PagePool, Reader]]:
     """A page pool and a reader, running."""
     pool = PagePool(processes=settings.parser_processes, page_seconds=settings.page_seconds)
-    reader = Reader(pool, engines_for(settings), clock=SystemClock(), image_bytes=settings.image_bytes)
+    reader = Reader(pool=pool, engines=engines_for(settings), clock=SystemClock(), image_bytes=settings.image_bytes)
     try:
         await pool.start()
         await reader.start()
@@ -113,45 +114,38 @@ class _File:
 
     async def _read(self, order: int, max_bytes: int, scratch: Path) -> FileOutcome:
         content = await asyncio.to_thread(identify_file, self._path, max_bytes)
-        parts = await parts_of(self._pool, self._path, content, scratch / "parts", self._profile.passwords)
-        await self._reader.submit(
-            Job(
-                id=str(self._path),
-                parts=parts,
-                profile=self._profile,
-                order=order,
-                on_page=self._on_page,
-                on_opened=self._on_opened,
-            )
-        )
+        files = await parts_of(self._pool, self._path, content, scratch / "parts", self._profile.passwords)
+        parts = (await self._reader.submit(self._job(order, files))).parts
         pages = Pages(lambda: iter([self._pages[number] for number in sorted(self._pages)]))
         summary = Summary.of(pages)
         if summary.read == 0:
             raise summary.reason()
-        header = header_of(self._path.name, content, self._profile, parts, pages)
         staging = scratch / "results"
         staging.mkdir()
         await build(
             staging,
             result_name(self._path.name),
-            header,
+            header_of(self._path.name, content, self._profile, parts),
             pages,
             self._profile.formats,
             original=self._path,
             pool=self._pool,
-            parts=parts,
             passwords=self._profile.passwords,
+            part_original=part_originals(parts, files),
         )
-        await asyncio.to_thread(os.replace, staging, self._target)
-        whole = not summary.failed and all(part.error is None for part in parts)
+        await asyncio.to_thread(staging.rename, self._target)
+        end = ending(content, parts, summary)
         flags = Counter(flag.value for page in pages for flag in page.flags)
-        return FileOutcome(
-            self._path,
-            "done" if whole else "partial",
-            self._target,
-            len(self._pages),
-            flags,
-            None if whole else summary.reason().as_json(),
+        return FileOutcome(self._path, end.state, self._target, end.pages, flags, end.error)
+
+    def _job(self, order: int, files: tuple[PartFile, ...]) -> Job:
+        return Job(
+            id=f"{order} {self._path}",
+            parts=files,
+            profile=self._profile,
+            order=order,
+            on_page=self._on_page,
+            on_opened=self._on_opened,
         )
 
     async def _on_opened(self, pages: int) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from inkstick import __version__
-from inkstick.document import Header, Page, Part, page_from_json
+from inkstick.document import Header, Page, Part, header_from_json, page_from_json
 from inkstick.errors import InkstickError, PageFailed, TooLarge, Unsupported, by_code
 from inkstick.intake.identify import identify
 from inkstick.pages.pool import PagePool
-from inkstick.profile import Profile
+from inkstick.profile import Format, Profile
 from inkstick.reading.source import PartFile
+from inkstick.results.formats import result_path
 
 CONTAINERS = ("application/zip", "message/rfc822")
 """Types whose members are the documents."""
@@ -49,6 +50,16 @@ def identify_file(path: Path, max_bytes: int) -> Content:
     if media is None:
         raise Unsupported()
     return Content(str(media), digest.hexdigest(), size)
+
+
+def record_parts(record: Path) -> tuple[Part, ...]:
+    """The parts that a published ``<name>.json`` lists, from its head alone."""
+    with record.open(encoding="utf-8") as file:
+        for line in file:
+            text = line.strip()
+            if text.startswith('"document":'):
+                return header_from_json(json.JSONDecoder().raw_decode(text, len('"document": '))[0]).parts
+    return ()
 
 
 def record_pages(record: Path) -> Iterator[Page]:
@@ -105,36 +116,27 @@ async def parts_of(
     return tuple(PartFile(member.name, member.path, member.media_type, member.error) for member in members)
 
 
-def header_of(name: str, content: Content, profile: Profile, parts: tuple[PartFile, ...], pages: Pages) -> Header:
-    """The head of the document's record. Goes through the pages of an archive or mail."""
-    return Header(
-        name=name,
-        sha256=content.sha256,
-        size=content.size,
-        type=content.type,
-        task=profile.task,
-        versions={"inkstick": __version__},
-        parts=part_records(parts, pages) if content.type in CONTAINERS else (),
-    )
+def header_of(name: str, content: Content, profile: Profile, parts: tuple[Part, ...]) -> Header:
+    """The head of the document's record."""
+    versions = {"inkstick": __version__}
+    return Header(name, content.sha256, content.size, content.type, profile.task, versions, parts)
+
+
+def part_originals(records: tuple[Part, ...], files: tuple[PartFile, ...]) -> Callable[[Part], Path | None]:
+    """Which unpacked file is behind a part's record. Records stand in the order of the files that have a name."""
+    named = [file for file in files if file.name is not None]
+    paths = {(record.name, record.first): file.path for record, file in zip(records, named, strict=True)}
+    return lambda part: paths.get((part.name, part.first))
+
+
+def files_of(folder: Path, name: str, format: Format) -> list[Path]:
+    """The files of one format in a result folder whose document's result name is `name`; several only for csv."""
+    path = result_path(folder, name, format)
+    if format is Format.CSV:
+        return sorted(path.glob("*.csv"))
+    return [path] if path.is_file() else []
 
 
 def work_key(sha256: str, profile: Profile) -> str:
     """Names the folder of page checkpoints: the same bytes asked for in the same way share it."""
     return hashlib.sha256(f"{sha256}|{profile.reading_key()}".encode()).hexdigest()
-
-
-def part_records(parts: tuple[PartFile, ...], pages: Pages) -> tuple[Part, ...]:
-    """The members of an archive or mail, with the pages that each of them has in the whole."""
-    span: dict[str | None, tuple[int, int]] = {}
-    for page in pages:
-        first, last = span.get(page.part, (page.number, page.number))
-        span[page.part] = (min(first, page.number), max(last, page.number))
-    return tuple(
-        Part(
-            part.name or "",
-            part.media_type or "",
-            *span.get(part.name, (0, 0)),
-            error=part.error.as_json() if part.error else None,
-        )
-        for part in parts
-    )

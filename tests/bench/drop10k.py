@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import importlib
-import importlib.util
 import os
 import platform
 import resource
@@ -23,7 +21,6 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from inkstick.clock import SystemClock
@@ -32,6 +29,7 @@ from inkstick.intake.daemon import keep_watching
 from inkstick.intake.watcher import Watcher
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
+from inkstick.store.ledger import Ledger
 from inkstick.store.spool import Spool
 
 
@@ -52,10 +50,10 @@ async def measure(root: Path, files: int) -> None:
     settings = Settings(data=folder.root, reserve_bytes=0)
     spool = Spool(folder, Disk(), SystemClock())
     accepted: list[str] = []
-    into_ledger = ledger(folder)
+    ledger = Ledger(folder.ledger)
 
     def take(claims: list[Claim]) -> None:
-        into_ledger(claims)
+        ledger.accept(claims)
         accepted.extend(claim.id for claim in claims)
 
     watcher = Watcher(folder, spool, SystemClock(), settings, on_claims=take)
@@ -69,6 +67,8 @@ async def measure(root: Path, files: int) -> None:
     seconds = time.monotonic() - start
     stop.set()
     await loop
+    print(f"in the ledger: {ledger.counts()}")
+    ledger.close()
     report(seconds, accepted, dropped, Spool(folder, Disk(), SystemClock()))
 
 
@@ -78,15 +78,6 @@ def report(seconds: float, accepted: list[str], dropped: Counter[str], spool: Sp
     print(f"accepted {len(accepted)} of {total} in {seconds:.1f} s ({len(accepted) / seconds:.0f} files/s)")
     print(f"lost {sum((dropped - kept).values())}, doubled or changed {sum((kept - dropped).values())}")
     print(f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
-
-
-def ledger(folder: DataFolder) -> Callable[[list[Claim]], object]:
-    """The real ledger's `accept`; says so where this checkout has no ledger yet."""
-    if importlib.util.find_spec("inkstick.store.ledger") is None:
-        print("no ledger in this checkout: claims count as accepted when they are durable in the spool")
-        return lambda claims: None
-    accept: Callable[[list[Claim]], object] = importlib.import_module("inkstick.store.ledger").Ledger(folder).accept
-    return accept
 
 
 def prepare(heap: Path, files: int) -> Counter[str]:

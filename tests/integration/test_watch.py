@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -453,6 +454,17 @@ def test_an_unmounted_inbox_is_unavailable_and_comes_back(tmp_path: Path) -> Non
     assert len(office.settle()) == 1, "a file in the new folder makes it the inbox"
 
 
+def test_a_network_folder_gets_a_slower_pace(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where attributes lag behind, two seconds of stillness prove nothing."""
+    monkeypatch.setattr("inkstick.intake.scan.is_slow", lambda fd: True)
+    office.drop("a.png")
+    assert office.settle() == []
+    assert office.tick(7.9) == []
+    assert 0 < office.watcher.wait_seconds() <= 0.2
+    assert len(office.tick(0.1)) == 1
+    assert office.watcher.wait_seconds() == 10
+
+
 def test_an_inbox_that_vanishes_and_returns_is_waited_for(office: Office) -> None:
     office.drop("a.png")
     office.tick()
@@ -481,16 +493,31 @@ def test_results_inside_the_inbox_are_refused_at_the_start(office: Office) -> No
         office.start()
 
 
-def test_a_file_that_may_not_be_read_is_held_with_its_reason_and_stops_nothing(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root can read every file")
-    office = Office(tmp_path / "data")
-    office.drop("locked.png").chmod(0)
-    office.drop("open.png")
-    assert [claim.name for claim in office.settle()] == ["open.png"]
-    assert [name for name, _ in office.watcher.status().held] == ["locked.png"]
-    (office.folder.inbox / "locked.png").chmod(0o600)
-    assert len(office.settle()) == 1
+def test_a_file_that_may_not_be_read_is_held_with_its_reason_and_stops_nothing() -> None:
+    with ordinary_user() as root:
+        office = Office(root / "data")
+        office.drop("locked.png").chmod(0)
+        office.drop("open.png")
+        assert [claim.name for claim in office.settle()] == ["open.png"]
+        assert [name for name, _ in office.watcher.status().held] == ["locked.png"]
+        (office.folder.inbox / "locked.png").chmod(0o600)
+        assert [claim.name for claim in office.settle()] == ["locked.png"]
+        assert office.watcher.status().held == ()
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_keeps_its_files_in_mind() -> None:
+    with ordinary_user() as root:
+        office = Office(root / "data")
+        office.drop("sub/cut.png", PNG[:-9])
+        office.settle()
+        (office.folder.inbox / "sub").chmod(0)
+        office.tick(1)
+        assert office.watcher.status().unavailable == ("sub",)
+        assert office.watcher.status().incomplete == ("sub/cut.png",)
+        (office.folder.inbox / "sub").chmod(0o700)
+        assert [c.verdict and c.verdict["code"] for c in office.tick(office.settings.incomplete_seconds)] == [
+            "incomplete"
+        ]
 
 
 # -- the loop, in real time
@@ -609,6 +636,20 @@ async def test_the_watch_process_tells_the_service_and_works_without_it(tmp_path
     (claim,) = folder.spool.iterdir()
     assert told["claims"] == [claim.name]
     assert told["status"]["state"] == "watching"  # type: ignore[index]
+
+
+@contextmanager
+def ordinary_user() -> Iterator[Path]:
+    """A folder of one's own, and for root: without root's rights, to whom no file is closed."""
+    with tempfile.TemporaryDirectory() as name:
+        user = os.geteuid()
+        if user == 0:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(user)
 
 
 # -- mounts: only where the tests may make them

@@ -103,7 +103,9 @@ class Timing:
 def text_for(page: int | str, words: int = 60) -> str:
     """Markdown that names `page` in its heading and in each paragraph, and is the same each time."""
     chance = random.Random(f"text {page}")
-    vocabulary = "amber basin cedar delta ember fjord grove heron inlet jetty knoll larch marsh north orbit plain".split()
+    vocabulary = (
+        "amber basin cedar delta ember fjord grove heron inlet jetty knoll larch marsh north orbit plain".split()
+    )
     paragraphs = [f"# Page {page}"]
     for n in range(1, 4):
         body = " ".join(chance.choice(vocabulary) + str(chance.randrange(100)) for _ in range(words // 3))
@@ -317,7 +319,9 @@ class FakeEngine:
         ]
         lines = [f"# HELP {name} vLLM's.\n# TYPE {name} {kind}\n{name}{label} {float(v)}" for kind, name, v in rows]
         done = f'{{engine="0",finished_reason="stop",model_name="{MODEL}"}}'
-        lines.append(f"# TYPE vllm:request_success_total counter\nvllm:request_success_total{done} {self.seen.finished}.0")
+        lines.append(
+            f"# TYPE vllm:request_success_total counter\nvllm:request_success_total{done} {self.seen.finished}.0"
+        )
         return "\n".join(lines) + "\n"
 
     # -- the pretended GPU

@@ -66,7 +66,9 @@ def look_encoded(data: bytes) -> int | None:
     return None if page is None else look(np.asarray(page, np.uint8))
 
 
-def draw(code: int, *, width: int = 600, height: int = 848, lines: int = 24, photo: bool = False) -> npt.NDArray[np.uint8]:
+def draw(
+    code: int, *, width: int = 600, height: int = 848, lines: int = 24, photo: bool = False
+) -> npt.NDArray[np.uint8]:
     """An RGB page with `lines` lines of print and the strips of `code`; `photo` adds half-tones."""
     page = np.full((height, width, 3), 255, np.uint8)
     if photo:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from inkstick.config import Settings
 from inkstick.engines.openai import OpenAiEngine
-from inkstick.engines.protocol import Engine
 from inkstick.engines.rapidocr import RapidOcrEngine
 from inkstick.errors import UsageError
 from inkstick.profile import EngineChoice
-
-
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """`primary` reads; `fallback` carries on, and says so, when the primary cannot."""
-
-    primary: Engine
-    fallback: Engine | None = None
+from inkstick.reading.reader import Engines
 
 
 def engines_for(settings: Settings) -> Engines:

@@ -146,8 +146,8 @@ class Serve:
     memory: tuple[MemoryClass, ...]
 
     def for_memory(self, gib: float) -> MemoryClass | None:
-        """The largest class that fits a card with `gib` GiB; None if the card is too small for all. Cards report a little
-        less than their name says (24 GB ones 22.5 to 24 GiB), hence a margin of 7 %."""
+        """The largest class that fits a card with `gib` GiB; None if the card is too small for all. Cards report a
+        little less than their name says (24 GB ones 22.5 to 24 GiB), hence a margin of 7 %."""
         fitting = [entry for entry in self.memory if entry.gb * 0.93 <= gib]
         return max(fitting, key=lambda entry: entry.gb, default=None)
 
@@ -290,7 +290,8 @@ class Manifest:
 
     def spec(self) -> dict[str, Any]:
         """What a client of the served model needs, under the names of the client's own model specification: id, served,
-        prompts (by task), prompts_to (by language), sampling, retries, system, seed. Raises UsageError if not served."""
+        prompts (by task), prompts_to (by language), sampling, retries, system, seed. Raises UsageError if not served.
+        """
         if self.serve is None or self.chat is None or self.sampling is None:
             raise UsageError(f"{self.id} is not a model that a server offers.", hint="See `inkstick models list`.")
         translate = self.offers.get(Task.TRANSLATE)
@@ -359,6 +360,8 @@ def _check(table: Table, manifest: Manifest) -> None:
             raise table.fail("repository", f"has two files that would be stored as {name!r}")
     if manifest.licence.text and manifest.licence.text not in {entry.to for entry in manifest.files()}:
         raise table.fail("licence", f"names the text {manifest.licence.text!r}, which is not among the files")
+    if manifest.licence.accept and not manifest.licence.text:
+        raise table.fail("licence", "must be accepted, but names no text")
     if any(offer.prompt or offer.to for offer in manifest.offers.values()) and not manifest.serve:
         raise table.fail("serve", "is missing, although tasks have prompts")
     if manifest.serve and not (manifest.chat and manifest.sampling):

@@ -1,8 +1,8 @@
 """The header of a safetensors file, read with suspicion: nothing of it is believed before it is checked.
 
-Format: eight bytes, little-endian length of a JSON object; the object; then the data. The object maps each tensor's name
-to ``{dtype, shape, data_offsets}`` (offsets into the data) and may hold ``__metadata__``, a map of texts. The data must
-be covered without a gap or an overlap, so that nothing can hide in the file.
+Format: eight bytes, little-endian length of a JSON object; the object; then the data. The object maps each tensor's
+name to ``{dtype, shape, data_offsets}`` (offsets into the data) and may hold ``__metadata__``, a map of texts. The data
+must be covered without a gap or an overlap, so that nothing can hide in the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def problem(path: Path) -> str | None:
             return f"announces a header of {length} bytes, which cannot be"
         raw = stream.read(length)
     try:
-        header = json.loads(raw, object_pairs_hook=_once)
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         return f"has a header that is not proper JSON ({error})"
     return _header_problem(header, size - 8 - length)

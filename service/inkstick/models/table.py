@@ -40,7 +40,7 @@ class Table:
         return self._take(key) is not None
 
     def text(self, key: str) -> str:
-        value = self._need(key, str)
+        value = str(self._need(key, str))
         if not value:
             raise self.fail(key, "is empty")
         return value
@@ -51,7 +51,7 @@ class Table:
         return self.text(key) if self.has(key) else None
 
     def whole(self, key: str, *, least: int = 0) -> int:
-        value = self._need(key, int)
+        value = int(self._need(key, int))
         if value < least:
             raise self.fail(key, f"is {value}, but must be at least {least}")
         return value

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -154,8 +155,13 @@ def _finding(entry: ModelFile, problem: Problem, what: str, *, fatal: bool = Tru
     return Finding(entry.to, problem, f"{entry.to} {what}.", "", fatal)
 
 
+def strays(manifest: Manifest, folder: Path) -> list[Finding]:
+    """What lies in a model's own folder and must not, each with its mend."""
+    return [replace(finding, mend=_mend(manifest, finding, folder, False)) for finding in foreign(manifest, folder)]
+
+
 def foreign(manifest: Manifest, folder: Path) -> list[Finding]:
-    """What lies in the folder beside the model and must not: pickles, code, weights, links to folders, pointers to code."""
+    """What lies beside the model and must not: pickles, code, weights, links to folders, pointers to code."""
     known = {entry.to: entry for entry in manifest.all_files()}
     weights = {str(Path(name).parent) for name, entry in known.items() if entry.role is Role.WEIGHTS}
     code = {name for name, entry in known.items() if entry.role is Role.CODE}
@@ -237,9 +243,11 @@ _FOREIGN = {
 def _mend(manifest: Manifest, finding: Finding, folder: Path, given: bool) -> str:
     """What to do about a finding, as a command where there is one."""
     extra = next((entry.extra for entry in manifest.all_files() if entry.to == finding.path and entry.extra), None)
-    fetch = f"inkstick models fetch {manifest.id} --to {folder}" + (f" --with {extra}" if extra else "")
+    fetch = f"inkstick models fetch {manifest.id} --to {shlex.quote(str(folder))}" + (
+        f" --with {extra}" if extra else ""
+    )
     if finding.problem in _FOREIGN:
-        return f"Take it out of the folder: rm -r '{folder / finding.path}'"
+        return f"Take it out of the folder: rm -r {shlex.quote(str(folder / finding.path))}"
     if finding.problem is Problem.REMOTE_CODE:
         return f"Do not use this folder. Get the model anew: inkstick models fetch {manifest.id}"
     if finding.problem is Problem.UNPINNED:
@@ -256,9 +264,12 @@ def _mend(manifest: Manifest, finding: Finding, folder: Path, given: bool) -> st
 def _embedded(manifest: Manifest, progress: Progress | None) -> Report:
     """Check files that came with installed packages, where they are."""
     findings: list[Finding] = []
+    wanted: list[ModelFile] = []
     for repository in manifest.repositories:
-        findings += _package(repository, progress)
-    return _report(manifest, Path(), list(manifest.files()), tuple(findings))
+        found = _package(repository, progress)
+        findings += found
+        wanted += [] if any(finding.path == repository.package for finding in found) else repository.files
+    return _report(manifest, Path(), wanted, tuple(findings))
 
 
 def _package(repository: Repository, progress: Progress | None) -> list[Finding]:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from inkstick.document import Flag, Page, page_from_json
 from inkstick.errors import Damaged, Empty, Encrypted
@@ -121,7 +121,7 @@ def _needs_text(page: Page | None) -> bool:
     return not own and page is not None and bool(page.blocks)
 
 
-def _images(source: Path, media_type: str, records: _Records, out: Any) -> None:
+def _images(source: Path, media_type: str, records: _Records, out: BinaryIO) -> None:
     writer = ImagePdf(out)
     number = 0
     for number, picture in enumerate(pictures(source, media_type), 1):
@@ -135,7 +135,7 @@ def _images(source: Path, media_type: str, records: _Records, out: Any) -> None:
     writer.finish()
 
 
-def _pdf(source: Path, records: _Records, out: Any, passwords: Sequence[str]) -> None:
+def _pdf(source: Path, records: _Records, out: BinaryIO, passwords: Sequence[str]) -> None:
     import pymupdf
 
     pymupdf.TOOLS.mupdf_display_errors(False)
@@ -149,7 +149,14 @@ def _pdf(source: Path, records: _Records, out: Any, passwords: Sequence[str]) ->
             if page is not None and _needs_text(page):
                 layer.add(index, page)
         layer.finish()
-        document.save(out, garbage=1, deflate=False, encryption=pymupdf.PDF_ENCRYPT_NONE, no_new_id=True)
+        document.save(_Sink(out), garbage=1, deflate=False, encryption=pymupdf.PDF_ENCRYPT_NONE, no_new_id=True)
+
+
+class _Sink:
+    """An open file without its name: PyMuPDF would remove the file of that name first and make it anew."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write, self.seek, self.tell, self.truncate = file.write, file.seek, file.tell, file.truncate
 
 
 def _open(pymupdf: Any, source: Path, passwords: Sequence[str]) -> Any:
@@ -233,13 +240,13 @@ class _Layer:
             return []
         if any(span["type"] == 3 for span in page.get_texttrace()):
             self._drop_invisible(page)
-        return [(self._mu.Rect(word[:4]) * page.rotation_matrix, word[4]) for word in page.get_text("words")]
+        return [(self._mu.Rect(word[:4]) * to_display(self._mu, page), word[4]) for word in page.get_text("words")]
 
     def _drop_invisible(self, page: Any) -> None:
         mu = self._mu
         if page.first_link or any(True for _ in page.annots(types=[mu.PDF_ANNOT_REDACT])):
             return  # applying a redaction takes the links below it, or obeys marks that are not ours
-        page.add_redact_annot(page.rect * page.derotation_matrix, fill=False, cross_out=False)
+        page.add_redact_annot(page.rect * ~to_display(mu, page), fill=False, cross_out=False)
         page.apply_redactions(
             images=mu.PDF_REDACT_IMAGE_NONE,
             graphics=mu.PDF_REDACT_LINE_ART_NONE,
@@ -255,6 +262,17 @@ class _Layer:
         box = self._mu.Rect(to_page(u0, v0), to_page(u0, v0)) | self._mu.Point(to_page(u1, v1))
         there = "".join(text for rect, text in printed if _middle(rect) in box)
         return _letters(line.text) in _letters(there) if _letters(line.text) else False
+
+
+def to_display(pymupdf: Any, page: Any) -> Any:
+    """From MuPDF's text coordinates, which ignore /Rotate, to those of the page as displayed. PyMuPDF's own
+    `rotation_matrix` forgets UserUnit."""
+    width, height = page.rect.width, page.rect.height
+    return {
+        90: pymupdf.Matrix(0, 1, -1, 0, width, 0),
+        180: pymupdf.Matrix(-1, 0, 0, -1, width, height),
+        270: pymupdf.Matrix(0, -1, 1, 0, 0, height),
+    }.get(page.rotation, pymupdf.Matrix(1, 0, 0, 1, 0, 0))
 
 
 def _middle(rect: Any) -> Any:

@@ -18,6 +18,7 @@ from inkstick.results.tables import plain_text
 
 Point = tuple[float, float]
 _MARGIN = 40
+_TYPE = 16  # height of a line of ordinary type, in thousandths of a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +78,22 @@ def page_affine(rotation: int, corner: Point, right: Point, bottom: Point) -> Af
 
 def place(page: Page) -> list[Placed]:
     """Every piece of the page's text in reading order, with its place."""
+    return [line for _, lines in place_blocks(page) for line in lines]
+
+
+def place_blocks(page: Page) -> list[tuple[Block, list[Placed]]]:
+    """The blocks that have text, in reading order, each with its lines."""
     blocks = [block for block in page.blocks if block.lines or block.text.strip()]
-    out: list[Placed] = []
+    groups = [list(group) for _, group in groupby(blocks, key=lambda block: bool(block.box or block.lines))]
+    out: list[tuple[Block, list[Placed]]] = []
     bottom = _MARGIN
-    groups = [(bool(boxed), list(group)) for boxed, group in groupby(blocks, key=lambda b: bool(b.box or b.lines))]
-    for index, (boxed, group) in enumerate(groups):
-        if boxed:
-            for block in group:
-                out.extend(_place_block(block, page))
-            bottom = _extent(group[-1])[3]
+    for index, group in enumerate(groups):
+        if group[0].box or group[0].lines:
+            out.extend((block, list(_place_block(block, page))) for block in group)
+            bottom = extent(group[-1])[3]
         else:
-            top = _extent(groups[index + 1][1][0])[1] if index + 1 < len(groups) else 1000 - _MARGIN
-            out.extend(_spread(group, bottom, top, page))
+            end = extent(groups[index + 1][0])[1] if index + 1 < len(groups) else 1000 - _MARGIN
+            out.extend(_spread(group, bottom, end, page))
     return out
 
 
@@ -98,7 +103,8 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _extent(block: Block) -> Box:
+def extent(block: Block) -> Box:
+    """The box of a block that has one, or lines."""
     if block.box:
         return block.box
     boxes = [line.box for line in block.lines]
@@ -109,7 +115,7 @@ def _extent(block: Block) -> Box:
 
 def _place_block(block: Block, page: Page) -> Iterator[Placed]:
     if not block.lines:
-        yield from _wrap(_plain(block), _extent(block), page)
+        yield from _wrap(_plain(block), extent(block), page)
         return
     lines = [(clean(line.text), _solid(line.box)) for line in block.lines]
     lines = [(text, box) for text, box in lines if text]
@@ -118,20 +124,24 @@ def _place_block(block: Block, page: Page) -> Iterator[Placed]:
         yield Placed(text, box, _runs_down(text, box, page), beside)
 
 
-def _spread(blocks: Sequence[Block], top: float, bottom: float, page: Page) -> Iterator[Placed]:
-    """Blocks without a box, one below the other between `top` and `bottom`, each as high as its share of the text."""
+def _spread(blocks: Sequence[Block], top: float, bottom: float, page: Page) -> Iterator[tuple[Block, list[Placed]]]:
+    """Blocks without a box, one below the other from `top`, in ordinary type, or smaller if there is less room."""
+    texts = [_plain(block) for block in blocks]
+    wanted = [_usual_height(text, page) for text in texts]
     if bottom - top < 10:
         top = min(top, 1000 - _MARGIN - 10)
         bottom = top + 10
-    texts = [_plain(block) for block in blocks]
-    total = sum(map(natural_width, texts)) or 1.0
-    for text in texts:
-        height = (bottom - top) * natural_width(text) / total
-        yield from _wrap(text, (_MARGIN, top, 1000 - _MARGIN, top + height), page)
-        top += height
-        total -= natural_width(text)
-        if total <= 0:
-            return
+    shrink = min(1.0, (bottom - top) / (sum(wanted) or 1.0))
+    for block, text, height in zip(blocks, texts, wanted, strict=True):
+        yield block, list(_wrap(text, (_MARGIN, top, 1000 - _MARGIN, top + height * shrink), page))
+        top += height * shrink
+
+
+def _usual_height(text: str, page: Page) -> float:
+    """How much of the page's height `text` takes across the page in ordinary type."""
+    width = (1000 - 2 * _MARGIN) / 1000 * page.width
+    size = _TYPE / 1000 * page.height
+    return _TYPE * sum(max(1, math.ceil(natural_width(line) * size / width)) for line in text.split("\n"))
 
 
 def _plain(block: Block) -> str:

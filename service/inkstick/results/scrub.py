@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_ACTIONS = frozenset(
-    "JavaScript Launch URI SubmitForm ImportData ResetForm GoToR GoToE Rendition Sound Movie Hide Named SetOCGState "
-    "Trans GoTo3DView RichMediaExecute Thread GoToDp".split()
-)
+_ACTIONS = (
+    "JavaScript", "Launch", "URI", "SubmitForm", "ImportData", "ResetForm", "GoToR", "GoToE", "Rendition", "Sound",
+    "Movie", "Hide", "Named", "SetOCGState", "Trans", "GoTo3DView", "RichMediaExecute", "Thread", "GoToDp",
+)  # fmt: skip
 _CATALOG = ("OpenAction", "AA", "AF", "Collection", "Requirements", "URI", "SpiderInfo")
 _NAMES = ("JavaScript", "EmbeddedFiles")
 _ANNOTATION = ("FS", "RichMediaContent", "RichMediaSettings", "Movie", "Sound", "3DD", "3DA")
@@ -76,8 +76,7 @@ class _Scrubber:
             or self._has(obj, "FT")
         ):
             for key in ("AA", "AF"):
-                if not self._name(obj, "Type") == "Font":
-                    self.m.pdf_dict_dels(obj, key)
+                self.m.pdf_dict_dels(obj, key)
         if self._has(obj, "Rect"):
             for key in _ANNOTATION:
                 self.m.pdf_dict_dels(obj, key)

@@ -36,9 +36,16 @@ def numbers(disk: Disk, data: DataFolder, work: str) -> frozenset[int]:
     return frozenset(int(stem) for stem in stems if stem.isdecimal())
 
 
+def read_one(disk: Disk, data: DataFolder, work: str, number: int) -> Page | None:
+    """None for a page that is not there or cannot be read: it will be read again."""
+    try:
+        return page_from_json(json.loads(disk.read(path(data, work, number))))
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        return None
+
+
 def read(disk: Disk, data: DataFolder, work: str) -> Iterator[Page]:
     for number in sorted(numbers(disk, data, work)):
-        try:
-            yield page_from_json(json.loads(disk.read(path(data, work, number))))
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
-            continue
+        page = read_one(disk, data, work, number)
+        if page is not None:
+            yield page

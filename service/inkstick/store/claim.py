@@ -27,7 +27,8 @@ class Claim:
     `id` sorts by arrival. `name` is for display (NFC). `relpath` is the place below inbox, UTF-8 for certain; `raw` the
     same as base64 of the bytes that the file system had. `root` is the inbox if it is not the data folder's own.
     `source` is inbox or upload, `method` rename, copy or upload. `identity` is the dropped file's, None for an upload.
-    `received` is wall time in ISO form, for people only.
+    `received` is wall time in ISO form, for people only. `verdict` is {code, message, hint} when it was clear on
+    arrival that the document cannot be read: it is to end as failed with that, unread.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Claim:
     size: int | None = None
     sha256: str | None = None
     root: str | None = None
+    verdict: Mapping[str, str] | None = None
 
     @property
     def originals(self) -> Originals:

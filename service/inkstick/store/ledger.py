@@ -295,6 +295,10 @@ class Ledger:
         where = "WHERE state IN ('queued', 'reading', 'blocked') ORDER BY priority, seq LIMIT ?"
         return list(self._rows(where, (limit,)))
 
+    def ids(self) -> builtins.list[str]:
+        """Every document there is."""
+        return [str(row[0]) for row in self._query("SELECT id FROM documents", ())]
+
     def pages(self, identifier: str) -> builtins.list[PageRow]:
         rows = self._query(
             "SELECT number, p.state, engine, p.flags, score, seconds, p.attempts FROM pages p"

@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -78,7 +78,9 @@ class Spool:
 
     # -- accepting
 
-    def claim_file(self, path: Path, relpath: str, profile: Profile) -> Claim:
+    def claim_file(
+        self, path: Path, relpath: str, profile: Profile, *, verdict: Mapping[str, str] | None = None
+    ) -> Claim:
         """Accept a file from an inbox: by rename where that can be, else (or where it must stay) by copy.
 
         `path` is `relpath` below the inbox. Raises FileNotFoundError, SourceChanged, Unsupported (not a regular file)
@@ -95,9 +97,8 @@ class Spool:
                 raise Unsupported("Only regular files are read: this is a link, a device or a pipe.")
             size = found.identity.size
             where = None if root == self.data.inbox else str(root)
-            claim = self._new_claim(
-                text, raw, "inbox", "rename", profile, identity=found.identity, size=size, root=where
-            )
+            known = {"identity": found.identity, "size": size, "root": where, "verdict": verdict}
+            claim = self._new_claim(text, raw, "inbox", "rename", profile, **known)
             # Another hard link could be written through later, and a file that is kept must stay: those are copied.
             if claim.originals is Originals.KEEP or found.links > 1:
                 return self._claim_by_copy(source, claim)
@@ -250,9 +251,11 @@ class Spool:
         except FileNotFoundError:
             return None
 
-    def claims(self) -> Iterator[Claim]:
-        """Accepted documents that have not ended, in order of arrival."""
+    def claims(self, skip: Container[str] = frozenset()) -> Iterator[Claim]:
+        """Accepted documents that have not ended, in order of arrival. Those in `skip` are not even looked at."""
         for identifier in self.disk.list(self.data.spool):
+            if identifier in skip:
+                continue
             names = self.disk.list(self.folder(identifier))
             if "original" in names and "claim.json" in names and "outcome.json" not in names:
                 yield self.claim(identifier)
@@ -290,6 +293,10 @@ class Spool:
     def checkpoint_numbers(self, work: str) -> frozenset[int]:
         """Which pages are kept, without opening them."""
         return checkpoints.numbers(self.disk, self.data, work)
+
+    def checkpoint_page(self, work: str, number: int) -> Page | None:
+        """One page, if it is kept."""
+        return checkpoints.read_one(self.disk, self.data, work, number)
 
     def has_checkpoint(self, work: str, number: int) -> bool:
         return self.disk.exists(checkpoints.path(self.data, work, number))

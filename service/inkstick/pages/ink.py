@@ -1,0 +1,123 @@
+"""Is anything printed on the page? Decided from its pixels, before any model can invent text for it.
+
+Three answers, because a wrong "blank" loses a page and a wrong "printed" only costs a reading: `blank` is said only
+when nothing but paper, dust, scanner edges and punch holes is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inkstick.pages.view import Ink
+
+SIDE = 1000
+"""Longest side of the copy that is looked at: a line of 6 point text on A4 is still 4 pixels high there."""
+EDGE = 0.012
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Connected marks on the page: `glyphs` could be letters, `specks` are smaller; `fraction` is the glyphs' area."""
+
+    glyphs: int
+    specks: int
+    fraction: float
+
+
+def ink(rgb: NDArray[np.uint8]) -> Ink:
+    """The answer for an image of shape (height, width, 3)."""
+    grey = shrink(rgb)
+    if np.median(grey) < 100:  # white on black: look at the negative
+        grey = 255 - grey
+    marks = find_marks(grey)
+    if marks.glyphs >= 4 and marks.fraction > 0.0004:
+        return Ink.PRINTED
+    if marks.glyphs or marks.specks > 60 or faint(grey):
+        return Ink.UNSURE
+    return Ink.BLANK
+
+
+def shrink(rgb: NDArray[np.uint8], side: int = SIDE) -> Grey:
+    """A grey copy with its longest side at most `side`."""
+    height, width = rgb.shape[:2]
+    factor = side / max(height, width)
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        rgb = _u8(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+    return _u8(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+
+
+def find_marks(grey: Grey) -> Marks:
+    """Marks darker than the paper around them."""
+    lift = _lift(grey, 31)
+    noise = _noise(lift)
+    mask = _u8((lift > max(22.0, 6.0 * noise)).astype(np.uint8))
+    glyphs, specks, area = 0, 0, 0
+    for x, y, w, h, pixels in _components(mask):
+        if _is_edge(x, y, w, h, grey.shape) or _is_hole(x, y, w, h, pixels, grey.shape):
+            continue
+        if max(w, h) >= 4 and pixels >= 6:
+            glyphs, area = glyphs + 1, area + pixels
+        elif pixels >= 2:
+            specks += 1
+    return Marks(glyphs, specks, area / grey.size)
+
+
+def faint(grey: Grey) -> bool:
+    """A pale but large mark (a stamp, a pencil line): visible once the noise is averaged away."""
+    small = _u8(cv2.resize(grey, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
+    lift = _lift(small, 25)
+    mask = _u8((lift > max(5.0, 6.0 * _noise(lift))).astype(np.uint8))
+    marks = [box for box in _components(mask) if not _is_edge(*box[:4], small.shape)]
+    marks = [box for box in marks if not _is_hole(*box, small.shape)]
+    return sum(box[4] for box in marks if max(box[2], box[3]) >= 4) >= 8
+
+
+def _lift(grey: Grey, size: int) -> NDArray[np.float32]:
+    """How much darker each pixel is than the paper around it; slow changes of the paper vanish."""
+    kernel = np.ones((size, size), np.uint8)
+    paper = cv2.morphologyEx(cv2.medianBlur(grey, 3), cv2.MORPH_CLOSE, kernel)
+    paper = cv2.blur(paper, (size, size))
+    lift: NDArray[np.float32] = paper.astype(np.float32) - grey.astype(np.float32)
+    return lift - np.float32(np.median(lift))
+
+
+def _noise(lift: NDArray[np.float32]) -> float:
+    """Standard deviation of the paper, not of what is printed on it: from the median of the absolute lift."""
+    return float(np.median(np.abs(lift))) * 1.4826
+
+
+def _components(mask: Grey) -> list[tuple[int, int, int, int, int]]:
+    """Boxes (x, y, width, height, pixels) of connected marks."""
+    stats: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)[2]
+    return [(int(s[0]), int(s[1]), int(s[2]), int(s[3]), int(s[4])) for s in stats[1:20_001]]
+
+
+def _is_edge(x: int, y: int, w: int, h: int, shape: tuple[int, ...]) -> bool:
+    """A shadow along the border of a scan: it touches the border and is a thin strip along it."""
+    height, width = shape[:2]
+    rim = max(1, round(max(height, width) * EDGE))
+    strip_x = (x <= 1 or x + w >= width - 1) and w <= 3 * rim
+    strip_y = (y <= 1 or y + h >= height - 1) and h <= 3 * rim
+    inside_rim = x + w <= rim or y + h <= rim or x >= width - rim or y >= height - rim
+    return strip_x or strip_y or inside_rim
+
+
+def _is_hole(x: int, y: int, w: int, h: int, pixels: int, shape: tuple[int, ...]) -> bool:
+    """A punch hole: round, filled or a ring, 5 to 8 mm across, near a side of the sheet."""
+    height, width = shape[:2]
+    longest = max(height, width)
+    if not (0.012 <= w / longest <= 0.035 and 0.75 <= w / h <= 1.33):
+        return False
+    near = 0.09 * longest
+    return x < near or y < near or x + w > width - near or y + h > height - near
+
+
+def _u8(array: Any) -> Grey:
+    return np.asarray(array, dtype=np.uint8)

@@ -1,0 +1,227 @@
+"""PDF files and plain text, by MuPDF. Runs inside the sandbox: MuPDF cannot be interrupted, only killed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pymupdf
+
+from inkstick.errors import Damaged, Empty, Encrypted, TooComplex
+from inkstick.pages.layer import Facts, judge
+from inkstick.pages.plan import Plan, Rect, plan_points
+from inkstick.pages.sheet import LOW_DPI, RGB, thousandths
+from inkstick.pages.view import Budget, TextLayer, Word
+
+MAX_PAGES = 1_000_000
+MAX_WORDS = 50_000
+MAX_IN_MEMORY = 256 << 20
+COVERING = 0.8
+_A4 = (595.0, 842.0)
+_INVISIBLE = 3
+
+pymupdf.TOOLS.mupdf_display_errors(False)
+pymupdf.TOOLS.mupdf_display_warnings(False)
+
+
+class PdfFile:
+    """An open PDF (or mail body). Raises Damaged, Empty, Encrypted, TooComplex."""
+
+    def __init__(self, fd: int, *, passwords: Sequence[str] = (), kind: str = "pdf") -> None:
+        try:
+            self.doc: Any = _open(fd, kind)
+            _unlock(self.doc, passwords)
+            if kind == "txt":
+                self.doc.layout(width=_A4[0], height=_A4[1], fontsize=11)
+            stated = self.doc.page_count
+            self.pages = _real_pages(self.doc, stated)
+        except (RuntimeError, ValueError, AttributeError, TypeError) as error:
+            raise fault(error) from error
+        if self.pages < 1:
+            raise Empty()
+        warnings = [("page_count", self.pages != stated), ("xfa", kind == "pdf" and _is_xfa_stub(self.doc))]
+        self.warnings = tuple(word for word, holds in warnings if holds)
+
+    def sheet(self, number: int) -> PdfSheet:
+        try:
+            return PdfSheet(self.doc.load_page(number - 1))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise fault(error) from error
+
+    def close(self) -> None:
+        self.doc.close()
+        pymupdf.TOOLS.store_shrink(100)
+
+
+class PdfSheet:
+    """One page. Its units are points, after /Rotate and UserUnit."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        rect = page.rect
+        self.width, self.height = float(rect.width), float(rect.height)
+        if not (math.isfinite(self.width * self.height) and self.width > 0 and self.height > 0):
+            raise Empty("The page has no area.")
+        self._images: tuple[float, float | None] | None = None
+
+    def plan(self, budget: Budget) -> Plan:
+        _, native = self._image_facts()
+        return plan_points(self.width, self.height, budget, native_dpi=native)
+
+    def render(self, scale: float, clip: Rect | None = None) -> RGB:
+        try:
+            area = pymupdf.Rect(clip) if clip else None
+            pixmap = self.page.get_pixmap(
+                matrix=pymupdf.Matrix(scale, scale), clip=area, colorspace=pymupdf.csRGB, alpha=False
+            )
+        except (RuntimeError, ValueError) as error:
+            raise fault(error) from error
+        if pixmap.width < 1 or pixmap.height < 1:
+            raise Empty("The page has no area.")
+        rows = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
+        return rows[:, : pixmap.width * 3].reshape(pixmap.height, pixmap.width, 3)
+
+    def dpi(self, scale: float) -> float | None:
+        return scale * 72
+
+    def low_dpi(self) -> bool:
+        cover, native = self._image_facts()
+        return cover >= COVERING and native is not None and native < LOW_DPI
+
+    def layer(self) -> TextLayer | None:
+        """The page's words with the verdict on them; None when there are none."""
+        try:
+            words = self._words()
+            if not words:
+                return None
+            visible, invisible = self._drawn()
+        except (RuntimeError, ValueError) as error:
+            raise fault(error) from error
+        return judge(words, Facts(visible, invisible, self._image_facts()[0]))
+
+    def text_turn(self) -> int | None:
+        turns: Counter[int] = Counter()
+        for span in self._spans():
+            if span["type"] != _INVISIBLE:
+                turns[self._turn_of(span["dir"])] += len(span["chars"])
+        if turns.total() < 20:
+            return None
+        turn, count = turns.most_common(1)[0]
+        return turn if count > 0.8 * turns.total() else 0
+
+    def _turn_of(self, direction: tuple[float, float]) -> int:
+        """Degrees clockwise that make this writing direction (in the unrotated page) run left to right."""
+        x, y = direction
+        angle = math.degrees(math.atan2(y, x)) + self.page.rotation  # clockwise, as y points down
+        return int(round(-angle / 90) * 90) % 360
+
+    def _words(self) -> list[Word]:
+        """Words in the page's order, their boxes after /Rotate."""
+        matrix = self.page.rotation_matrix
+        words = []
+        for word in self.page.get_text("words", sort=False)[:MAX_WORDS]:
+            box = pymupdf.Rect(word[:4]) * matrix
+            rect = (box.x0 / self.width, box.y0 / self.height, box.x1 / self.width, box.y1 / self.height)
+            if all(map(math.isfinite, rect)) and rect[0] < 1 and rect[1] < 1 and rect[2] > 0 and rect[3] > 0:
+                words.append(Word(word[4][:1000], thousandths(rect)))
+        return words
+
+    def _spans(self) -> list[Any]:
+        spans: list[Any] = self.page.get_texttrace()
+        return spans
+
+    def _drawn(self) -> tuple[int, int]:
+        """Characters drawn visibly and invisibly."""
+        visible = invisible = 0
+        for span in self._spans():
+            if span["type"] == _INVISIBLE or span["opacity"] == 0:
+                invisible += len(span["chars"])
+            else:
+                visible += len(span["chars"])
+        return visible, invisible
+
+    def _image_facts(self) -> tuple[float, float | None]:
+        """Share of the page under images, and the resolution of the largest one where they cover the page."""
+        if self._images is None:
+            self._images = self._measure_images()
+        return self._images
+
+    def _measure_images(self) -> tuple[float, float | None]:
+        page = pymupdf.Rect(0, 0, self.width, self.height)
+        largest, covered, native = 0.0, 0.0, None
+        try:
+            found = self.page.get_image_info()[:5000]
+        except (RuntimeError, ValueError) as error:
+            raise fault(error) from error
+        for info in found:
+            box = pymupdf.Rect(info["bbox"]) * self.page.rotation_matrix
+            area = abs((box & page).get_area())
+            covered += area
+            if area > largest and box.width > 0 and box.height > 0:
+                largest = area
+                native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
+        cover = min(1.0, covered / (self.width * self.height))
+        return cover, native if cover >= COVERING else None
+
+
+def _open(fd: int, kind: str) -> Any:
+    """By /proc, so that MuPDF reads what it needs; from memory where the descriptor cannot be opened again."""
+    if os.fstat(fd).st_size == 0:
+        raise Empty("The file is empty.")
+    path = f"/proc/self/fd/{fd}"
+    if os.access(path, os.R_OK):
+        return pymupdf.open(path, filetype=kind)
+    if os.fstat(fd).st_size > MAX_IN_MEMORY:
+        raise TooComplex("The file is too large to be opened in memory, and its permissions allow no other way.")
+    return pymupdf.open(stream=os.pread(fd, MAX_IN_MEMORY, 0), filetype=kind)
+
+
+def _unlock(doc: Any, passwords: Sequence[str]) -> None:
+    if doc.needs_pass and not any(doc.authenticate(password) for password in passwords):
+        raise Encrypted()
+
+
+def _real_pages(doc: Any, stated: int) -> int:
+    """The number of pages that there really are: a file may state any."""
+    if stated > MAX_PAGES:
+        raise Damaged(f"It claims to have {stated} pages.")
+    if stated < 1 or _loads(doc, stated - 1):
+        return stated
+    low, high = 0, stated - 1  # pages below `low` load, page `high` does not
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if _loads(doc, middle) else (low, middle)
+    if low == 0:
+        raise Damaged("None of its pages can be opened.")
+    return low
+
+
+def _loads(doc: Any, index: int) -> bool:
+    try:
+        doc.load_page(index)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
+
+
+def _is_xfa_stub(doc: Any) -> bool:
+    """A dynamic form: the pages say only that another program is needed."""
+    try:
+        if not doc.is_pdf or doc.xref_get_key(doc.pdf_catalog(), "AcroForm/XFA")[0] in ("null", "undefined"):
+            return False
+        text = "".join(doc.load_page(i).get_text() for i in range(min(2, doc.page_count)))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return doc.page_count <= 2 and (len(text.strip()) < 50 or "please wait" in text.lower())
+
+
+def fault(error: BaseException) -> Damaged | TooComplex:
+    """MuPDF's complaint as one of ours."""
+    text = str(error).lower()
+    if "alloc" in text or "memory" in text or "too many" in text or isinstance(error, MemoryError):
+        return TooComplex()
+    return Damaged()
