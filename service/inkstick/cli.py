@@ -112,14 +112,16 @@ def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
 
 
 def _serve(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.web.server import check_host, serve
+
+    settings = _settings(options)
+    check_host(settings.host)
     from inkstick.office import Office
-    from inkstick.web.server import serve
 
     def say(address: str) -> None:
         if not options.quiet:
             print(f"The page is at {address}", flush=True)
 
-    settings = _settings(options)
     settings.folder.create()
     asyncio.run(serve(Office(settings), say))
     return 0

@@ -26,7 +26,6 @@ STATUS: Mapping[str, int] = {
     "not_ready": 409,
     "cross_site": 403,
     "wrong_host": 421,
-    "busy": 503,
     "engine_down": 503,
     "unavailable": 503,
     "disk_full": 507,

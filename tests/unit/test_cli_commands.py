@@ -1,0 +1,216 @@
+"""The command line: what it takes, what it refuses and how, its exit statuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from inkstick import cli
+from inkstick.commands import ocr
+from inkstick.commands.run import drop_samples
+from inkstick.config import DataFolder, Settings
+from inkstick.doctor import Level, examine, nvidia_cards
+from inkstick.errors import Encrypted, UsageError
+from inkstick.profile import Format, Profile
+from inkstick.web.office_port import OnProgress
+
+
+def inkstick(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "inkstick.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **(environment or {})}, check=False
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    path: Path
+    state: str = "done"
+    results: Path | None = None
+    pages: int = 0
+    flags: Mapping[str, int] = field(default_factory=dict)
+    error: Mapping[str, str] | None = None
+
+
+async def read_files(
+    settings: Settings, profile: Profile, files: Sequence[Path], out: Path, on_progress: OnProgress
+) -> list[Outcome]:
+    """Reads a text file's lines as pages; one that says LOCKED is encrypted."""
+    outcomes = []
+    for file in files:
+        lines = file.read_text().splitlines()
+        for n in range(len(lines) + 1):
+            on_progress(file, n, len(lines))
+        if "LOCKED" in lines:
+            outcomes.append(Outcome(file, "failed", error=Encrypted().as_json()))
+        elif "DOUBT" in lines:
+            outcomes.append(Outcome(file, "partial", out / file.stem, len(lines), {"suspect": 1}))
+        else:
+            outcomes.append(Outcome(file, "done", out / file.stem, len(lines)))
+    return outcomes
+
+
+async def run_ocr(tmp_path: Path, *texts: str, terminal: bool = False, **flags: bool) -> tuple[int, str, str]:
+    files = []
+    for n, text in enumerate(texts):
+        files.append(tmp_path / f"{n}.txt")
+        files[-1].write_text(text)
+    out, err = io.StringIO(), io.StringIO()
+    job = ocr.Job(Settings(data=tmp_path), Profile(), tuple(files), tmp_path / "out", **flags)
+    consoles = Console(file=out, width=300), Console(file=err, width=100, force_terminal=terminal)
+    status = await ocr.run(job, read_files, *consoles)
+    return status, out.getvalue(), err.getvalue()
+
+
+async def test_the_summary_names_each_file_and_where_it_went(tmp_path: Path) -> None:
+    status, out, err = await run_ocr(tmp_path, "one\ntwo", "three")
+    assert status == 0
+    for n in range(2):
+        assert any(f"{n}.txt" in line and f"out/{n}" in line and "done" in line for line in out.splitlines())
+    assert out.endswith("2 files: 2 done\n")
+    assert err.count("read") == 2
+
+
+async def test_a_failed_file_is_named_with_its_code_and_hint_and_the_status_is_1(tmp_path: Path) -> None:
+    status, out, _ = await run_ocr(tmp_path, "one", "LOCKED")
+    assert status == 1
+    assert "encrypted: The document is protected by a password. Save it without" in out
+
+
+async def test_a_partial_file_is_not_read_whole(tmp_path: Path) -> None:
+    status, out, _ = await run_ocr(tmp_path, "DOUBT")
+    assert status == 1
+    assert "look at: 1 page in doubt" in out
+
+
+async def test_quiet_prints_only_what_went_wrong(tmp_path: Path) -> None:
+    assert await run_ocr(tmp_path, "one", quiet=True) == (0, "", "")
+    status, out, err = await run_ocr(tmp_path, "one", "LOCKED", quiet=True)
+    assert (status, err) == (1, "")
+    assert "1.txt" in out
+    assert "0.txt" not in out
+
+
+async def test_json_is_one_document_for_programs(tmp_path: Path) -> None:
+    status, out, err = await run_ocr(tmp_path, "one", "LOCKED", json=True)
+    good, bad = json.loads(out)["documents"]
+    assert (status, err) == (1, "")
+    assert (good["state"], good["pages"], good["error"]) == ("done", 1, None)
+    assert (bad["error"]["code"], bad["results"]) == ("encrypted", None)
+
+
+async def test_a_terminal_gets_bars(tmp_path: Path) -> None:
+    status, _, err = await run_ocr(tmp_path, "one\ntwo", "three", terminal=True)
+    assert status == 0
+    assert "all 2 files" in err
+
+
+async def test_markup_in_a_name_is_printed_as_it_is(tmp_path: Path) -> None:
+    odd = tmp_path / "[bold]x[red].txt"
+    odd.write_text("one")
+    out = io.StringIO()
+    job = ocr.Job(Settings(data=tmp_path), Profile(), (odd,), tmp_path / "out")
+    await ocr.run(job, read_files, Console(file=out, width=300), Console(file=io.StringIO(), force_terminal=True))
+    assert "[bold]x[red].txt" in out.getvalue()
+
+
+def test_wishes_become_a_profile() -> None:
+    profile = ocr.profile_from({"task": "extract", "keys": "invoice number, total", "formats": "md,pdf", "to": None})
+    assert profile.keys == ("invoice number", "total")
+    assert profile.formats == (Format.MD, Format.PDF, Format.JSON)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "COMMAND"),
+        (("dance",), "invalid choice"),
+        (("ocr", "a.pdf"), "-o"),
+        (("ocr", "-o", "out"), "FILE"),
+        (("ocr", "-o", "out", "missing.pdf"), "There is no file missing.pdf"),
+        (("ocr", "-o", "out", "/"), "is not a file"),
+        (("ocr", "-o", "/etc/passwd", "/etc/hostname"), "is not a folder"),
+        (("ocr", "-o", "out", "/etc/hostname", "--task", "dance"), "invalid choice"),
+        (("ocr", "-o", "out", "/etc/hostname", "--formats", "exe"), "formats cannot be 'exe'"),
+        (("ocr", "-o", "out", "/etc/hostname", "--task", "extract"), "needs keys"),
+        (("serve", "--port", "99999"), "port"),
+        (("run", "--samples", "/nowhere"), "/nowhere"),
+        (("run", "--host", "0.0.0.0"), "cannot be served"),
+        (("serve", "--engine", "magic"), "invalid choice"),
+        (("engine", "start", "--fast"), "later"),
+        (("models",), "later"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_says_why(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:  # argparse
+        status = int(str(ended.code))
+    assert status == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_command_runs_and_tells_its_version() -> None:
+    done = inkstick("--version")
+    assert (done.returncode, done.stdout) == (0, "inkstick 0.1.0\n")
+
+
+def test_help_names_every_command() -> None:
+    done = inkstick("--help")
+    for command in ("ocr", "serve", "watch", "run", "engine", "models", "doctor"):
+        assert f"\n    {command} " in done.stdout
+
+
+def test_doctor_tells_levels_and_ends_with_1_if_something_is_bad(tmp_path: Path) -> None:
+    good = inkstick("doctor", "--data", str(tmp_path), "--port", "0", environment={"INKSTICK_RESERVE_BYTES": "1"})
+    assert "bad " not in good.stdout, good.stdout
+    assert good.returncode == 0
+    bad = inkstick("doctor", "--data", str(tmp_path), "--port", "0", "--engine-url", f"unix://{tmp_path}/none")
+    assert bad.returncode == 1
+    assert "does not answer" in bad.stdout
+    assert "Start it, or leave --engine-url out" in bad.stdout
+
+
+def test_doctor_sees_a_full_disk_and_foreign_eyes(tmp_path: Path) -> None:
+    DataFolder(tmp_path).create()
+    (tmp_path / "state").chmod(0o755)
+    found = {finding.name: finding for finding in examine(Settings(data=tmp_path, port=0, reserve_bytes=1 << 60))}
+    assert found["disk"].level is Level.BAD
+    assert found["privacy"].level is Level.WARN
+    assert found["folder inbox"].level is Level.OK
+    assert list(tmp_path.rglob(".inkstick-doctor*")) == []
+
+
+def test_an_nvidia_card_is_found_without_a_driver(tmp_path: Path) -> None:
+    for name, vendor, kind in (("a", "0x10de", "0x030000"), ("b", "0x10de", "0x040300"), ("c", "0x8086", "0x030000")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    assert nvidia_cards(tmp_path) == ["a"]
+
+
+def test_samples_are_dropped_once_per_data_folder(tmp_path: Path) -> None:
+    samples, folder = tmp_path / "samples", DataFolder(tmp_path / "data")
+    samples.mkdir()
+    folder.create()
+    for name in ("b.png", "a.pdf", "README.md", "make.py", ".hidden"):
+        (samples / name).write_text(name)
+    assert drop_samples(folder, samples) == ["samples/a.pdf", "samples/b.png"]
+    assert sorted(path.name for path in (folder.inbox / "samples").iterdir()) == ["a.pdf", "b.png"]
+    assert drop_samples(folder, samples) == []
+
+
+def test_usage_errors_are_one_class() -> None:
+    with pytest.raises(UsageError):
+        ocr.profile_from({"to": "fr"})

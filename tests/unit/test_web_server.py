@@ -1,0 +1,132 @@
+"""Serving for real: a port, a private unix socket, plain words for a taken port, and a quick end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inkstick.config import Settings
+from inkstick.errors import UsageError
+from inkstick.web.server import listen_unix, serve
+from support.office import MemoryOffice
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from inkstick.config import Settings
+from inkstick.web.server import serve
+from support.office import MemoryOffice
+data = Path(sys.argv[1])
+asyncio.run(serve(MemoryOffice(data, settings=Settings(data=data, port=0)), lambda address: print(address, flush=True)))
+print("ended well", flush=True)
+"""
+
+
+@contextlib.asynccontextmanager
+async def served(data: Path, port: int = 0) -> AsyncIterator[tuple[MemoryOffice, str]]:
+    office = MemoryOffice(data, settings=Settings(data=data, port=port))
+    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
+    await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    if serving.done():
+        await serving
+    try:
+        yield office, await address
+    finally:
+        stop.set()
+        await asyncio.wait_for(serving, 5)
+
+
+async def test_a_document_goes_in_and_out_over_a_real_port(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, address), httpx.AsyncClient(base_url=address) as client:
+        assert (tmp_path / "state" / "address").read_text() == address
+        big = b"x" * (8 << 20)
+        answer = await client.put("/api/v1/documents/a.txt", content=big)
+        assert answer.json()["size"] == len(big)
+        assert "server" not in answer.headers
+    assert not (tmp_path / "state" / "address").exists()
+    assert not (tmp_path / "state" / "service.sock").exists()
+
+
+async def test_a_taken_port_is_said_in_plain_words(tmp_path: Path) -> None:
+    async with served(tmp_path / "a") as (_, address):
+        port = httpx.URL(address).port
+        assert port is not None
+        with pytest.raises(UsageError, match="in use") as raised:
+            async with served(tmp_path / "b", port):
+                pass
+        assert f"--port {port + 1}" in raised.value.hint
+
+
+async def test_the_watchers_door_is_private_and_takes_over_from_a_dead_service(tmp_path: Path) -> None:
+    door = tmp_path / "state" / "service.sock"
+    door.parent.mkdir()
+    listen_unix(door).close()  # what a killed service leaves
+    async with served(tmp_path) as (office, _):
+        assert stat.S_IMODE(door.stat().st_mode) == 0o600
+        transport = httpx.AsyncHTTPTransport(uds=str(door))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            said = {"claims": ["x"], "status": {"seen": 1}}
+            assert (await client.post("/internal/watch", json=said)).status_code == 204
+        assert office.last_watch == (("x",), {"seen": 1})
+
+
+async def test_the_port_does_not_open_the_watchers_door(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, address), httpx.AsyncClient(base_url=address) as client:
+        assert (await client.post("/internal/watch", json={})).status_code == 404
+
+
+async def test_a_full_disk_is_said_before_the_body_is_sent(tmp_path: Path) -> None:
+    async with served(tmp_path) as (office, address):
+        office.full = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(address).port)
+        writer.write(b"PUT /api/v1/documents/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+        assert answer.startswith(b"HTTP/1.1 507")
+        writer.close()
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, address):
+        _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(address).port)
+        writer.write(b"PUT /api/v1/documents/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+        await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(base_url=address) as client:
+            assert (await client.get("/api/v1/documents")).json()["documents"] == []
+
+
+def test_sigterm_ends_it_within_two_seconds_even_with_a_page_open(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVE, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        port = httpx.URL(process.stdout.readline().strip()).port
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", port)) as follower:
+            follower.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert follower.recv(100).startswith(b"HTTP/1.1 200")
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+            assert time.monotonic() - started < 2
+        assert process.stdout.read() == "ended well\n"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
