@@ -66,7 +66,7 @@ async def build(
     `original` is the document as claimed, `part_original` gives the file of an archive's member. Returns notes for
     people on what could not be written; they are in the record's ``document.notes`` too. Raises Blocked or OSError
     when the disk, not the document, is at fault, and whatever writing the record raises."""
-    wanted = [format for format in Format if format in set(formats) and format is not Format.JSON]
+    wanted: list[Format] = [format for format in Format if format in set(formats) and format is not Format.JSON]
     notes: list[str] = []
     job = _Job(pool, passwords, notes)
     if len(header.parts) > 1:
