@@ -262,7 +262,7 @@ class Office:
         members = await self._pool.expand(original, row.type, scratch, passwords=_passwords(row)) if part else []
         for member in members:
             if part and member.name == part.name and member.path:
-                return member.path, member.media_type, number - part.first + 1
+                return member.path, member.type, number - part.first + 1
         raise UsageError("There is no picture of this page yet.", hint="Wait until it is read.", code="not_ready")
 
     @contextlib.contextmanager

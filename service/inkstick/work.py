@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inkstick import __version__
 from inkstick.document import Header, Page, Part, header_from_json, page_from_json
-from inkstick.errors import InkstickError, PageFailed, TooLarge, Unsupported, by_code
+from inkstick.errors import DocumentError, InkstickError, Internal, PageFailed, TooLarge, Unsupported, by_code
 from inkstick.intake.identify import identify
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Profile
@@ -113,7 +113,12 @@ async def parts_of(
     if content.type not in CONTAINERS:
         return (PartFile(None, original, content.type),)
     members = await pool.expand(original, content.type, into, passwords=passwords)
-    return tuple(PartFile(member.name, member.path, member.media_type, member.error) for member in members)
+    return tuple(PartFile(member.name, member.path, member.type, _refusal(member.error)) for member in members)
+
+
+def _refusal(error: Mapping[str, str] | None) -> DocumentError | None:
+    found = by_code(error["code"], error["message"], error["hint"]) if error else None
+    return found if isinstance(found, DocumentError | None) else Internal(found.message)
 
 
 def header_of(name: str, content: Content, profile: Profile, parts: tuple[Part, ...]) -> Header:

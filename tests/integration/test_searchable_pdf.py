@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from inkstick.document import Block, Box, Flag, Kind, Line, Page, page_json
 from inkstick.errors import Damaged, Empty, Encrypted
-from inkstick.results.pdf import to_display, add_text_layer
+from inkstick.results.pdf import add_text_layer, to_display
 
 pymupdf = pytest.importorskip("pymupdf")
 

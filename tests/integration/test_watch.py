@@ -27,11 +27,11 @@ from PIL import Image
 
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder, Settings
-from inkstick.errors import UsageError
+from inkstick.errors import Unavailable, UsageError
 from inkstick.intake.daemon import keep_watching, only_watcher
 from inkstick.intake.settle import Phase
 from inkstick.intake.status import WatchState
-from inkstick.intake.watcher import CLAIMS_PER_TICK, Watcher
+from inkstick.intake.watcher import Watcher
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
@@ -174,12 +174,14 @@ def test_a_folder_that_is_moved_in_is_read_to_its_depth(office: Office, tmp_path
     assert {claim.relpath for claim in office.settle()} == {"case/1/a.png", "case/b.png"}
 
 
-def test_a_burst_is_accepted_whole_and_in_the_order_of_people(office: Office) -> None:
+def test_a_burst_is_accepted_whole_and_in_the_order_of_people(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In shares, so that the inbox is looked at in between."""
+    monkeypatch.setattr("inkstick.intake.watcher.CLAIMS_PER_TICK", 1500)
     for number in range(1, 2001):
         office.drop(f"page{number}.png")
     office.tick()
     first = office.tick(SETTLE)
-    assert len(first) == CLAIMS_PER_TICK
+    assert len(first) == 1500
     assert office.watcher.wait_seconds() == 0
     second = office.tick()
     assert [claim.name for claim in first + second] == [f"page{number}.png" for number in range(1, 2001)]
@@ -229,6 +231,7 @@ def test_unsupported_files_stay_and_are_listed_once(office: Office) -> None:
     assert office.watcher.status().unsupported == ("letter.docx", "notes.txt")
     assert office.left() == ["letter.docx", "notes.txt"]
     (counts,) = office.watcher.status().folders
+    assert office.watcher.status().total == counts
     assert (counts.unsupported, counts.waiting) == (2, 0)
 
 
@@ -371,6 +374,36 @@ def test_a_folder_with_broken_settings_waits_with_a_message_and_goes_on(office: 
 
 
 # -- disks
+
+
+def test_large_files_are_told_of_in_small_batches(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inkstick.intake.watcher.CLAIM_BATCH_BYTES", 2 * len(PNG))
+    monkeypatch.setattr("inkstick.intake.watcher.CLAIM_BYTES_PER_TICK", 4 * len(PNG))
+    batches: list[int] = []
+    office.watcher._on_claims = lambda claims: batches.append(len(claims))
+    for number in range(6):
+        office.drop(f"{number}.png")
+    assert len(office.settle()) == 4
+    assert len(office.tick()) == 2
+    assert batches == [2, 2, 2]
+
+
+def test_a_file_with_a_bad_sector_holds_up_no_other(office: Office) -> None:
+    class Scratched(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.copy" and not self.suspect:
+                raise Unavailable("A folder or device is not there: Input/output error.")
+            return super().step(at)
+
+    office.spool = Spool(office.folder, Scratched(), office.clock)
+    office.watcher = Watcher(office.folder, office.spool, office.clock, office.settings)
+    os.link(office.drop("bad.png"), office.folder.root / "other-name")  # a hard link is copied
+    office.drop("good.png")
+    assert [claim.name for claim in office.settle()] == ["good.png"]
+    status = office.watcher.status()
+    assert status.state is WatchState.WATCHING
+    assert [name for name, _ in status.held] == ["bad.png"]
+    assert office.left() == ["bad.png"]
 
 
 def test_a_full_disk_stops_claiming_and_says_so_and_goes_on_by_itself(office: Office) -> None:

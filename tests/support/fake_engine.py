@@ -4,13 +4,14 @@ Runs in the test's own event loop (``async with FakeEngine() as fake``) or as a 
 (``python -m support.fake_engine --port 0`` or ``--uds PATH``; prints ``listening <url>`` when it does).
 
 **What it answers.** It looks at the image. If the page carries a number (`support.page_code`) the answer is the text
-registered for that number, else `text_for(number)`, which names the number in every paragraph; a page without a number gets a
-text that names the image's hash. So a page that ends up with another page's text is seen. `look="bytes"` hashes the
-encoded image and does not decode it (for benches).
+registered for that number, else `text_for(number)`, which names the number in every paragraph; a page without a
+number gets a text that names the image's hash. So a page that ends up with another page's text is seen.
+`look="bytes"` hashes the encoded image and does not decode it (for benches).
 
-**How long it takes.** One loop moves all running requests a token at a time, as a GPU does: a step lasts 4 ms + 0.12 ms x
-running; prefill is serial, 30 ms a request; at most `slots` run, the rest wait in order; the number of tokens is log-normal
-with mean 1,000 and drawn from the image's hash. `speed` divides all times. `interval` tokens make one event of the stream.
+**How long it takes.** One loop moves all running requests a token at a time, as a GPU does: a step lasts 4 ms +
+0.12 ms x running; prefill is serial, 30 ms a request; at most `slots` run, the rest wait in order; the number of
+tokens is log-normal with mean 1,000 and drawn from the image's hash. `speed` divides all times. `interval` tokens
+make one event of the stream.
 
 **Faults.** A `Rule` says which requests (every n-th, the first n, from one on, or given page numbers) suffer what:
 
@@ -31,8 +32,9 @@ with mean 1,000 and drawn from the image's hash. `speed` divides all times. `int
     restart                  all connections drop, nothing listens for `seconds`
     exit                     the process ends (in-process: the server stops for good)
 
-``POST /control {"rules": [{"kind": "reset", "at": "middle", "every": 3}], "texts": {"7": "..."}, "slots": 8}`` changes them
-while it runs; ``GET /control`` tells what was seen. `start_seconds` delays the moment from which /health and the API answer.
+``POST /control {"rules": [{"kind": "reset", "at": "middle", "every": 3}], "texts": {"7": "..."}, "slots": 8}``
+changes them while it runs; ``GET /control`` tells what was seen. `start_seconds` delays the moment from which
+/health and the API answer.
 """
 
 from __future__ import annotations
@@ -62,8 +64,9 @@ STATUS |= {503: "Service Unavailable"}
 
 @dataclass(frozen=True)
 class Rule:
-    """One fault. `every` = 3: the 3rd, 6th, ...; `first` = 2: the first two; `after` = 5: from the 6th on; `pages`: those
-    page numbers, each time. With none of them: all requests. `times` bounds how often it strikes (0: no bound)."""
+    """One fault. `every` = 3: the 3rd, 6th, ...; `first` = 2: the first two; `after` = 5: from the 6th on; `pages`:
+    those page numbers, each time. With none of them: all requests. `times` bounds how often it strikes (0: no
+    bound)."""
 
     kind: str
     at: str = "middle"
@@ -103,9 +106,24 @@ class Timing:
 def text_for(page: int | str, words: int = 60) -> str:
     """Markdown that names `page` in its heading and in each paragraph, and is the same each time."""
     chance = random.Random(f"text {page}")
-    vocabulary = (
-        "amber basin cedar delta ember fjord grove heron inlet jetty knoll larch marsh north orbit plain".split()
-    )
+    vocabulary = [
+        "amber",
+        "basin",
+        "cedar",
+        "delta",
+        "ember",
+        "fjord",
+        "grove",
+        "heron",
+        "inlet",
+        "jetty",
+        "knoll",
+        "larch",
+        "marsh",
+        "north",
+        "orbit",
+        "plain",
+    ]
     paragraphs = [f"# Page {page}"]
     for n in range(1, 4):
         body = " ".join(chance.choice(vocabulary) + str(chance.randrange(100)) for _ in range(words // 3))
@@ -393,7 +411,7 @@ class FakeEngine:
 
     async def _gone(self, reader: asyncio.StreamReader) -> None:
         """Returns when the client has closed its side (no pipelining: nothing else can arrive)."""
-        while not reader.at_eof() and reader.exception() is None:
+        while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     async def _look(self, request: dict[str, Any]) -> tuple[str, int | None, str]:

@@ -1,7 +1,8 @@
 """Pages that carry their own number as a visible strip, so that a reader of pixels can tell which page it was given.
 
-A strip is a row of black and white cells: two guard cells, 24 bits of the number, 8 bits of checksum, two guard cells. It
-survives rendering, scaling and JPEG. Each page has one near its top and one below its middle, so that each half has one.
+A strip is a row of black and white cells: two guard cells, 24 bits of the number, 8 bits of checksum, two guard
+cells. It survives rendering, scaling and JPEG. Each page has one near its top and one below its middle, so that
+each half has one.
 """
 
 from __future__ import annotations

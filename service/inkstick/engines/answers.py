@@ -1,7 +1,7 @@
 """A model's answer (Markdown with HTML tables and LaTeX, or JSON boxes) into blocks of the document model. Pure.
 
-The answer is untrusted: a page can make a model write anything. Tables keep table, tr, td and th with rowspan and colspan
-and nothing else; all other text stays text and is escaped by whoever writes HTML.
+The answer is untrusted: a page can make a model write anything. Tables keep table, tr, td and th with rowspan and
+colspan and nothing else; all other text stays text and is escaped by whoever writes HTML.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Client of an OpenAI-compatible server that reads one page image a request: vLLM, or whatever speaks like it.
 
-What is sent is a closed schema (`body`): exactly these fields, an image that we encoded ourselves as a data URL, text after
-it. What comes back is streamed and checked while it streams: the id and model stay the same, a loop closes the stream at
-once (the server then stops generating), ``length`` is never a complete answer, silence has a deadline.
+What is sent is a closed schema (`body`): exactly these fields, an image that we encoded ourselves as a data URL,
+text after it. What comes back is streamed and checked while it streams: the id and model stay the same, a loop
+closes the stream at once (the server then stops generating), ``length`` is never a complete answer, silence has a
+deadline.
 
     cannot connect, connection breaks, 5xx of a dying engine     EngineDown, EngineLost      no attempt
     429, 503                                                     EngineBusy                  no attempt, send less

@@ -75,11 +75,18 @@ class Engine(Protocol):
     the page. No call blocks the event loop.
     """
 
-    name: str
-    model: str
-    tasks: frozenset[Task]
-    remote: bool
-    """True when pages wait on another process's queue, so that more than one per core may be in flight."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def tasks(self) -> frozenset[Task]: ...
+
+    @property
+    def remote(self) -> bool:
+        """True when pages wait on another process's queue, so that more than one per core may be in flight."""
 
     async def start(self) -> None:
         """Make ready: load models or connect. Raises `EngineDown` if it cannot."""

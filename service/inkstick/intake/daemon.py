@@ -175,7 +175,7 @@ async def _hint(watcher: Watcher, wake: asyncio.Event, stop: asyncio.Event) -> N
     Each folder is watched by itself, not recursively: the recursive watch follows symbolic links out of the inbox.
     """
     while not stop.is_set():
-        folders = watcher.directories[:HINT_FOLDERS]
+        folders = watcher.directories(HINT_FOLDERS)
         try:
             await _listen(folders, watcher, wake, stop)
         except (OSError, RuntimeError):  # no inotify here, or not enough of it: the scan finds everything anyway
@@ -195,5 +195,5 @@ async def _listen(folders: list[Path], watcher: Watcher, wake: asyncio.Event, st
         if change or behind:
             wake.set()
             behind = False
-        if watcher.directories[:HINT_FOLDERS] != folders:
+        if watcher.directories(HINT_FOLDERS) != folders:
             return

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final
 
 from inkstick.intake.names import display, natural_key, parent
@@ -39,14 +40,16 @@ class FolderStatus:
 class WatchStatus:
     """The watcher at one moment.
 
-    message, hint: sentences for people, "" while all is well. unsupported, incomplete, held: names of files, at most
-    `NAMES_LISTED` each (the counts in `folders` are whole); held: files that could not be taken, with the reason.
+    message, hint: sentences for people, "" while all is well. total: the whole inbox; folders: those with files that
+    wait, in natural order. unsupported, incomplete, held: names of files; held: files that could not be taken, with the
+    reason. Lists have at most `NAMES_LISTED` entries; counts are whole. unavailable: folders that cannot be read.
     accepted: files taken since the start. scan_seconds: what the last scan took. files: files seen by it.
     """
 
     state: WatchState = WatchState.STARTING
     message: str = ""
     hint: str = ""
+    total: FolderStatus = FolderStatus("")
     folders: tuple[FolderStatus, ...] = ()
     unsupported: tuple[str, ...] = ()
     incomplete: tuple[str, ...] = ()
@@ -88,11 +91,18 @@ def folder_counts(candidates: Mapping[bytes, Candidate]) -> tuple[FolderStatus, 
     return tuple(FolderStatus(display(f), **counts[f]) for f in sorted(counts, key=natural_key))
 
 
+def total(folders: Iterable[FolderStatus]) -> FolderStatus:
+    """The counts of all folders together."""
+    columns = [(f.moving, f.waiting, f.incomplete, f.unsupported) for f in folders]
+    return FolderStatus("", *(sum(column) for column in zip(*columns, strict=True)))
+
+
 def names_in(candidates: Mapping[bytes, Candidate], phase: Phase) -> tuple[str, ...]:
-    """Display names of the candidates in a phase, the first `NAMES_LISTED` in natural order."""
+    """Display names of candidates in a phase, at most `NAMES_LISTED`, in natural order."""
     return names_of(path for path, candidate in candidates.items() if candidate.phase is phase)
 
 
 def names_of(paths: Iterable[bytes]) -> tuple[str, ...]:
-    """Display names of paths, the first `NAMES_LISTED` in natural order."""
-    return tuple(display(path) for path in sorted(paths, key=natural_key)[:NAMES_LISTED])
+    """Display names of paths, at most `NAMES_LISTED`, in natural order. Which ones are left out is left open: sorting a
+    hundred thousand names every second is not worth it."""
+    return tuple(display(path) for path in sorted(islice(paths, NAMES_LISTED), key=natural_key))

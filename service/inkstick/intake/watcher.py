@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -40,9 +39,10 @@ from inkstick.intake.root import (
 )
 from inkstick.intake.scan import OPEN_FILE, Survey, scan
 from inkstick.intake.settle import Candidate, Finding, Phase, Rules, Sighting, looked, needs_look, next_moment, observe
-from inkstick.intake.status import NAMES_LISTED, WatchState, WatchStatus, folder_counts, names_in, names_of
+from inkstick.intake.status import NAMES_LISTED, WatchState, WatchStatus, folder_counts, names_in, names_of, total
 from inkstick.profile import Profile
 from inkstick.store.claim import Claim
+from inkstick.store.disk import StorageSuspect
 from inkstick.store.spool import SourceChanged, Spool
 
 SLOW_SCAN_SECONDS: Final = 10.0
@@ -52,7 +52,11 @@ BLOCKED_SECONDS: Final = 5.0
 SHORTEST_WAIT: Final = 0.1
 CLAIM_THREADS: Final = 8
 CLAIM_BATCH: Final = 250
-CLAIMS_PER_TICK: Final = 1000
+CLAIM_BATCH_BYTES: Final = 256 << 20
+CLAIMS_PER_TICK: Final = 2000
+CLAIM_BYTES_PER_TICK: Final = 1 << 30
+SLOWEST_BYTES_PER_SECOND: Final = 1 << 20
+SCAN_SHARE: Final = 4.0
 CLAIM_LOCK: Final = "claim.lock"
 HELD_FIRST, HELD_LIMIT = 5.0, 60.0
 
@@ -95,15 +99,14 @@ class Watcher:
         # left out: they do not survive a reboot.
         self._kept = {(k.ino, k.size, k.mtime_ns, k.ctime_ns) for k in spool.kept()}
         self._status = WatchStatus()
-        self.progress = clock.monotonic()  # when something last went forward: a batch of claims, or a whole tick
+        self.progress = clock.monotonic()  # when something last went forward, or at the latest will
 
     def status(self) -> WatchStatus:
         return self._status
 
-    @property
-    def directories(self) -> list[Path]:
-        """The folders that the last scan entered: where events are worth hearing."""
-        return [self._path(folder) for folder in self._survey.folders]
+    def directories(self, limit: int) -> list[Path]:
+        """The first folders that the last scan entered: where events are worth hearing."""
+        return [self._path(folder) for folder in self._survey.folders[:limit]]
 
     def tick(self) -> list[Claim]:
         """One scan, and what follows from it. Returns the claims made, in the order of claiming. Raises nothing for
@@ -114,7 +117,7 @@ class Watcher:
             self._observe()
             self._look()
             for batch in self._batches():
-                claims += self._claim(batch)
+                self._claim(batch, claims)
         except Blocked as error:
             trouble = error
         self._report(trouble)
@@ -136,8 +139,8 @@ class Watcher:
         return max(min(moments), self.breath())
 
     def breath(self) -> float:
-        """The shortest pause, events or not: a scan of a huge inbox must not follow at once on the last one."""
-        return 0.0 if self._more else max(SHORTEST_WAIT, self._scan_seconds)
+        """The shortest pause, events or not: scanning a huge inbox must not eat a core that could read pages."""
+        return 0.0 if self._more else max(SHORTEST_WAIT, SCAN_SHARE * self._scan_seconds)
 
     # -- one round
 
@@ -190,11 +193,23 @@ class Watcher:
     def _batches(self) -> Iterator[list[bytes]]:
         """The files that are due, in natural order, a batch at a time, until this round's share is used up."""
         due = self._due()
-        self._more = len(due) > CLAIMS_PER_TICK
-        share = iter(due[:CLAIMS_PER_TICK])
-        while batch := list(islice(share, CLAIM_BATCH)):
+        taken, volume = 0, 0
+        while taken < min(len(due), CLAIMS_PER_TICK) and volume < CLAIM_BYTES_PER_TICK:
+            batch, size = self._batch(due, taken)
             self._check_room(batch)
+            taken, volume = taken + len(batch), volume + size
+            self.progress = self._clock.monotonic() + size / SLOWEST_BYTES_PER_SECOND
             yield batch
+        self._more = taken < len(due)
+
+    def _batch(self, due: Sequence[bytes], start: int) -> tuple[list[bytes], int]:
+        """The next files of `due`, and their bytes together; both bounded, so that claims are told of in good time."""
+        size = 0
+        for number, path in enumerate(due[start : start + CLAIM_BATCH], 1):
+            size += self._candidates[path].sighting.size
+            if size >= CLAIM_BATCH_BYTES:
+                return list(due[start : start + number]), size
+        return list(due[start : start + CLAIM_BATCH]), size
 
     def _due(self) -> list[bytes]:
         now = self._clock.monotonic()
@@ -222,29 +237,28 @@ class Watcher:
 
     # -- claiming
 
-    def _claim(self, batch: Sequence[bytes]) -> list[Claim]:
-        """Claim a batch and tell the listener. Raises Blocked after telling it what was claimed before the trouble."""
+    def _claim(self, batch: Sequence[bytes], claims: list[Claim]) -> None:
+        """Claim a batch, add its claims to `claims`, tell the listener; then raise Blocked if no more can be taken."""
         with shared_lock(self.folder), ThreadPoolExecutor(CLAIM_THREADS, thread_name_prefix="claim") as threads:
             outcomes = list(threads.map(self._claim_one, batch))
-        claims: list[Claim] = []
+        made: list[Claim] = []
         blocked: Blocked | None = None
         for path, outcome in zip(batch, outcomes, strict=True):
             match outcome:
                 case Claim():
-                    claims.append(outcome)
+                    made.append(outcome)
                     self._taken(path, outcome)
                 case FileNotFoundError() | SourceChanged():
                     self._candidates.pop(path, None)  # gone, or written to again: the next scan starts it anew
-                case Blocked():
+                case DiskFull() | StorageSuspect():
                     blocked = outcome
-                case _:
+                case _:  # this one file: no permission, a bad sector
                     self._hold(path, _reason(outcome), self._clock.monotonic())
-        self.progress = self._clock.monotonic()
-        if claims and self._on_claims is not None:
-            self._on_claims(claims)
+        claims += made
+        if made and self._on_claims is not None:
+            self._on_claims(made)
         if blocked is not None:
             raise blocked
-        return claims
 
     def _claim_one(self, path: bytes) -> Claim | OSError | InkstickError:
         candidate = self._candidates[path]
@@ -294,11 +308,13 @@ class Watcher:
             message, hint = trouble.message, trouble.hint
             self._more = False
         held = sorted(self._held.items(), key=lambda item: natural_key(item[0]))[:NAMES_LISTED]
+        counts = folder_counts(self._candidates)
         self._status = WatchStatus(
             state=state,
             message=message,
             hint=hint,
-            folders=folder_counts(self._candidates),
+            total=total(counts),
+            folders=counts[:NAMES_LISTED],
             unsupported=names_in(self._candidates, Phase.UNSUPPORTED),
             incomplete=names_in(self._candidates, Phase.INCOMPLETE),
             held=tuple((display(path), held.reason) for path, held in held),
@@ -354,7 +370,10 @@ def has_writer(fd: int) -> bool:
 def shared_lock(folder: DataFolder) -> Iterator[None]:
     """Held while claims are made. Whoever repairs the spool after a crash (`Spool.recover`, in another process) takes
     state/claim.lock exclusively, so that it never clears away a claim that is just being made."""
-    fd = os.open(folder.state / CLAIM_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(folder.state / CLAIM_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"The data folder cannot be used: {error.strerror}.") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         yield

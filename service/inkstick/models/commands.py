@@ -1,7 +1,7 @@
-"""``inkstick models``: list, fetch, verify, licence. Each takes parsed values and a console, and returns an exit status.
+"""``inkstick models``: list, fetch, verify, licence. Each takes parsed values and a console; it returns an exit status.
 
-Status: 0 all is well; 1 something is wrong with the model, the network or the disk; 2 the command was. Nothing here reads
-arguments or the environment. A model's folder is `folder_of(root, id)` unless another one is given.
+Status: 0 all is well; 1 something is wrong with the model, the network or the disk; 2 the command was. Nothing here
+reads arguments or the environment. A model's folder is `folder_of(root, id)` unless another one is given.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _told(command: Callable[Concatenate[Console, Rest], int]) -> Callable[Concat
     """Errors become a message, what to do about it, and the exit status."""
 
     @functools.wraps(command)
-    def wrapped(console: Console, *args: Rest.args, **kwargs: Rest.kwargs) -> int:
+    def wrapped(console: Console, /, *args: Rest.args, **kwargs: Rest.kwargs) -> int:
         try:
             return command(console, *args, **kwargs)
         except InkstickError as error:

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import shutil
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -50,13 +51,15 @@ class _Dropped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """How to fetch. `sleep` takes seconds; it and the free space are passed in: no test waits or fills a disk."""
+    """How to fetch. `sleep` takes seconds; it and the free space are passed in: no test waits or fills a disk.
+    `tls`: whom to trust; None: the authorities that httpx trusts."""
 
     mirror: Mirror = field(default_factory=Mirror)
     progress: Progress | None = None
     sleep: Callable[[float], None] = time.sleep
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
     timeout_seconds: float = 60.0
+    tls: ssl.SSLContext | None = None
 
     def fetch(self, manifest: Manifest, folder: Path, extras: tuple[str, ...] = ()) -> tuple[ModelFile, ...]:
         """Bring every file of a model into its folder; right ones that are there are kept. Returns those fetched."""
@@ -81,7 +84,7 @@ class Fetcher:
                 f"{manifest.id} is part of Inkstick: there is nothing to fetch.", hint=_verify_hint(manifest)
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder), httpx.Client(follow_redirects=True, timeout=self.timeout_seconds) as client:
+        with _alone(folder), self._client() as client:
             missing = [(repo, entry) for repo, entry in wanted if not self._have(entry, folder)]
             self._check_space([entry for _, entry in missing], folder)
             for repository, entry in missing:
@@ -89,6 +92,9 @@ class Fetcher:
                 with _disk_errors(folder):
                     _Download(self, client, address, entry, folder / entry.to).run()
         return tuple(entry for _, entry in missing)
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(follow_redirects=True, timeout=self.timeout_seconds, verify=self.tls or True)
 
     def _have(self, entry: ModelFile, folder: Path) -> bool:
         path = folder / entry.to
@@ -250,7 +256,9 @@ class _Download:
         with self._client.stream("GET", self._address, headers=self._headers()) as answer:
             self._accept(answer)
             expected = self._expected(answer)
-            self._write(answer.iter_raw(CHUNK), expected)
+            self._write(
+                answer.iter_raw(), expected
+            )  # no chunk size: pieces held back would be lost with the connection
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from inkstick.document import Task
 from inkstick.errors import Unsupported, UsageError
@@ -48,6 +49,27 @@ def prompt(
         enlarge_below=offer.enlarge_below,
         sampling=_sampling(manifest, offer),
     )
+
+
+def body(manifest: Manifest, asked: Prompt, image_url: str, attempt: int = 1) -> dict[str, Any]:
+    """The request to an OpenAI-compatible server that reads one image (a data URL) with a prompt: the manifest's name,
+    chat shape and sampling; later attempts (from 2) take the retries, the last of which stays. Raises UsageError for a
+    model that is not served."""
+    if manifest.serve is None or manifest.chat is None or asked.sampling is None or asked.text is None:
+        raise UsageError(f"{manifest.id} is not a model that a server offers.", hint="See `inkstick models list`.")
+    parts = {
+        "image": {"type": "image_url", "image_url": {"url": image_url}},
+        "text": {"type": "text", "text": asked.text},
+    }
+    system = [] if manifest.chat.system is None else [{"role": "system", "content": manifest.chat.system}]
+    user = {"role": "user", "content": [parts[name] for name in manifest.chat.order]}
+    return {"model": manifest.serve.served, "messages": [*system, user], **_sampled(manifest, asked.sampling, attempt)}
+
+
+def _sampled(manifest: Manifest, first: Sampling, attempt: int) -> dict[str, Any]:
+    ladder = (first, *manifest.retries)
+    chosen = replace(ladder[min(attempt, len(ladder)) - 1], skip_special_tokens=first.skip_special_tokens)
+    return asdict(chosen) | ({} if manifest.seed is None else {"seed": manifest.seed})
 
 
 def render_keys(keys: Sequence[str]) -> str:

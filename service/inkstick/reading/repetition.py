@@ -1,8 +1,9 @@
 """Is a model going round in circles? Told from the tail of its answer while it is still being written.
 
 Pure. Two rules: HunyuanOCR 1.5's own client (from 4,000 characters on, every 1,000, within the last 8,000: a unit of at
-most 256 characters eight times at the end), and an earlier, stricter one that asks for a longer run. Both know tables, where
-identical cells and rows are legal, and leaders (dots, underscores, dashes), which forms and contents pages are full of.
+most 256 characters eight times at the end), and an earlier, stricter one that asks for a longer run. Both know
+tables, where identical cells and rows are legal, and leaders (dots, underscores, dashes), which forms and contents
+pages are full of.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Loop:
 
 
 def tail_loop(text: str, *, largest: int = LARGEST_UNIT, window: int = WINDOW) -> Loop | None:
-    """The shortest unit that the end of `text` repeats at least `REPEATS` times, and how often; None if there is none."""
+    """The shortest unit that the end of `text` repeats at least `REPEATS` times, and how often; None if there is
+    none."""
     tail = text[-window:]
     size = len(tail)
     for unit in range(1, min(largest, size // REPEATS) + 1):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 
 ASCENT, DESCENT = 800, -200
@@ -31,6 +32,7 @@ def is_control(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cs")
 
 
+@lru_cache(maxsize=1 << 16)
 def char_width(char: str) -> int:
     """The width of a character in thousandths of the font size, a multiple of `STEP`."""
     code = ord(char)

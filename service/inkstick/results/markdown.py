@@ -20,7 +20,7 @@ _LINK = re.compile(r"(?i)\b(?:(https?|ftp|mailto|xmpp|javascript|data|file)(:)|(
 _LINE_START = re.compile(r"(?m)^([#>+=:-]|\d{1,9}(?=[.)]))")
 _BULLET = re.compile(r"^[•‣▪■●○◦·∙*–—-]\s+")
 _NUMBER = re.compile(r"^(\d{1,9})[.)、]\s*")
-_LATEX_DANGER = re.compile(r"\\(?=(?:href|url|html\w*|include\w*|input|require|write|read|open\w*|def|catcode)\b)")
+_LATEX_DANGER = re.compile(r"\\+(?=(?:href|url|html\w*|include\w*|input|require|write|read|open\w*|def|catcode)\b)")
 
 
 def write(header: Header, pages: Iterable[Page], stem: Path) -> list[Path]:
