@@ -27,6 +27,10 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+TABLE = (
+    "<table><tr><th>Item</th><th>Sum</th></tr>"
+    "<tr><td>墨 ink</td><td><script>document.title='owned'</script>1,204.50</td></tr></table>"
+)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> 墨 & <b>bold</b>"
 
 pytestmark = [
@@ -146,7 +150,7 @@ async def test_everything_works_without_javascript(tmp_path: Path) -> None:
         await expect(page.locator(".hits")).to_contain_text("a.txt, page 1")
         await page.goto(f"{found.address}/?state=partial")
         await page.get_by_role("link", name="b.txt").click()
-        await expect(page.locator("pre.text")).to_have_text("beta")
+        await expect(page.locator(".text pre")).to_have_text("beta")
         await page.get_by_role("button", name="Read it again").click()
         await expect(page.locator("h1")).to_have_text("b.txt")
 
@@ -163,9 +167,20 @@ async def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
         await page.press("#q", "Enter")
         await expect(page.locator(".hits p")).to_have_text(HOSTILE)
         await page.locator("tr.doc .title").click()
-        await expect(page.locator("pre.text")).to_have_text(HOSTILE)
-        assert await page.locator("pre.text *, h1 *, .hits p *").count() == 0
+        await expect(page.locator(".text pre")).to_have_text(HOSTILE)
+        assert await page.locator(".text pre *, h1 *, .hits p *").count() == 0
         assert "owned" not in await page.title()
+
+
+async def test_a_table_is_shown_as_a_table_of_plain_cells(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        page = await found.open()
+        await upload(page, file("a.txt", f"Before\n\n{TABLE}\n\nAfter"))
+        await expect(page.locator("tr.doc .pill")).to_have_text("done")
+        await page.locator("tr.doc .title").click()
+        assert await page.locator(".text td").all_inner_texts() == ["墨 ink", "1,204.50"]
+        assert await page.locator(".text pre").all_inner_texts() == ["Before", "After"]
+        assert await page.locator(".text script").count() == 0
 
 
 async def test_a_document_page_follows_its_document(tmp_path: Path) -> None:
@@ -173,7 +188,7 @@ async def test_a_document_page_follows_its_document(tmp_path: Path) -> None:
         page = await found.open()
         await upload(page, file("a.txt", "one\ftwo"))
         await page.locator("tr.doc .title").click()
-        await expect(page.locator("pre.text")).to_have_count(2)  # reloads by itself at the end
+        await expect(page.locator(".text pre")).to_have_count(2)  # reloads by itself at the end
         await expect(page.locator("#state")).to_have_text("done")
         picture = page.locator(".picture img").first
         await page.wait_for_function("document.querySelector('.picture img').naturalWidth > 0")
@@ -203,7 +218,9 @@ async def test_the_pages_fit_a_phone_in_light_and_dark(tmp_path: Path) -> None:
     async with site(tmp_path / "data", page_seconds=0.02) as found:
         page = await found.open()
         await upload(
-            page, file("审计报告 2026.txt", "Invoice 墨 2026-11\fDOUBT total 1,204.50"), file("broken.txt", "FAIL")
+            page,
+            file("审计报告 2026.txt", "Invoice 墨 2026-11\n\n" + TABLE + "\fDOUBT total 1,204.50"),
+            file("broken.txt", "FAIL"),
         )
         await upload(page, file("minutes of the board, long name " + "x" * 60 + ".txt", "alpha\f" * 30))
         await expect(page.locator("tr.doc .pill", has_text="done")).to_have_count(2)

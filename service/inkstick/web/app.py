@@ -14,7 +14,7 @@ from inkstick import __version__
 from inkstick.web import documents, events, inference, metrics, problems, site
 from inkstick.web.office_port import OfficePort
 from inkstick.web.security import Gate
-from inkstick.web.shapes import Checks
+from inkstick.web.shapes import Checks, Status
 
 SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
 
@@ -51,6 +51,10 @@ def service_router(office: OfficePort) -> APIRouter:
     @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def figures() -> Response:
         return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
+
+    @api.get("/api/v1/status", response_model=Status, summary="How things stand")
+    async def status() -> Status:
+        return Status.of(await office.stats())
 
     return api
 

@@ -20,7 +20,7 @@ from inkstick.profile import Format
 from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
-from inkstick.web.shapes import Document, DocumentList, Found, FoundList, PageList, PageOf, Problem, Status
+from inkstick.web.shapes import Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 MEDIA: Mapping[Format, str] = {
@@ -177,10 +177,6 @@ def router(office: OfficePort) -> APIRouter:
     ) -> FoundList:
         """The pages on which the words stand."""
         return FoundList(hits=[Found.of(hit) for hit in await office.search(q, limit=limit)])
-
-    @api.get("/status", response_model=Status, tags=["service"], summary="How things stand")
-    async def status() -> Status:
-        return Status.of(await office.stats())
 
     return api
 

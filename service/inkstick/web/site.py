@@ -21,6 +21,7 @@ from inkstick.web import manual, words
 from inkstick.web.documents import STATES, Id, content_length, documents, take_form
 from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort, PageInfo, Stats
+from inkstick.web.pieces import Piece, pieces
 
 HERE = Path(__file__).parent
 ROWS = 50
@@ -95,8 +96,10 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
     return site
 
 
-async def _text(office: OfficePort, id: str, page: PageInfo) -> str | None:
-    return await office.page_text(id, page.number) if page.state == "read" else None
+async def _text(office: OfficePort, id: str, page: PageInfo) -> list[Piece] | None:
+    """The page's text in pieces; None while it is not read."""
+    text = await office.page_text(id, page.number) if page.state == "read" else None
+    return None if text is None else pieces(text)
 
 
 def _standing(stats: Stats, office: OfficePort) -> dict[str, Any]:
