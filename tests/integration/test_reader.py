@@ -18,7 +18,7 @@ from inkstick.document import Block, Flag, Kind, Page, Task
 from inkstick.engines.openai import Deadlines, OpenAiEngine
 from inkstick.engines.protocol import Engine, Health, Load, Reading, Request
 from inkstick.errors import Damaged, DiskFull, Encrypted, Unsupported
-from inkstick.pages.view import Pixels, TextLayerMode
+from inkstick.pages.view import Budget, Pixels, TextLayerMode
 from inkstick.profile import EngineChoice, Priority, Profile
 from inkstick.reading.reader import Engines, Job, JobSummary, PartFile, Reader, Ticket
 from support import drawn_pool, page_code
@@ -115,9 +115,11 @@ async def desk_with(
     grace: float = 0.5,
     poll: float = 0.1,
     image_bytes: int = 512 << 20,
+    budget: Budget | None = None,
 ) -> AsyncIterator[Desk]:
     engines = Engines(primary, fallback)
-    reader = Reader(pool=drawn_pool.DrawnPool(), engines=engines, grace=grace, poll=poll, image_bytes=image_bytes)
+    pool = drawn_pool.DrawnPool()
+    reader = Reader(pool=pool, engines=engines, grace=grace, poll=poll, image_bytes=image_bytes, budget=budget)
     await reader.start()
     try:
         yield Desk(reader, tmp_path)
@@ -413,9 +415,9 @@ async def test_pages_already_read_are_not_read_again(tmp_path: Path) -> None:
 
 
 async def test_a_persons_page_overtakes_a_long_batch(tmp_path: Path) -> None:
-    async with FakeEngine(speed=10, slots=8) as fake:
+    async with FakeEngine(speed=20, slots=8) as fake:
         async with desk_with(tmp_path, OpenAiEngine(fake.url, in_flight=8)) as desk:
-            batch = desk.submit("batch", first=0, pages=60, profile=Profile(priority=Priority.BULK))
+            batch = desk.submit("batch", first=0, pages=40, profile=Profile(priority=Priority.BULK))
             await until(lambda: len(desk.finished) > 8)
             done = len(desk.finished)
             await asyncio.wait_for(desk.submit("upload", first=99, profile=Profile(priority=Priority.PERSON)), 10)
@@ -425,16 +427,19 @@ async def test_a_persons_page_overtakes_a_long_batch(tmp_path: Path) -> None:
 
 
 async def test_images_in_memory_stay_below_the_bound(tmp_path: Path) -> None:
-    bound = 40 << 20
-    async with FakeEngine(speed=30, slots=4) as fake:
-        async with desk_with(tmp_path, OpenAiEngine(fake.url, in_flight=16), image_bytes=bound) as desk:
-            ticket = desk.submit("d", first=0, pages=40, width=1200, height=1600, photo=list(range(1, 41)))
+    bound = 8 << 20
+    small = Budget(pixels=600 * 848)
+    engine_slow = FakeEngine(speed=20, slots=4)
+    async with engine_slow as fake:
+        engine = OpenAiEngine(fake.url, in_flight=16)
+        async with desk_with(tmp_path, engine, image_bytes=bound, budget=small) as desk:
+            ticket = desk.submit("d", first=0, pages=24, photo=list(range(1, 25)))
             most = 0
             while not ticket.done:
                 most = max(most, desk.reader.stats().image_bytes)
                 await asyncio.sleep(0.005)
             assert 0 < most <= bound
-    desk.assert_all_read("d", 0, 40)
+    desk.assert_all_read("d", 0, 24)
 
 
 async def test_cancelling_a_job_stops_the_engine_and_leaves_others_alone(tmp_path: Path) -> None:
@@ -463,10 +468,10 @@ async def test_a_callback_that_finds_the_disk_full_ends_the_job_with_it(tmp_path
 
 
 async def test_a_server_that_refuses_lowers_what_is_sent_to_it(tmp_path: Path) -> None:
-    async with FakeEngine(speed=20, rules=[Rule("503", first=60)]) as fake:
+    async with FakeEngine(speed=40, rules=[Rule("503", first=24)]) as fake:
         async with desk_with(tmp_path, OpenAiEngine(fake.url, in_flight=32), grace=10) as desk:
-            ticket = desk.submit("d", first=0, pages=40)
+            ticket = desk.submit("d", first=0, pages=20)
             await until(lambda: desk.reader.stats().engines["vllm"]["limit"] < 32)
             summary: JobSummary = await asyncio.wait_for(ticket, 30)
-    assert summary.read == 40
-    desk.assert_all_read("d", 0, 40)
+    assert summary.read == 20
+    desk.assert_all_read("d", 0, 20)
