@@ -214,7 +214,7 @@ def reopen(spool: Spool, claim: Claim) -> Claim:
         raise UsageError(
             f"The original of {claim.name} is not where it was put.",
             hint="Drop the document into the inbox again.",
-            code="original_gone",
+            code="not_ready",
         )
     spool.disk.rename(folder / "outcome.json", folder / "reopening.json", at="reopen.intent")
     spool.disk.sync_dir(folder, at="reopen.sync_intent")

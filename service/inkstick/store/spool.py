@@ -355,14 +355,14 @@ class Upload:
         self._sink.write(chunk)
 
     def commit(self, sha256: str | None = None) -> Claim:
-        """Accept. Raises UsageError (code sha256_mismatch) when the bytes are not those that were announced."""
+        """Accept. Raises UsageError (code checksum) when the bytes are not those that were announced."""
         found = self._digest.hexdigest()
         spool, folder = self._spool, self._spool.folder(self.id)
         with _Undo(spool, self.id):
             self._sink.close()
             if sha256 is not None and sha256.lower() != found:
                 message = "The file arrived damaged: its SHA-256 is not the one announced."
-                raise UsageError(message, hint="Send it again.", code="sha256_mismatch")
+                raise UsageError(message, hint="Send it again.", code="checksum")
             claim = replace(self._claim, size=self.size, sha256=found)
             spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
             spool._seal(claim, folder / "original.part")
