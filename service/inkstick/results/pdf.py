@@ -224,9 +224,13 @@ class _Layer:
         stream = self._document.get_new_xref()
         self._document.update_object(stream, "<<>>")
         self._document.update_stream(stream, operators, compress=True)
-        # First, because the page's own operators may leave any graphics state behind them
-        contents = " ".join(f"{xref} 0 R" for xref in (stream, *page.get_contents()))
-        self._document.xref_set_key(page.xref, "Contents", f"[{contents}]")
+        # First, because the page's own operators may leave any graphics state behind them. Not by xref_set_key: it
+        # makes MuPDF count all pages anew
+        mupdf, pdf = self._mu.mupdf, self._mu._as_pdf_document(self._document)
+        contents = mupdf.pdf_new_array(pdf, 2)
+        for xref in (stream, *page.get_contents()):
+            mupdf.pdf_array_push(contents, mupdf.pdf_new_indirect(pdf, xref, 0))
+        mupdf.pdf_dict_put(self._mu._as_pdf_page(page).obj(), self._mu.PDF_NAME("Contents"), contents)
         self._add_font(page)
 
     def finish(self) -> None:
