@@ -1,8 +1,8 @@
 """Reads every file below some folders as hostile input: ``python -m corpora.run DIR...`` (with tests/ on the path).
 
-Each file is identified, opened, and its first pages are rendered, in the sandboxed parsers; archives are unpacked. Prints
-how files ended, by folder, the slowest page and the largest memory. Exit status 1 if the service itself failed on any
-file, or a call took longer than its deadline.
+Each file is identified, opened, and its first pages are rendered, in the sandboxed parsers; archives are unpacked.
+Prints how files ended, by folder, the slowest page and the largest memory. Exit status 1 if the service itself failed
+on any file, or a call took longer than its deadline.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Report:
     broken: list[str] = field(default_factory=list)
     slowest: tuple[float, str] = (0.0, "")
     pages: int = 0
+    parser_bytes: int = 0
 
     def end(self, group: str, outcome: str) -> None:
         self.outcomes.setdefault(group, Counter())[outcome] += 1
@@ -69,10 +70,10 @@ async def read(pool: PagePool, path: Path, report: Report, verbose: bool) -> str
                 report.pages += 1
             except DocumentError as error:
                 failed.append(error.code)
+                if verbose:
+                    print(f"    {path.name} {number}: {error.code}: {error.message}", flush=True)
     finally:
         await document.close()
-    if verbose and failed:
-        print("   ", path.name, failed, flush=True)
     return "ok" if not failed else ("partial" if len(failed) < min(PAGES, document.probe.pages) else failed[0])
 
 
@@ -120,6 +121,7 @@ async def run(folders: list[Path], processes: int, page_seconds: float, verbose:
         for root in folders:
             await asyncio.gather(*[gated(gate, one(pool, root, path, report, verbose)) for path in files(root)])
     finally:
+        report.parser_bytes = pool.peak_bytes
         await pool.close()
     return report
 
@@ -141,10 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     for group, outcomes in report.outcomes.items():
         print(f"{group}: {outcomes.total()} files:", ", ".join(f"{n} {name}" for name, n in outcomes.most_common()))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    parsers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     total = sum(outcomes.total() for outcomes in report.outcomes.values())
     print(f"{total} files, {report.pages} pages in {time.monotonic() - started:.0f} s; slowest {report.slowest}")
-    print(f"largest memory: service {own} MiB, parser {parsers} MiB; {len(report.broken)} broken")
+    print(f"largest memory: service {own} MiB, parser {report.parser_bytes >> 20} MiB; {len(report.broken)} broken")
     for line in report.broken:
         print("BROKEN", line)
     return 1 if report.broken else 0

@@ -133,7 +133,7 @@ BAR: Box = (100, 500, 500, 567)  # of `drawn`, in thousandths
         ("PNG", "image/png", "RGBA", {}),
         ("TIFF", "image/tiff", "1", {"compression": "group4"}),
         ("TIFF", "image/tiff", "I;16", {}),
-        ("BMP", "image/bmp", "RGB", {}),
+        ("BMP", "image/bmp", "RGB", {"dpi": (200, 200)}),
         ("WEBP", "image/webp", "RGB", {}),
         ("JPEG2000", "image/jp2", "RGB", {}),
     ],
@@ -181,6 +181,38 @@ def test_every_frame_of_a_tiff_has_its_page_and_text(tmp_path: Path) -> None:
     pages = [record(n, [(f"Seite {n}", BAR)], (800, 600)) for n in (1, 2, 4)]
     out = searchable(tmp_path, source, pages, "image/tiff")
     assert [page.get_text().strip() for page in out] == ["Seite 1", "Seite 2", "", "Seite 4"]
+
+
+def test_a_thumbnail_inside_a_tiff_is_no_page(tmp_path: Path) -> None:
+    from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
+
+    reduced = ImageFileDirectory_v2()
+    reduced[254] = 1
+    out = io.BytesIO()
+    with AppendingTiffWriter(out) as tiff:
+        for image, info in ((drawn(), None), (drawn().resize((80, 60)), reduced), (drawn(), None)):
+            image.save(tiff, "TIFF", tiffinfo=info or ImageFileDirectory_v2())
+            tiff.newFrame()
+    pages = [record(n, [(f"Seite {n}", BAR)], (800, 600)) for n in (1, 2)]
+    made = searchable(tmp_path, out.getvalue(), pages, "image/tiff")
+    assert [page.get_text().strip() for page in made] == ["Seite 1", "Seite 2"]
+    assert black_box(made[1]) == black_box(made[0])
+
+
+@pytest.mark.parametrize(
+    ("dpi", "size", "points"),
+    [
+        ((300, 300), (800, 600), 192),
+        ((96, 96), (800, 600), 600),
+        ((72, 72), (3000, 2000), 1080),
+        (None, (800, 600), 288),
+    ],
+)
+def test_pages_are_as_large_as_the_scan_says_if_it_can_be_believed(
+    tmp_path: Path, dpi: tuple[int, int] | None, size: tuple[int, int], points: int
+) -> None:
+    source = encoded(drawn(size), "JPEG", **({"dpi": dpi} if dpi else {}))
+    assert searchable(tmp_path, source, [], "image/jpeg")[0].rect.width == pytest.approx(points, abs=0.5)
 
 
 SCRIPTS = ["使用价值", "façade Größe", "Ωμέγα", "Привет", "हिन्दी", "𠀀𠮷", "日本語テスト", "한국어"]
@@ -380,3 +412,17 @@ def test_poppler_finds_the_same_text_in_the_same_order(tmp_path: Path) -> None:
     done = subprocess.run([tool, str(tmp_path / "out.pdf"), "-"], capture_output=True, text=True, check=True)
     assert [line for line in done.stdout.splitlines() if line.strip("\f ")] == SCRIPTS
     assert "Error" not in done.stderr
+
+
+async def test_the_sandbox_writes_it_on_a_descriptor(tmp_path: Path) -> None:
+    from inkstick.pages.pool import PagePool
+
+    (tmp_path / "in").write_bytes(bar_page())
+    (tmp_path / "p.jsonl").write_text(json.dumps(page_json(record(1, [("价值", (100, 100, 200, 130))], (1000, 1400)))))
+    pool = PagePool(processes=1, page_seconds=60)
+    await pool.start()
+    try:
+        await pool.searchable_pdf(tmp_path / "in", "application/pdf", tmp_path / "p.jsonl", tmp_path / "out.pdf")
+    finally:
+        await pool.close()
+    assert pymupdf.open(tmp_path / "out.pdf")[0].search_for("价值")

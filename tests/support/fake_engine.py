@@ -183,7 +183,7 @@ class FakeEngine:
         uds: str | None = None,
         slots: int = 64,
         speed: float = 1.0,
-        interval: int = 1,
+        interval: int = 16,
         timing: Timing | None = None,
         rules: Sequence[Rule] = (),
         texts: dict[int, str] | None = None,
@@ -205,6 +205,7 @@ class FakeEngine:
         self._prefill = asyncio.Lock()
         self._turn = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._struck: dict[int, int] = {}
 
@@ -227,9 +228,10 @@ class FakeEngine:
 
     async def stop(self) -> None:
         await self._deafen()
-        for task in list(self._tasks):
+        ending = [*self._tasks, *self._connections]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _listen(self) -> None:
         if self._uds:
@@ -263,13 +265,19 @@ class FakeEngine:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.connections += 1
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task
+        self._connections.add(task)
         try:
             while await self._exchange(reader, writer):
                 pass
         except (Dropped, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()
+        except asyncio.CancelledError:  # the loop is closing; streams would log it as an error
+            writer.transport.abort()
         finally:
             self._writers.discard(writer)
+            self._connections.discard(task)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -582,7 +590,7 @@ async def _main(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--uds")
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--speed", type=float, default=1.0)
-    parser.add_argument("--interval", type=int, default=1)
+    parser.add_argument("--interval", type=int, default=16)
     parser.add_argument("--tokens", type=float, default=1000.0)
     parser.add_argument("--look", choices=("image", "bytes"), default="image")
     parser.add_argument("--start-seconds", type=float, default=0.0)

@@ -20,7 +20,7 @@ def safetensors(size: int = 300_000, header: bytes | None = None) -> bytes:
     """A sound safetensors file with one tensor of `size` bytes (with another header if one is given)."""
     tensor = {"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}, "__metadata__": {"format": "pt"}}
     raw = json.dumps(tensor).encode() if header is None else header
-    return len(raw).to_bytes(8, "little") + raw + bytes(index % 251 for index in range(size))
+    return len(raw).to_bytes(8, "little") + raw + (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 def model_files() -> dict[str, bytes]:

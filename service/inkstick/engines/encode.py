@@ -70,7 +70,7 @@ def _resized(image: Array, scale: float) -> Array:
 def _photographic(sample: Array, grey: npt.NDArray[np.uint8]) -> bool:
     middle = np.count_nonzero((grey > 48) & (grey < 208))
     paper = np.bincount(grey.ravel(), minlength=256).max()
-    return middle / grey.size > PHOTO_SHARE or paper / grey.size < 0.35
+    return bool(middle / grey.size > PHOTO_SHARE or paper / grey.size < 0.35)
 
 
 def _coloured(sample: Array) -> bool:

@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -111,6 +111,7 @@ class OpenAiEngine:
         api_key: str | None = None,
     ) -> None:
         self.name, self.spec, self._in_flight = name, spec, in_flight
+        self.tasks: frozenset[Task] = spec.tasks
         self.model = spec.id if model is None else model
         self._served = model
         self.deadlines = deadlines or Deadlines(first=min(120.0, deadline_seconds), total=deadline_seconds)
@@ -118,10 +119,6 @@ class OpenAiEngine:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._http: httpx.AsyncClient | None = None
         self._names: frozenset[str] = frozenset()
-
-    @property
-    def tasks(self) -> frozenset[Task]:
-        return self.spec.tasks
 
     @property
     def limit(self) -> int:
@@ -237,8 +234,6 @@ class OpenAiEngine:
         return self._reading(answer, request, prompt)
 
     def _named(self) -> ModelSpec:
-        from dataclasses import replace
-
         return replace(self.spec, served=self._served) if self._served else self.spec
 
     def _reading(self, answer: _Answer, request: Request, prompt: str) -> Reading:

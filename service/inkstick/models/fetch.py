@@ -84,14 +84,19 @@ class Fetcher:
                 f"{manifest.id} is part of Inkstick: there is nothing to fetch.", hint=_verify_hint(manifest)
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder), self._client() as client:
+        with _alone(folder):
             missing = [(repo, entry) for repo, entry in wanted if not self._have(entry, folder)]
             self._check_space([entry for _, entry in missing], folder)
-            for repository, entry in missing:
-                address = self.mirror.address(repository, entry)
+            if missing:
+                self._download(missing, folder)
+        return tuple(entry for _, entry in missing)
+
+    def _download(self, missing: list[tuple[Repository, ModelFile]], folder: Path) -> None:
+        addresses = [self.mirror.address(repository, entry) for repository, entry in missing]
+        with self._client() as client:
+            for address, (_, entry) in zip(addresses, missing, strict=True):
                 with _disk_errors(folder):
                     _Download(self, client, address, entry, folder / entry.to).run()
-        return tuple(entry for _, entry in missing)
 
     def _client(self) -> httpx.Client:
         return httpx.Client(follow_redirects=True, timeout=self.timeout_seconds, verify=self.tls or True)

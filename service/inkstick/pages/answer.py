@@ -85,6 +85,13 @@ def integer(value: object, low: int, high: int) -> int:
     return value
 
 
+def integers(value: object, most: int) -> list[int]:
+    """A short list of natural numbers."""
+    if not isinstance(value, list) or len(value) > most:
+        raise WireError("list out of bounds")
+    return [integer(n, 0, 1 << 62) for n in value]
+
+
 def _pixels(head: object, blob: bytes) -> Pixels:
     if not isinstance(head, dict):
         raise WireError("not an object")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pymupdf
 
-from inkstick.errors import Damaged, Empty, Encrypted, TooComplex
+from inkstick.errors import Damaged, Empty, Encrypted, TooComplex, TooLarge
 from inkstick.pages.layer import Facts, judge
 from inkstick.pages.plan import Plan, Rect, plan_points
 from inkstick.pages.sheet import LOW_DPI, RGB, thousandths
@@ -69,8 +69,14 @@ class PdfSheet:
         self._images: tuple[float, float | None] | None = None
 
     def plan(self, budget: Budget) -> Plan:
-        _, native = self._image_facts()
-        return plan_points(self.width, self.height, budget, native_dpi=native)
+        cover, native = self._image_facts()
+        covering = native if cover >= COVERING else None
+        try:
+            return plan_points(self.width, self.height, budget, native_dpi=covering)
+        except TooLarge:
+            if native is None or self.page.get_text("text").strip():
+                raise
+            return plan_points(self.width, self.height, budget, native_dpi=native)
 
     def render(self, scale: float, clip: Rect | None = None) -> RGB:
         try:
@@ -83,7 +89,8 @@ class PdfSheet:
         if pixmap.width < 1 or pixmap.height < 1:
             raise Empty("The page has no area.")
         rows = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
-        return rows[:, : pixmap.width * 3].reshape(pixmap.height, pixmap.width, 3)
+        # A copy: the samples belong to the pixmap and vanish with it.
+        return rows[:, : pixmap.width * 3].reshape(pixmap.height, pixmap.width, 3).copy()
 
     def dpi(self, scale: float) -> float | None:
         return scale * 72
@@ -145,7 +152,7 @@ class PdfSheet:
         return visible, invisible
 
     def _image_facts(self) -> tuple[float, float | None]:
-        """Share of the page under images, and the resolution of the largest one where they cover the page."""
+        """Share of the page under images, and the resolution of the largest one."""
         if self._images is None:
             self._images = self._measure_images()
         return self._images
@@ -165,7 +172,7 @@ class PdfSheet:
                 largest = area
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
-        return cover, native if cover >= COVERING else None
+        return cover, native
 
 
 def _open(fd: int, kind: str) -> Any:

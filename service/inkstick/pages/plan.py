@@ -22,6 +22,8 @@ MAX_RATIO = 20.0
 """Beyond this ratio of its sides a page is tiled: engines scale the long side down to nothing otherwise."""
 TILE_RATIO = 4.0
 OVERLAP = 0.06
+PAGE_INCHES = 8.27
+"""The short side of A4: what an image that states no resolution is taken to show."""
 MAX_SIDE = 60_000.0
 
 Rect = tuple[float, float, float, float]
@@ -54,8 +56,8 @@ def plan_pixels(width: int, height: int, budget: Budget, *, dpi: float | None = 
     _check_side(min(width, height))
     fits = math.sqrt(budget.pixels / (width * height))
     scale = max(min(fits, 1.0), MIN_SIDE / min(width, height))
-    if dpi is None:  # a photo of one page is large too; only beyond any camera is it taken for a large sheet
-        dpi = MAX_DPI if width * height > 60_000_000 else budget.min_dpi
+    if dpi is None:  # a scan or photo of one page; only beyond any camera is it taken for a larger sheet
+        dpi = MAX_DPI if width * height > 60_000_000 else max(budget.min_dpi, min(width, height) / PAGE_INCHES)
     needed = min(1.0, budget.min_dpi / dpi)
     return _with_tiles(width, height, scale, needed, budget, fits >= needed * 0.98)
 

@@ -48,6 +48,10 @@ class _Seat:
     pages: int = 0
     rss: int = 0
 
+    def note(self, numbers: Sequence[int]) -> None:
+        """Which documents the process says it has open, in the order in which they were last used here."""
+        self.known = OrderedDict.fromkeys([n for n in self.known if n in numbers] + list(numbers))
+
     def worn(self) -> bool:
         return self.documents >= RECYCLE_DOCUMENTS or self.pages >= RECYCLE_PAGES or self.rss > RECYCLE_BYTES
 
@@ -124,7 +128,10 @@ class PagePool:
         self._threads = ThreadPoolExecutor(2 * len(self._seats) + 1, thread_name_prefix="pages")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._numbers = 0
+        self._open: set[int] = set()
         self._closed = False
+        self.peak_bytes = 0
+        """The most resident memory that any process reported after a call."""
 
     async def start(self) -> None:
         """Start the processes. Raises Internal if they do not come up."""
@@ -155,6 +162,7 @@ class PagePool:
         """Open a document. Raises DocumentError: encrypted, damaged, empty, too_large, too_complex, unsupported."""
         fd = await self._blocking(open_regular, path)
         self._numbers += 1
+        self._open.add(self._numbers)
         document = OpenDocument(self, self._numbers, fd, media_type, tuple(passwords))
         try:
             await document._open()
@@ -213,34 +221,30 @@ class PagePool:
     async def _document_call(self, number: int, head: dict[str, Any], fd: int, late: type[DocumentError]) -> wire.Frame:
         async def call(seat: _Seat) -> wire.Frame:
             drop = self._make_room(seat, number)
+            if number in seat.known:
+                seat.known.move_to_end(number)
             fds = [] if number in seat.known else [reopen(fd)]
             seat.documents += len(fds)
             seat.pages += 1
             try:
-                frame = await self._ask(seat, {**head, "drop": drop}, fds, self.page_seconds, late)
+                return await self._ask(seat, {**head, "drop": drop}, fds, self.page_seconds, late)
             finally:
                 _close(fds)
-            seat.known[number] = None
-            seat.known.move_to_end(number)
-            return frame
 
         return await self._shielded(number, call, [fd])
 
     def _make_room(self, seat: _Seat, number: int) -> list[int]:
-        """Documents that the process shall close before this call; at most `KEEP_OPEN` stay."""
-        drop = [n for n in seat.known if n < 0]
-        while number not in seat.known and len(seat.known) - len(drop) >= KEEP_OPEN:
-            drop.append(next(n for n in seat.known if n not in drop))
+        """Documents that the process shall close before this call: closed ones, and all but the last few used."""
+        drop = [n for n in seat.known if n not in self._open]
+        keep = [n for n in seat.known if n in self._open and n != number]
+        drop += keep[: max(0, len(keep) - KEEP_OPEN + 1)]
         for n in drop:
             del seat.known[n]
-        return [abs(n) for n in drop]
+        return drop
 
     def _forget(self, number: int) -> None:
-        """Mark a closed document, so that each process closes it with its next call."""
-        for seat in self._seats:
-            if seat.known.pop(number, 0) is None:
-                seat.known[-number] = None
-                seat.known.move_to_end(-number, last=False)
+        """A document was closed: each process closes it with its next call."""
+        self._open.discard(number)
 
     async def _shielded(self, number: int | None, call: Callable[[_Seat], Awaitable[T]], fds: Sequence[int]) -> T:
         """Run `call` on a seat to its end, even if the caller is cancelled meanwhile; then close `fds`."""
@@ -311,6 +315,8 @@ class PagePool:
     def _checked(self, seat: _Seat, frame: wire.Frame) -> wire.Frame:
         try:
             seat.rss = answer.integer(frame.head.get("rss"), 0, 1 << 50)
+            self.peak_bytes = max(self.peak_bytes, seat.rss)
+            seat.note(answer.integers(frame.head.get("open"), 4 * KEEP_OPEN))
             error = answer.error(frame.head)
         except wire.WireError as fault:
             seat.clear()

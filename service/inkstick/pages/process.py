@@ -81,4 +81,4 @@ class Process:
         number = -status if status < 0 else status - 128  # bubblewrap reports a signal as 128 + its number
         if number in _OUT_OF_BOUNDS:
             return TooComplex()
-        return Damaged(f"The file makes its reader crash (status {status}).")
+        return Damaged("The file makes its reader crash.")

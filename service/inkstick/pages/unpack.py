@@ -175,7 +175,7 @@ def _mail(file: IO[bytes]) -> Iterator[Message]:
     data = file.read(MAX_MAIL + 1)
     if len(data) > MAX_MAIL:
         raise TooLarge()
-    message = cast(EmailMessage, email.message_from_bytes(data, policy=email.policy.default))
+    message = email.message_from_bytes(data, policy=email.policy.default)
     if not message.keys():
         raise Damaged("The mail has no header.")
     body = _body(message)

@@ -79,13 +79,16 @@ class Worker:
         yield {"end": True}, ()
 
     def _document(self, head: dict[str, Any], fds: list[int]) -> OpenFile:
+        """The open document; it is opened from the descriptor that comes along where it is not open here."""
         number = head["document"]
-        if number not in self.open:
-            try:
-                self.open[number] = (_open(fds[0], head["type"], head["passwords"]), fds[0])
-            except BaseException:
-                _close(fds)
-                raise
+        if number in self.open:
+            _close(fds)
+            return self.open[number][0]
+        try:
+            self.open[number] = (_open(fds[0], head["type"], head["passwords"]), fds[0])
+        except BaseException:
+            _close(fds)
+            raise
         return self.open[number][0]
 
     def _drop(self, number: int) -> None:
@@ -137,25 +140,28 @@ def serve(sock: socket.socket, worker: Worker) -> None:
         request = wire.receive(sock, fds=True)
         try:
             for head, blobs in worker.answer(request.head, request.fds):
-                wire.send(sock, {**head, "rss": _rss()}, blobs)
+                wire.send(sock, {**head, "rss": _rss(), "open": list(worker.open)}, blobs)
         except wire.WireError:
             raise
-        except DocumentError as error:
-            wire.send(sock, {"error": {"code": error.code, "message": error.message}, "rss": _rss()})
-        except (MemoryError, RecursionError):
-            wire.send(sock, {"error": {"code": TooComplex.code, "message": TooComplex.default_message}, "rss": _rss()})
         except Exception as error:
-            told = Internal(f"{type(error).__name__}: {error}") if head_is_ours(error) else Damaged()
-            wire.send(sock, {"error": {"code": told.code, "message": told.message}, "rss": _rss()})
+            told = as_document_error(error)
+            head = {"error": {"code": told.code, "message": told.message}}
+            wire.send(sock, {**head, "rss": _rss(), "open": list(worker.open)})
 
 
-def head_is_ours(error: BaseException) -> bool:
-    """A fault of this program rather than of the document."""
-    return isinstance(error, NameError | ImportError | NotImplementedError)
+def as_document_error(error: Exception) -> DocumentError:
+    """Whatever a parser raised: its document is at fault, except where the fault is plainly this program's."""
+    if isinstance(error, DocumentError):
+        return error
+    if isinstance(error, MemoryError | RecursionError):
+        return TooComplex()
+    if isinstance(error, NameError | ImportError | NotImplementedError):
+        return Internal(f"{type(error).__name__}: {error}")
+    return Damaged()
 
 
 def _rss() -> int:
-    """Resident bytes of this process now."""
+    """Resident bytes of this process now (not its peak: one big page is no reason to replace it)."""
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * resource.getpagesize()
 

@@ -250,7 +250,7 @@ class PageReader:
                 return await self._once(lane, picture, request, scale, deaths, may_leave=other is not None), lane.engine
             except Closed:
                 assert other
-                lane, other, deaths = other, None, _Deaths(read_before=other.read)
+                lane, deaths, other = other, _Deaths(read_before=other.read), None
             except EngineBusy as error:
                 await self._wait_for_room(lane, deaths, error)
             except EngineDown as error:

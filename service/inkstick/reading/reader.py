@@ -33,6 +33,8 @@ from inkstick.reading.source import Opener, PartFile, Source
 __all__ = ["Engines", "Job", "JobSummary", "PartFile", "Reader", "Stats", "Ticket"]
 
 OPENING = 4
+RENDERING = 4
+"""Pages asked of the parsers at once: two for those that work, and as many at their door."""
 RATE_WINDOW = 60.0
 
 
@@ -155,7 +157,8 @@ class _Work:
 
 class Reader:
     """See the module's docstring. `image_bytes` bounds page images held; `grace`: seconds that pages wait for the
-    primary engine before the fallback takes them; `poll`: seconds between looks at the engines."""
+    primary engine before the fallback takes them; `poll`: seconds between looks at the engines; `rendering`: pages
+    asked of the pool at once."""
 
     def __init__(
         self,
@@ -167,6 +170,7 @@ class Reader:
         budget: Budget | None = None,
         grace: float = 10.0,
         poll: float = 1.0,
+        rendering: int = RENDERING,
     ) -> None:
         self._pool, self._clock = pool, clock or SystemClock()
         self._image_bytes, self._budget = image_bytes, budget or Budget()
@@ -177,6 +181,8 @@ class Reader:
         self._tickets: set[asyncio.Task[JobSummary]] = set()
         self._opening = asyncio.Semaphore(OPENING)
         self._turn = 0
+        self._rendering = rendering
+        self._active = 0
         self._preparing = 0
         self._held = 0
         self._pages_read = 0
@@ -314,9 +320,11 @@ class Reader:
     def _room(self, work: _Work) -> bool:
         """A page may be begun: few enough wait before the engine, and their images fit. A person's page needs less
         room."""
-        waiting = self._preparing + sum(lane.waiting for lane in self._lanes)
-        if waiting == 0 and self._held == 0:
+        waiting = self._active - sum(lane.in_flight for lane in self._lanes)
+        if self._active == 0 and self._held == 0:
             return True
+        if self._preparing >= self._rendering:
+            return False  # parsers work in order of arrival: what is not sent there yet can still be overtaken
         person = work.job.profile.priority == Priority.PERSON
         allowed = 2 * self.limit + (OPENING if person else 0)
         expected = 3 * self._budget.pixels * (self._preparing + 1)
@@ -325,6 +333,7 @@ class Reader:
     def _begin(self, work: _Work) -> None:
         at = key(work.candidate())
         self._preparing += 1
+        self._active += 1
         task = asyncio.get_running_loop().create_task(self._page(work, work.take(), at))
         work.tasks.add(task)
         task.add_done_callback(work.tasks.discard)
@@ -346,6 +355,7 @@ class Reader:
         finally:
             rendered()
             hold.set(0)
+            self._active -= 1
             self._changed()
 
     async def _render(self, source: Source, number: int, work: _Work, rendered: Callable[[], None]) -> PageView:
@@ -382,6 +392,7 @@ class Reader:
 
     def _rendered(self) -> None:
         self._preparing -= 1
+        self._changed()
 
     def _hold(self, difference: int) -> None:
         self._held += difference

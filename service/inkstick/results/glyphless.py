@@ -57,18 +57,16 @@ class Encoder:
     """Gives each character its code, in order of first use. One per document."""
 
     def __init__(self) -> None:
-        self._codes: dict[str, int] = {}
+        self._codes: dict[str, str] = {}
 
     def encode(self, text: str) -> str:
         """The hexadecimal digits of a PDF string. Beyond 65,534 different characters, further ones become U+FFFD."""
-        return "".join(f"{self._code(char):04X}" for char in text)
+        return "".join([self._codes.get(char) or self._new_code(char) for char in text])
 
-    def _code(self, char: str) -> int:
-        if char not in self._codes:
-            if len(self._codes) >= 0xFFFE:
-                char = "\ufffd"
-            self._codes.setdefault(char, len(self._codes) + 1)
-        return self._codes[char]
+    def _new_code(self, char: str) -> str:
+        if len(self._codes) >= 0xFFFE:
+            char = "\ufffd"
+        return self._codes.setdefault(char, f"{len(self._codes) + 1:04X}")
 
     def characters(self) -> list[str]:
         """All characters that have a code: the first has code 1."""

@@ -8,20 +8,22 @@ that a PDF viewer would show differently (CMYK JPEG, mirrored) are encoded again
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inkstick.errors import Damaged
+from inkstick.errors import Damaged, TooLarge
 from inkstick.results.glyphless import FONT_OBJECTS, Encoder, font_objects
 from inkstick.results.placement import Affine, page_affine
 
 DEFAULT_DPI = 200.0
 _QUALITY = 90
 _TURNS = {1: 0, 3: 180, 6: 90, 8: 270}  # EXIF orientation to PDF /Rotate; the mirrored ones are not there
+MAX_BYTES = 1 << 30  # decoded, as in pages.picture
 _MAX_POINTS = 14_400.0  # the largest page that PDF viewers must accept
 
 
@@ -111,20 +113,29 @@ class ImagePdf:
 
 
 def pictures(path: Path, media_type: str) -> Iterator[Picture]:
-    """Each page (frame) of an image file, one at a time. Raises Damaged for what cannot be decoded."""
+    """Each page (frame) of an image file, one at a time: the frames that are pages for the reader too, so that a
+    thumbnail inside a TIFF does not shift the text. Raises Damaged for what cannot be decoded, TooLarge."""
     from PIL import Image
 
-    if media_type in ("image/heic", "image/heif"):
-        import pi_heif
+    from inkstick.pages.picture import FORMATS  # also lifts Pillow's own limit on pixels; ours are below
 
-        pi_heif.register_heif_opener()
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            for index in range(getattr(image, "n_frames", 1) if media_type == "image/tiff" else 1):
-                image.seek(index)
+        with path.open("rb") as file, Image.open(file, formats=[FORMATS[media_type]]) as image:
+            for index in _frames(path, image, media_type):
+                if index:
+                    image.seek(index)
                 yield _picture(image, file, media_type)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, Image.DecompressionBombError) as error:
         raise Damaged(f"the image cannot be decoded: {error}") from error
+
+
+def _frames(path: Path, image: Any, media_type: str) -> Sequence[int]:
+    from inkstick.pages.picture import tiff_pages
+
+    if media_type == "image/tiff":
+        with path.open("rb") as file:
+            return tiff_pages(file)
+    return range(getattr(image, "n_frames", 1)) if media_type == "image/heic" else [0]
 
 
 def _picture(image: Any, file: BinaryIO, media_type: str) -> Picture:
@@ -135,8 +146,10 @@ def _picture(image: Any, file: BinaryIO, media_type: str) -> Picture:
         return _as_is(image, _bytes(file), "DCTDecode", dpi, turn)
     if media_type == "image/jp2" and image.mode in ("L", "RGB"):
         return _as_is(image, _bytes(file), "JPXDecode", dpi, turn or 0)
-    lossy = media_type in ("image/jpeg", "image/jp2", "image/webp", "image/heic", "image/heif")
+    lossy = media_type in ("image/jpeg", "image/jp2", "image/webp", "image/heic")
     lossy = lossy or image.info.get("compression") == "jpeg"
+    if image.width * image.height * (1 if image.mode in ("1", "L", "P") else 4) > MAX_BYTES:
+        raise TooLarge("The image has more pixels than this appliance decodes.")
     upright = _upright(image)
     return _jpeg(upright, dpi) if lossy and upright.mode in ("L", "RGB") else _lossless(upright, dpi)
 
@@ -224,6 +237,8 @@ def _dpi(image: Any) -> tuple[float, float]:
         x, y = float(value[0]), float(value[1])
     except (TypeError, ValueError, IndexError, ZeroDivisionError):
         return (DEFAULT_DPI, DEFAULT_DPI)
-    # 72 and 96 are what cameras and screens write when nothing is known
-    believable = 100 <= x <= 2400 and 100 <= y <= 2400
+    # 72 and 96 are what cameras and screens write when nothing is known: believed for a sheet of a usual size only
+    inches = max(image.width / x, image.height / y) if x > 0 and y > 0 else math.inf
+    placeholder = x in (72.0, 96.0) and inches > 17
+    believable = 50 <= x <= 2400 and 50 <= y <= 2400 and inches <= 50 and not placeholder
     return (x, y) if believable else (DEFAULT_DPI, DEFAULT_DPI)

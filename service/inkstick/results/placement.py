@@ -99,7 +99,8 @@ def place_blocks(page: Page) -> list[tuple[Block, list[Placed]]]:
 
 def clean(text: str) -> str:
     """One line without characters that are not text."""
-    text = "".join(" " if is_control(char) else char for char in text)
+    if not text.isprintable():  # most lines are, and asking costs little
+        text = "".join(" " if is_control(char) else char for char in text)
     return " ".join(text.split())
 
 
