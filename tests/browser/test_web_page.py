@@ -117,7 +117,7 @@ async def upload(page: Page, *files: dict[str, object]) -> None:
 
 
 async def shown(picture: Locator) -> None:
-    """Loaded, decoded, and not empty. (Waiting for an expression of our own would need eval, which the page forbids.)"""
+    """Loaded, decoded, and not empty. (To wait for an expression of our own would need eval: the page forbids it.)"""
     await picture.scroll_into_view_if_needed()
     await expect(picture).to_have_js_property("complete", True)
     assert await picture.evaluate("image => image.naturalWidth") > 0
