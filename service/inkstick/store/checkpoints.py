@@ -36,6 +36,13 @@ def numbers(disk: Disk, data: DataFolder, work: str) -> frozenset[int]:
     return frozenset(int(stem) for stem in stems if stem.isdecimal())
 
 
+def works(disk: Disk, data: DataFolder) -> list[str]:
+    try:
+        return disk.list(data.state / "pages")
+    except FileNotFoundError:
+        return []
+
+
 def read(disk: Disk, data: DataFolder, work: str) -> Iterator[Page]:
     for number in sorted(numbers(disk, data, work)):
         try:
