@@ -38,7 +38,19 @@ PAGES = (3, 24, 1, 12, 7, 1, 30, 5, 9, 16, 2, 11, 4, 13, 7)
 IN_FLIGHT = 64
 BUDGET = Budget(pixels=1_870_000)
 PDF = "application/pdf"
-WORDS = ["harbour", "ledger", "of", "the", "northern", "district", "records", "goods", "received", "and", "sent", "with", "weight", "price", "owner", "date"]
+WORDS = (
+    "harbour",
+    "ledger",
+    "northern",
+    "district",
+    "records",
+    "goods",
+    "received",
+    "sent",
+    "weight",
+    "price",
+    "owner",
+)
 
 
 def make_documents(folder: Path, counts: Sequence[int] = PAGES) -> list[Path]:
@@ -171,9 +183,8 @@ async def measure(runs: int, interval: int, processes: int) -> tuple[list[float]
 
 
 def machine() -> str:
-    load = os.getloadavg()[0]
-    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, {platform.system()} {platform.release()},
-    load {load:.1f}"
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"{cores} cores, {platform.machine()}, {platform.system()} {platform.release()}, load {load:.1f}"
 
 
 def main() -> None:
