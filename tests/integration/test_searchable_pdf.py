@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from inkstick.document import Block, Box, Flag, Kind, Line, Page, page_json
-from inkstick.errors import Damaged, Empty, Encrypted
+from inkstick.errors import Damaged, DiskFull, Empty, Encrypted
 from inkstick.results.pdf import add_text_layer, to_display
 
 pymupdf = pytest.importorskip("pymupdf")
@@ -322,6 +322,11 @@ def hostile_pdf() -> bytes:
     document.update_object(script, "<</S/JavaScript/JS(app.alert\\(1\\))>>")
     launch = document.get_new_xref()
     document.update_object(launch, f"<</S/GoTo/D[{page.xref} 0 R/Fit]/Next<</S/Launch/F(calc.exe)>>>>")
+    disguise = document.get_new_xref()
+    document.update_object(disguise, "/Launch")
+    indirect = document.get_new_xref()
+    document.update_object(indirect, f"<</S {disguise} 0 R/F(calc.exe)>>")
+    document.xref_set_key(page.annot_xrefs()[0][0], "A", f"{indirect} 0 R")
     catalog = document.pdf_catalog()
     document.xref_set_key(catalog, "OpenAction", f"{script} 0 R")
     document.xref_set_key(catalog, "AA", f"<</WC {script} 0 R>>")
@@ -342,6 +347,30 @@ def test_scripts_launches_and_attachments_stay_behind(tmp_path: Path) -> None:
     assert [link["kind"] for link in out[0].get_links()] == [pymupdf.LINK_GOTO]
     assert len(list(out[0].annots())) == len(list(before[0].annots()))
     assert out[0].get_pixmap().samples == before[0].get_pixmap().samples
+
+
+def test_a_damaged_document_is_copied_or_named_damaged(tmp_path: Path) -> None:
+    source = hostile_pdf()
+    for at in range(200, len(source), len(source) // 25):
+        broken = source[:at] + b"\x00<<" + source[at + 40 :]
+        (tmp_path / "in").write_bytes(broken)
+        (tmp_path / "p").write_text(json.dumps(page_json(record(1, [("text", (100, 100, 200, 120))], (10, 14)))))
+        try:
+            add_text_layer(tmp_path / "in", "application/pdf", tmp_path / "p", tmp_path / "out.pdf")
+        except (Damaged, Empty):
+            continue
+        assert not pymupdf.open(tmp_path / "out.pdf").is_repaired, at
+
+
+def test_a_page_that_stands_twice_in_the_document_gets_its_text_once(tmp_path: Path) -> None:
+    document = pymupdf.open("pdf", bar_page())
+    document.fullcopy_page(0)
+    parent = int(document.xref_get_key(document.page_xref(0), "Parent")[1].split()[0])
+    first = document.page_xref(0)
+    document.xref_set_key(parent, "Kids", f"[{first} 0 R {first} 0 R]")
+    pages = [record(n, [("same", (100, 100, 200, 120))], (10, 14)) for n in (1, 2)]
+    made = searchable(tmp_path, document.tobytes(), pages)
+    assert [len(page.search_for("same")) for page in made] == [1, 1]
 
 
 def test_a_font_that_happens_to_be_called_aa_keeps_its_print(tmp_path: Path) -> None:
@@ -392,6 +421,17 @@ def test_passwords_are_tried_and_their_lack_is_named(tmp_path: Path) -> None:
 def test_bytes_that_are_no_document_are_an_error_not_a_crash(tmp_path: Path, media: str) -> None:
     with pytest.raises((Damaged, Empty)):
         searchable(tmp_path, b"not a document at all", [], media)
+
+
+@pytest.mark.parametrize("media", ["application/pdf", "image/png"])
+def test_a_full_disk_is_not_the_documents_fault(tmp_path: Path, media: str) -> None:
+    noise = Image.effect_noise((700, 700), 90)  # larger than any buffer
+    document = pymupdf.open("pdf", bar_page())
+    document[0].insert_image((0, 0, 400, 400), stream=encoded(noise, "PNG"))
+    (tmp_path / "in").write_bytes(document.tobytes() if media == "application/pdf" else encoded(noise, "PNG"))
+    (tmp_path / "p").write_text("")
+    with pytest.raises(DiskFull):
+        add_text_layer(tmp_path / "in", media, tmp_path / "p", "/dev/full")
 
 
 def test_it_works_on_file_descriptors(tmp_path: Path) -> None:

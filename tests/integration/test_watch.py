@@ -669,6 +669,7 @@ async def test_the_watch_process_tells_the_service_and_works_without_it(tmp_path
     (claim,) = folder.spool.iterdir()
     assert told["claims"] == [claim.name]
     assert told["status"]["state"] == "watching"  # type: ignore[index]
+    assert told["status"]["files_waiting"] == 0  # type: ignore[index]
 
 
 @contextmanager

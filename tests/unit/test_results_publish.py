@@ -11,6 +11,7 @@ import pytest
 from inkstick.document import Block, Header, Kind, Page, Part
 from inkstick.errors import DiskFull, InkstickError, TooComplex
 from inkstick.profile import Format
+from inkstick.results import publish
 from inkstick.results.publish import JsonlPages, build
 
 TABLE = "<table><tr><td>1</td></tr></table>"
@@ -80,6 +81,13 @@ async def test_a_format_that_fails_does_not_cost_the_others(staging: Path) -> No
 async def test_a_full_disk_is_nobodys_fault_and_stops_everything(staging: Path, error: Exception) -> None:
     maker = CopyMaker(error)  # type: ignore[arg-type]
     with pytest.raises(type(error)):
+        await build(staging, "r", HEADER, [page(1)], [Format.PDF], original=staging.parent / "original", pool=maker)
+
+
+async def test_the_disk_is_asked_before_the_document_is_blamed(staging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "_SPARE", 1 << 60)
+    maker = CopyMaker(TooComplex("what a full disk looks like from the sandbox"))
+    with pytest.raises(DiskFull):
         await build(staging, "r", HEADER, [page(1)], [Format.PDF], original=staging.parent / "original", pool=maker)
 
 

@@ -105,6 +105,7 @@ def _latex(text: str) -> str:
     """LaTeX that stays inside its dollars and can neither link nor load, also where a viewer takes it for text."""
     text = "\n".join(line for line in text.splitlines() if line.strip())
     text = _LATEX_DANGER.sub("", text.replace("$", ""))
+    text = re.sub(r"\](?=[(\[:])", "] ", text)  # no link or image; a blank means nothing in LaTeX
     return text.replace("<", "\\lt ").replace(">", "\\gt ")
 
 

@@ -7,6 +7,7 @@ older invisible layer is taken out first, and lines that the page already prints
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inkstick.document import Flag, Page, page_from_json
-from inkstick.errors import Damaged, Empty, Encrypted
+from inkstick.errors import Damaged, DiskFull, Empty, Encrypted
 from inkstick.results.glyphless import DESCENT, FONT_OBJECTS, Encoder, font_objects, natural_width
 from inkstick.results.imagepdf import ImagePdf, pictures
 from inkstick.results.placement import Affine, Placed, page_affine, place
@@ -35,13 +36,19 @@ def add_text_layer(
     """Write a searchable copy of the document at `source_path` to `out_path`.
 
     `pages_jsonl_path` has one `page_json` a line, numbered from 1 within this file, ascending; pages without a record
-    stay as they are. Bytes depend on the input alone. Raises Encrypted, Damaged or Empty."""
+    stay as they are. Bytes depend on the input alone. Raises Encrypted, Damaged, Empty, TooLarge
+    or DiskFull."""
     records = _records(Path(pages_jsonl_path))
-    with Path(out_path).open("wb") as out:
-        if media_type == "application/pdf":
-            _pdf(Path(source_path), records, out, passwords)
-        else:
-            _images(Path(source_path), media_type, records, out)
+    try:
+        with Path(out_path).open("wb") as out:
+            if media_type == "application/pdf":
+                _pdf(Path(source_path), records, out, passwords)
+            else:
+                _images(Path(source_path), media_type, records, out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull from error
+        raise
 
 
 def text_operators(page: Page, affine: Affine, encoder: Encoder) -> bytes:
@@ -140,23 +147,43 @@ def _pdf(source: Path, records: _Records, out: BinaryIO, passwords: Sequence[str
 
     pymupdf.TOOLS.mupdf_display_errors(False)
     pymupdf.TOOLS.mupdf_display_warnings(False)
-    document = _open(pymupdf, source, passwords)
-    with document:
-        scrub(document)
-        layer = _Layer(pymupdf, document)
-        for index in range(document.page_count):
-            page = records.of(index + 1)
-            if page is not None and _needs_text(page):
-                layer.add(index, page)
-        layer.finish()
-        document.save(_Sink(out), garbage=1, deflate=False, encryption=pymupdf.PDF_ENCRYPT_NONE, no_new_id=True)
+    with _open(pymupdf, source, passwords) as document:
+        sink = _Sink(out)
+        try:
+            _write_layer(pymupdf, document, records, sink)
+        except (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase) as error:
+            if sink.error is not None:
+                raise sink.error from error
+            raise Damaged(f"the PDF cannot be copied: {error}") from error
+
+
+def _write_layer(pymupdf: Any, document: Any, records: _Records, sink: _Sink) -> None:
+    scrub(document)
+    layer = _Layer(pymupdf, document)
+    for index in range(document.page_count):
+        page = records.of(index + 1)
+        if page is not None and _needs_text(page):
+            layer.add(index, page)
+    layer.finish()
+    document.save(sink, garbage=1, deflate=False, encryption=pymupdf.PDF_ENCRYPT_NONE, no_new_id=True)
 
 
 class _Sink:
-    """An open file without its name: PyMuPDF would remove the file of that name first and make it anew."""
+    """An open file without its name: PyMuPDF would remove the file of that name first and make it anew.
+
+    `error` is why writing failed: on its way through MuPDF an exception loses its type."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.write, self.seek, self.tell, self.truncate = file.write, file.seek, file.tell, file.truncate
+        self._file = file
+        self.seek, self.tell, self.truncate = file.seek, file.tell, file.truncate
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def _open(pymupdf: Any, source: Path, passwords: Sequence[str]) -> Any:
@@ -181,9 +208,14 @@ class _Layer:
         self._document = document
         self._encoder = Encoder()
         self._font: int | None = None
+        self._done: set[int] = set()
 
     def add(self, index: int, record: Page) -> None:
+        """Add the record's text to a page. One page object that stands in several places gets it once."""
         page = self._document[index]
+        if page.xref in self._done:
+            return
+        self._done.add(page.xref)
         printed = self._printed(page)
         lines = [line for line in place(record) if not self._is_printed(line, printed, page, record.rotation)]
         operators = _operators(lines, self._affine(page, record.rotation), self._encoder)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inkstick.document import Header, Page, Part, page_from_json, page_json
-from inkstick.errors import Blocked, InkstickError
+from inkstick.errors import Blocked, DiskFull, DocumentError, InkstickError
 from inkstick.profile import Format
 from inkstick.results import record
 from inkstick.results.formats import FORMATS, PageSource, result_path
@@ -27,6 +27,7 @@ from inkstick.results.names import part_names
 
 Originals = Callable[[Part], Path | None]
 _JSONL = ".pages.jsonl"
+_SPARE = 16 << 20  # bytes: what a PDF may grow by its text
 
 
 class PdfMaker(Protocol):
@@ -165,6 +166,9 @@ class _Job:
         try:
             await asyncio.to_thread(_write_jsonl, pages, jsonl)
             await self.pool.searchable_pdf(original, media_type, jsonl, out, passwords=self.passwords)
+        except DocumentError:
+            _check_room(folder, original)
+            raise
         finally:
             jsonl.unlink(missing_ok=True)
 
@@ -172,6 +176,12 @@ class _Job:
 def _can_be_pdf(media_type: str) -> bool:
     """Not a mail's text, nor an archive as a whole: they have no pages that look like anything."""
     return media_type == "application/pdf" or media_type.startswith("image/")
+
+
+def _check_room(folder: Path, original: Path) -> None:
+    """Raises DiskFull if the disk may be why no PDF came out: the sandbox is not trusted to put it on the disk."""
+    if shutil.disk_usage(folder).free < original.stat().st_size + _SPARE:
+        raise DiskFull
 
 
 def _write_jsonl(pages: PageSource, path: Path) -> None:

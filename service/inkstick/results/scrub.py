@@ -18,7 +18,7 @@ _NAMES = ("JavaScript", "EmbeddedFiles")
 _ANNOTATION = ("FS", "RichMediaContent", "RichMediaSettings", "Movie", "Sound", "3DD", "3DA")
 _FILE_KEYS = frozenset(("F", "UF", "DOS", "Mac", "Unix"))
 # Cheap look at an object's text before walking it: most objects of most documents have none of these
-_SUSPECT = re.compile(rf"/(S\s*/({'|'.join(_ACTIONS)})|AA|AF|EF|FS|JS|RichMedia|Movie|Sound|3DD)\b")
+_SUSPECT = re.compile(rf"/(S\s*/({'|'.join(_ACTIONS)})|S\s*\d+ \d+ R|AA|AF|EF|FS|JS|RichMedia|Movie|Sound|3DD)\b")
 
 
 def scrub(document: Any) -> None:

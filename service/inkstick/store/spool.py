@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -157,6 +157,10 @@ class Spool:
         self.check_space(claim.size or 0)
         with self._undone_on_error(claim.id):
             self.disk.make_dir(folder, at="accept.make_folder")
+            # A source that a power cut could still tear would come back as another document.
+            source.sync(at="accept.sync_source")
+            if claim.originals is Originals.KEEP:
+                source.sync_dir(at="accept.sync_kept_name")  # accepted as kept: then it must be there
             sha256 = self._copy(source, part)
             self._check_unchanged(source, claim)
             if self._hash(part) != sha256:
@@ -305,6 +309,12 @@ class Spool:
         """Only when no document needs them any more; they are derived, so nothing is synced."""
         self.disk.remove_tree(checkpoints.folder(self.data, work), at="checkpoint.drop")
 
+    def sweep_checkpoints(self, needed: Collection[str]) -> None:
+        """After a start: drop what a crash brought back, or left, that none of the works still to be done needs."""
+        for work in checkpoints.works(self.disk, self.data):
+            if work not in needed:
+                self.drop_checkpoints(work)
+
     # -- the end, and after a crash
 
     def staging(self, identifier: str) -> Path:
@@ -355,14 +365,14 @@ class Upload:
         self._sink.write(chunk)
 
     def commit(self, sha256: str | None = None) -> Claim:
-        """Accept. Raises UsageError (code sha256_mismatch) when the bytes are not those that were announced."""
+        """Accept. Raises UsageError (code checksum) when the bytes are not those that were announced."""
         found = self._digest.hexdigest()
         spool, folder = self._spool, self._spool.folder(self.id)
         with _Undo(spool, self.id):
             self._sink.close()
             if sha256 is not None and sha256.lower() != found:
                 message = "The file arrived damaged: its SHA-256 is not the one announced."
-                raise UsageError(message, hint="Send it again.", code="sha256_mismatch")
+                raise UsageError(message, hint="Send it again.", code="checksum")
             claim = replace(self._claim, size=self.size, sha256=found)
             spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
             spool._seal(claim, folder / "original.part")

@@ -1,0 +1,256 @@
+"""The whole service behind its page: real spool, ledger, parsers, reader and formats; the fake engine reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pymupdf
+import pytest
+
+from inkstick.config import Settings
+from inkstick.document import Task
+from inkstick.engines.openai import Deadlines, OpenAiEngine
+from inkstick.engines.protocol import Request
+from inkstick.errors import DiskFull, TooLarge, UsageError
+from inkstick.office import Office
+from inkstick.reading.reader import Engines
+from inkstick.web.office_port import DocumentInfo
+from support import numbered
+from support.fake_engine import FakeEngine, Rule, text_for
+
+QUICK = Deadlines(connect=1.0, first=2.0, idle=1.0, total=15.0, figures=1.0)
+ENDED = ("done", "partial", "failed")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", reserve_bytes=0, parsers=2, page_seconds=30)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeEngine]:
+    async with FakeEngine(speed=20) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def open_office(settings: Settings, fake: FakeEngine) -> AsyncIterator[Office]:
+    engine = OpenAiEngine(fake.url, deadlines=QUICK, in_flight=8)
+    office = Office(settings, engines=Engines(engine))
+    await office.start()
+    try:
+        yield office
+    finally:
+        await office.close()
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 50_000):
+        yield data[start : start + 50_000]
+
+
+async def upload(office: Office, name: str, data: bytes, **wishes: Any) -> DocumentInfo:
+    return await office.accept_upload(name, chunks(data), wishes=wishes)
+
+
+async def until(office: Office, id: str, good: Callable[[DocumentInfo], bool], seconds: float = 60) -> DocumentInfo:
+    async with asyncio.timeout(seconds):
+        while not good(info := await office.document(id)):
+            await office.wait_event(after=await office.last_event(), timeout=0.2)
+    return info
+
+
+async def ended(office: Office, info: DocumentInfo) -> DocumentInfo:
+    return await until(office, info.id, lambda now: now.state in ENDED)
+
+
+def record(settings: Settings, info: DocumentInfo) -> Mapping[str, Any]:
+    assert info.results is not None
+    (path,) = (settings.folder.results / info.results).glob("*.json")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def page_numbers(settings: Settings, info: DocumentInfo) -> list[str]:
+    """What the fake engine read on each page: the number in its heading."""
+    return [page["blocks"][0]["text"] for page in record(settings, info)["pages"]]
+
+
+async def test_an_uploaded_document_ends_with_all_formats_and_its_original_unchanged(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    data = numbered.pdf([1, 2, 3])
+    async with open_office(settings, fake) as office:
+        accepted = await upload(office, "report.pdf", data)
+        assert accepted.state in ("queued", "reading")
+        info = await ended(office, accepted)
+    assert (info.state, info.pages, info.pages_done, info.type) == ("done", 3, 3, "application/pdf")
+    assert page_numbers(settings, info) == ["Page 1", "Page 2", "Page 3"]
+    folder = settings.folder.results / "report"
+    assert {"report.md", "report.json", "report.txt", "report.pdf", "report.alto.xml"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert (settings.folder.done / "report.pdf").read_bytes() == data
+    with pymupdf.open(folder / "report.pdf") as pdf:
+        assert "Paragraph 2 of page 3" in pdf[2].get_text()
+    assert not list((settings.folder.state / "pages").glob("*/*")), "page checkpoints are for the way only"
+
+
+async def test_the_same_bytes_twice_are_two_results_and_one_computation(settings: Settings, fake: FakeEngine) -> None:
+    data = numbered.tiff([4, 5])
+    async with open_office(settings, fake) as office:
+        both = [await upload(office, name, data) for name in ("one.tif", "two.tif")]
+        first, second = [await ended(office, info) for info in both]
+        assert Counter(fake.seen.pages) == Counter([4, 5])
+        third = await ended(office, await upload(office, "three.tif", data))
+        assert Counter(fake.seen.pages) == Counter([4, 5]), "a finished document's pages are taken over"
+        found = await office.search("Paragraph 1 of page 5")
+    assert [info.state for info in (first, second, third)] == ["done"] * 3
+    for info in (first, second, third):
+        assert page_numbers(settings, info) == ["Page 4", "Page 5"]
+    assert {hit.document for hit in found} == {first.id, second.id, third.id}
+
+
+async def test_the_same_name_twice_never_overwrites(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        infos = [await ended(office, await upload(office, "scan.png", numbered.png(code))) for code in (6, 7)]
+    assert [info.results for info in infos] == ["scan", "scan (2)"]
+    assert [page_numbers(settings, info) for info in infos] == [["Page 6"], ["Page 7"]]
+    assert (settings.folder.done / "scan (2).png").read_bytes() == numbered.png(7)
+
+
+async def test_an_archive_is_one_document_with_a_folder_for_each_member(settings: Settings, fake: FakeEngine) -> None:
+    data = numbered.zipped({"a/letter.pdf": numbered.pdf([8, 9]), "b.png": numbered.png(10), "notes.exe": b"MZ" * 999})
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "box.zip", data))
+        image, media_type = await office.page_image(info.id, 3, max_side=300)
+    assert (info.state, info.pages, info.code) == ("partial", 3, "unsupported")
+    assert page_numbers(settings, info) == ["Page 8", "Page 9", "Page 10"]
+    parts = record(settings, info)["document"]["parts"]
+    assert [(part["name"], part["first"], part["last"]) for part in parts[:2]] == [
+        ("a/letter.pdf", 1, 2),
+        ("b.png", 3, 3),
+    ]
+    assert parts[2]["error"]["code"] == "unsupported"
+    assert len(list((settings.folder.results / "box").glob("*/*.pdf"))) == 2
+    assert (settings.folder.done / "box.zip").read_bytes() == data
+    assert media_type.startswith("image/")
+    assert len(image) > 100
+
+
+async def test_a_mail_is_read_with_its_attachments(settings: Settings, fake: FakeEngine) -> None:
+    body = "The papers for the reading room are attached.\nThey were scanned on Monday.\n" * 3
+    data = numbered.mail(body, {"scan.tif": numbered.tiff([11])})
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "message.eml", data))
+    text = (settings.folder.results / "message" / "message.txt").read_text(encoding="utf-8")
+    assert info.state == "done"
+    assert "papers for the reading room" in text
+    assert "Paragraph 1 of page 11" in text
+    assert fake.seen.pages == [11], "the mail's own text needs no engine"
+
+
+async def test_a_document_at_fault_goes_to_failed_with_its_code(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "broken.pdf", b"%PDF-1.7\n" + bytes(2000) + b"\n%%EOF\n"))
+    assert (info.state, info.results) == ("failed", None)
+    assert info.code in ("damaged", "empty")
+    explained = json.loads((settings.folder.failed / "broken.pdf.error.json").read_text())
+    assert explained["code"] == info.code
+    assert explained["message"] and explained["hint"]
+    assert (settings.folder.failed / "broken.pdf").stat().st_size > 2000
+
+
+async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry_mends_it(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    fake.rules = [Rule("garbage", at="before", pages=(13,))]
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "three.tif", numbered.tiff([12, 13, 14])))
+        pages = await office.pages(info.id)
+        fake.rules = []
+        retried = await ended(office, await office.retry(info.id))
+    assert info.state == "partial"
+    assert [page.state for page in pages] == ["read", "failed", "read"]
+    assert retried.state == "done"
+    assert page_numbers(settings, retried) == ["Page 12", "Page 13", "Page 14"]
+    assert len(list(settings.folder.done.iterdir())) == 1
+
+
+async def test_a_restart_goes_on_at_the_page_where_it_stopped(settings: Settings, fake: FakeEngine) -> None:
+    data = numbered.tiff(range(20, 32))
+    fake.rules = [Rule("hang", after=6)]
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "long.tif", data)
+        await until(office, info.id, lambda now: now.pages_done >= 6)
+    before = (settings.folder.state / "pages").glob("*/*.json")
+    assert len(list(before)) == 6
+    fake.rules, read = [], len(fake.seen.pages)
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await office.document(info.id))
+    assert info.state == "done"
+    assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 32)]
+    assert len(fake.seen.pages) - read == 6, "what was read is not read again"
+
+
+async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        ok = await ended(office, await upload(office, "ok.png", numbered.png(40)))
+        bad = await ended(office, await upload(office, "bad.pdf", b"%PDF-1.4\n%%EOF\n"))
+    for path in settings.folder.state.glob("ledger.sqlite*"):
+        path.unlink()
+    async with open_office(settings, fake) as office:
+        assert await office.document(ok.id) == replace(ok, seq=(await office.document(ok.id)).seq)
+        assert (await office.document(bad.id)).code == bad.code
+        assert [hit.document for hit in await office.search("Paragraph 1 of page 40")] == [ok.id]
+
+
+async def test_documents_wait_while_no_engine_is_there_and_are_read_when_it_is_back(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    await fake._deafen()
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "patient.png", numbered.png(50))
+        waiting = await until(office, info.id, lambda now: now.state == "blocked")
+        blocked = (await office.stats()).blocked
+        await fake._listen()
+        info = await ended(office, info)
+    assert waiting.code == "engine_down"
+    assert blocked is not None and blocked[0] == "engine_down"
+    assert info.state == "done"
+    assert not list(settings.folder.failed.iterdir())
+
+
+async def test_what_does_not_fit_is_refused_before_its_body(settings: Settings, fake: FakeEngine) -> None:
+    tight = replace(settings, reserve_bytes=1 << 60, max_bytes=1000)
+    async with open_office(tight, fake) as office:
+        with pytest.raises(TooLarge):
+            await office.admit(2000)
+        with pytest.raises(DiskFull):
+            await office.admit(10)
+        assert not (await office.health()).ready
+        assert list(settings.folder.spool.iterdir()) == []
+
+
+async def test_bytes_that_are_not_those_announced_are_not_accepted(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        with pytest.raises(UsageError) as caught:
+            await office.accept_upload("a.png", chunks(numbered.png(60)), sha256="0" * 64)
+        assert caught.value.code == "checksum"
+        assert await office.documents() == []
+    assert list(settings.folder.spool.iterdir()) == []
+
+
+async def test_one_image_is_read_at_once_and_leaves_nothing(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        page = await office.read_image(numbered.png(70), Request(task=Task.PARSE))
+        assert await office.documents() == []
+    assert page.text().startswith("Page 70")
+    assert page.text().split("\n\n")[1] == text_for(70).split("\n\n")[1]
+    assert not list(settings.folder.state.glob("read-*"))
