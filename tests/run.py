@@ -1,4 +1,4 @@
-"""What `./build.sh test` runs: formatter, linter, type checker, then pytest, and one closing line that counts all parts.
+"""What `./build.sh test` runs: formatter, linter, type checker, pytest; then one closing line that counts all parts.
 
 With pytest arguments (paths, -k …) only pytest runs, with those.
 """

@@ -431,7 +431,7 @@ async def engine_info(engine: Engine, role: str) -> EngineInfo:
 
 @contextlib.contextmanager
 def claim_lock(path: Path) -> Iterator[None]:
-    """While the spool is repaired, no watcher makes a claim (`inkstick.intake.watcher.shared_lock` is the other side)."""
+    """While the spool is repaired, no watcher makes a claim (`intake.watcher.shared_lock` is the other side)."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -28,7 +28,7 @@ from PIL import Image
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder, Settings
 from inkstick.errors import Unavailable, UsageError
-from inkstick.intake.daemon import keep_watching, only_watcher
+from inkstick.intake.daemon import continue_ids, keep_watching, only_watcher
 from inkstick.intake.settle import Phase
 from inkstick.intake.status import WatchState
 from inkstick.intake.watcher import Watcher
@@ -624,6 +624,17 @@ async def test_a_file_that_is_written_all_the_time_is_never_taken_early(tmp_path
     assert {c.name: office.spool.original(c.id).read_bytes() for c in office.told} == contents
 
 
+def test_a_clock_that_went_back_does_not_turn_the_order_round(office: Office) -> None:
+    office.drop("first.png")
+    (first,) = office.settle()
+    office.clock = ManualClock(1.0)
+    office.start()
+    continue_ids(office.spool)
+    office.drop("second.png")
+    (second,) = office.settle()
+    assert first.id < second.id
+
+
 def test_there_is_one_watcher_for_a_data_folder(office: Office) -> None:
     with only_watcher(office.folder), pytest.raises(UsageError, match="Another watcher"), only_watcher(office.folder):
         pass
@@ -669,6 +680,7 @@ async def test_the_watch_process_tells_the_service_and_works_without_it(tmp_path
     (claim,) = folder.spool.iterdir()
     assert told["claims"] == [claim.name]
     assert told["status"]["state"] == "watching"  # type: ignore[index]
+    assert told["status"]["files_waiting"] == 0  # type: ignore[index]
 
 
 @contextmanager

@@ -397,13 +397,14 @@ class FakeEngine:
     async def _completion(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = json.loads(body)
         self.seen.requests += 1
+        number = self.seen.requests  # others come in while this one's image is looked at
         self.seen.bodies.append({**request, "messages": len(request["messages"])})
         key, page, prompt = await self._look(request)
         self.seen.pages.append(page)
-        rule = self._rule(self.seen.requests, page)
+        rule = self._rule(number, page)
         if rule and await self._refuse(rule, reader, writer):
             return
-        answer = self._answer(key, page, prompt, rule)
+        answer = self._answer(number, key, page, prompt, rule)
         watch = asyncio.ensure_future(self._gone(reader))
         work = asyncio.ensure_future(self._serve(request, answer, key, writer))
         try:
@@ -463,7 +464,7 @@ class FakeEngine:
             return False
         return True
 
-    def _answer(self, key: str, page: int | None, prompt: str, rule: Rule | None) -> Running:
+    def _answer(self, number: int, key: str, page: int | None, prompt: str, rule: Rule | None) -> Running:
         text = self.texts.get(page, text_for(page)) if page is not None else text_for(key[:12])
         kind = rule.kind if rule else ""
         finish = "stop"
@@ -486,7 +487,7 @@ class FakeEngine:
         count = min(max(1, math.ceil(total / self.interval)), max(1, len(text)))
         size = len(text) / count
         pieces = [text[round(i * size) : round((i + 1) * size)] for i in range(count)] if text else []
-        return Running(f"chatcmpl-{self.seen.requests:08d}-{key[:8]}", pieces, finish, rule, total)
+        return Running(f"chatcmpl-{number:08d}-{key[:8]}", pieces, finish, rule, total)
 
     async def _serve(self, request: dict[str, Any], run: Running, key: str, writer: asyncio.StreamWriter) -> None:
         await self._slot()

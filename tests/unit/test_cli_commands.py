@@ -66,7 +66,7 @@ async def run_ocr(tmp_path: Path, *texts: str, terminal: bool = False, **flags: 
         files[-1].write_text(text)
     out, err = io.StringIO(), io.StringIO()
     job = ocr.Job(Settings(data=tmp_path), Profile(), tuple(files), tmp_path / "out", **flags)
-    consoles = Console(file=out, width=300), Console(file=err, width=100, force_terminal=terminal)
+    consoles = Console(file=out, width=80, force_terminal=terminal), Console(file=err, force_terminal=terminal)
     status = await ocr.run(job, read_files, *consoles)
     return status, out.getvalue(), err.getvalue()
 
@@ -108,10 +108,11 @@ async def test_json_is_one_document_for_programs(tmp_path: Path) -> None:
     assert (bad["error"]["code"], bad["results"]) == ("encrypted", None)
 
 
-async def test_a_terminal_gets_bars(tmp_path: Path) -> None:
-    status, _, err = await run_ocr(tmp_path, "one\ntwo", "three", terminal=True)
+async def test_a_terminal_gets_bars_and_a_table(tmp_path: Path) -> None:
+    status, out, err = await run_ocr(tmp_path, "one\ntwo", "three", terminal=True)
     assert status == 0
     assert "all 2 files" in err
+    assert "results, or what to do" in out
 
 
 async def test_markup_in_a_name_is_printed_as_it_is(tmp_path: Path) -> None:

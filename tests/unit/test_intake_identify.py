@@ -200,11 +200,15 @@ def test_an_empty_file_is_cut_not_unsupported(tmp_path: Path) -> None:
     assert look(path) == (Finding.CUT, None)
 
 
-def test_a_loop_of_tiff_directories_ends(tmp_path: Path) -> None:
+def test_a_loop_of_tiff_directories_ends_where_it_closes(tmp_path: Path) -> None:
     path = tmp_path / "loop.tif"
     directory = struct.pack("<HHHII", 1, 256, 3, 1, 1) + struct.pack("<I", 8)
     path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory)
     assert look(path) == (Finding.WHOLE, MediaType.TIFF)
+    with path.open("rb") as file:
+        window = completeness.Window(file.fileno())
+        completeness._finding(window, MediaType.TIFF)
+    assert completeness.STEP_LIMIT - window._steps < 12, "and not only when the budget of reads is spent"
 
 
 def test_lying_structures_cost_bounded_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,19 @@ def test_an_unreachable_mirror_is_status_1_with_advice(desk: Desk) -> None:
     assert "does not have LICENSE" in told and "--mirror" in told
 
 
+def test_verify_of_a_model_that_was_never_fetched_says_so_in_one_sentence(desk: Desk) -> None:
+    assert desk.verify() == 1
+    assert desk.told().splitlines() == [f"Tiny is not in {desk.model}.", "Get it: inkstick models fetch tiny"]
+
+
+def test_what_is_wrong_is_listed_with_one_mend_for_all(desk: Desk) -> None:
+    write_model(desk.model, {"LICENSE": LICENCE.encode()})
+    assert desk.verify() == 1
+    told = desk.told()
+    assert told.count("is missing") == 3
+    assert told.count("inkstick models fetch tiny") == 1
+
+
 def test_verify_of_a_folder_that_is_not_there_is_status_2(desk: Desk) -> None:
     assert desk.verify(None, weights=desk.folder / "nowhere") == 2
     assert "There is no folder" in desk.told()

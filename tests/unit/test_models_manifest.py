@@ -167,6 +167,18 @@ def test_memory_classes_fit_what_cards_report(catalogue: Catalogue) -> None:
     }  # fmt: skip
 
 
+def test_a_card_that_will_not_do_is_told_why(catalogue: Catalogue) -> None:
+    hardware = catalogue.default.hardware
+    assert hardware
+    assert hardware.lacks(550, (8, 9), 23.99) is None
+    assert hardware.lacks(550, (8, 6), 11.9) is None
+    assert hardware.lacks(580, (12, 0), 15.9) is None
+    assert "compute capability 7.5, but 8.0" in (hardware.lacks(550, (7, 5), 16) or "")
+    assert "driver is 470, but a card of compute capability 8.9 needs 525" in (hardware.lacks(470, (8, 9), 24) or "")
+    assert "driver is 550, but a card of compute capability 12.0 needs 575" in (hardware.lacks(550, (12, 0), 24) or "")
+    assert "has 7.8 GiB of memory, but 12 GB" in (hardware.lacks(550, (8, 9), 7.8) or "")
+
+
 def test_nothing_but_paddles_own_listed_code_is_trusted(catalogue: Catalogue) -> None:
     trusting = {
         manifest.id
@@ -243,7 +255,7 @@ def _changed(old: str, new: str) -> str:
         (_changed("[tasks.parse]", "[tasks.translate]"), "belongs to translate, and translate needs it"),
         (_changed('answer = "markdown"', 'answer = "markdown"\nlayout = true'), "layout is missing"),
         (_changed("[chat]", "[[serve.memory]]\ngb = 12\nin_flight = 0\n[chat]"), "in_flight is 0"),
-        (_changed("[chat]", "[hardware]\ndriver = 525\ncapability = '89'\nmemory_gb = 1\n[chat]"), "looks like 8.9"),
+        (_changed("[chat]", "[hardware]\ndriver = 525\ncapability = '89'\ndriver_otherwise = 1\nmemory_gb = 1\n[chat]"), "looks like 8.9"),
         (_changed("[chat]", "[pixels]\nminimum = 9\nmaximum = 4\nfactor = 1\n[chat]"), "minimum is above maximum"),
         (manifest_text(model_files() | {"CONFIG.json": b"{}"}), "two files that would be stored as 'config.json'"),
         ("schema = [", "cannot be read as TOML"),

@@ -90,7 +90,7 @@ async def run(job: Job, read: ReadFiles, out: Console, err: Console) -> int:
     else:
         whole = all(outcome.state == "done" for outcome in outcomes)
         if not job.quiet or not whole:
-            out.print(_summary([o for o in outcomes if not job.quiet or o.state != "done"]), soft_wrap=True)
+            _print_summary(out, [outcome for outcome in outcomes if not job.quiet or outcome.state != "done"])
         if not job.quiet:
             out.print(_closing(outcomes))
     return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
@@ -114,7 +114,7 @@ class _Lines(_Silent):
         self._err = err
 
     def __call__(self, path: Path, done: int, total: int | None) -> None:
-        if total is not None and done >= total:
+        if total and done >= total:
             self._err.print(Text(f"{path}: {_pages(total)} read"), soft_wrap=True)
 
 
@@ -152,6 +152,17 @@ class _Bars(_Silent):
             self._progress.advance(self._all)
             if path in self._tasks:
                 self._progress.remove_task(self._tasks.pop(path))
+
+
+def _print_summary(out: Console, outcomes: Sequence[FileOutcome]) -> None:
+    """A table on a terminal; else a line a file, never folded, so that it can be searched and cut."""
+    if out.is_terminal:
+        out.print(_summary(outcomes))
+        return
+    for outcome in outcomes:
+        what = "; ".join(_what(outcome).plain.split("\n"))
+        pages = f"{_pages(outcome.pages)}: " if outcome.pages else ""
+        out.print(Text(f"{state(outcome.state)}: {outcome.path}: {pages}{what}"), soft_wrap=True)
 
 
 def _summary(outcomes: Sequence[FileOutcome]) -> Table:

@@ -35,14 +35,12 @@ class TextLine:
     text: str
     box: tuple[float, float, float, float]
     score: float
+    size: float = 0.0
+    """How high the print is, in pixels, measured across the line: `box` is higher where the line is skewed."""
 
     @property
     def height(self) -> float:
-        return self.box[3] - self.box[1]
-
-    @property
-    def middle(self) -> tuple[float, float]:
-        return ((self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2)
+        return self.size or self.box[3] - self.box[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,20 @@ class ReaderOptions:
     """How pages are read.
 
     `detect_side`: the longer side, in pixels, of the image in which lines are looked for; recognition always reads
-    from the full image. `min_score`: below it a line is noise (RapidOCR's own figure). `batch_width`: sum of the
-    widths, at 48 pixels height, of the lines that are recognised in one call.
+    from the full image. Looking at 1280 instead of RapidOCR's 2000 finds the same lines in 40 % of the time.
+    `squeeze`: lines are made this much narrower before they are read; the time falls with the width, and on eleven
+    test pages (9,879 characters) 0.85 cost no character, 0.75 four and 0.5 half of the Latin ones.
+    `min_score`: below it a line is noise (RapidOCR's own figure). `batch_width`: sum of the widths, at 48 pixels
+    height, of the lines that are read in one call. The work is in the convolutions: batches gain nothing.
     """
 
     threads: int = 1
-    detect_side: int = 2000
+    detect_side: int = 1280
+    squeeze: float = 0.85
     min_score: float = 0.5
     batch_width: int = 1
     max_line_width: int = 4800
-    min_line_width: int = 320
+    min_line_width: int = 64
 
 
 def model_folder() -> Path:
@@ -112,7 +114,7 @@ class LineReader:
         texts = self.recognize(crops)
         height, width = image.shape[:2]
         return [
-            TextLine(text, _bounds(quad, width, height), score)
+            TextLine(text, _bounds(quad, width, height), score, float(np.linalg.norm(quad[3] - quad[0])))
             for quad, (text, score) in zip(quads, texts, strict=True)
             if text.strip() and score >= self.options.min_score
         ]
@@ -134,7 +136,7 @@ class LineReader:
         found: list[tuple[str, float]] = [("", 0.0)] * len(crops)
         for group in _groups([self._width(crop) for crop in crops], self.options.batch_width):
             width = max(self._width(crops[index]) for index in group)
-            tensor = np.stack([_recognizer_input(crops[index], width) for index in group])
+            tensor = np.stack([_recognizer_input(crops[index], width, self.options.squeeze) for index in group])
             answer = self._recognizer.run(None, {self._recognizer.get_inputs()[0].name: tensor})[0]
             for index, steps in zip(group, answer, strict=True):
                 found[index] = self._decode(steps)
@@ -143,7 +145,7 @@ class LineReader:
     def _width(self, crop: Image) -> int:
         """Width of the recogniser's input for this crop, in multiples of 16: lines of nearly one width share a call."""
         height, width = (int(side) for side in crop.shape[:2])
-        wanted = math.ceil(48 * width / height / 16) * 16
+        wanted = math.ceil(48 * width / height * self.options.squeeze / 16) * 16
         return min(max(wanted, self.options.min_line_width), self.options.max_line_width)
 
     def _decode(self, steps: Floats) -> tuple[str, float]:
@@ -190,11 +192,12 @@ def _normal(image: Any) -> Floats:
     return np.ascontiguousarray(cv2.dnn.blobFromImage(image, 1 / 127.5, mean=(127.5, 127.5, 127.5))[0])
 
 
-def _recognizer_input(crop: Image, width: int) -> Floats:
+def _recognizer_input(crop: Image, width: int, squeeze: float) -> Floats:
     height, crop_width = crop.shape[:2]
-    wanted = min(width, max(1, math.ceil(48 * crop_width / height)))
+    wanted = min(width, max(1, math.ceil(48 * crop_width / height * squeeze)))
+    way = cv2.INTER_AREA if wanted < crop_width else cv2.INTER_LINEAR
     tensor = np.zeros((3, 48, width), np.float32)
-    tensor[:, :, :wanted] = _normal(cv2.resize(crop, (wanted, 48)))
+    tensor[:, :, :wanted] = _normal(cv2.resize(crop, (wanted, 48), interpolation=way))
     return tensor
 
 

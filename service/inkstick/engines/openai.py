@@ -256,7 +256,7 @@ class OpenAiEngine:
                 patience = self.deadlines.idle if answer.tokens else self.deadlines.first
                 event = await _next(events, patience)
                 if event is None or self._take(event, answer):
-                    break
+                    break  # a loop: leaving closes the connection, and the server stops generating
         if not answer.loop and answer.finish is None:
             raise EngineLost("The engine's answer broke off.")
 
@@ -278,9 +278,9 @@ class OpenAiEngine:
             raise EngineLost(f"The connection to the engine broke ({type(error).__name__}).") from error
 
     def _take(self, event: bytes, answer: _Answer) -> bool:
-        """Add one event. True: nothing more is needed. Raises PageFailed for what no such server sends."""
+        """Add one event. True: a loop, nothing more is wanted. Raises PageFailed for what no such server sends."""
         if event == b"[DONE]":
-            return True
+            return False  # read on to the end of the body, so that the connection can be used again
         try:
             value = json.loads(event)
             choices, identity = value.get("choices", ()), value.get("id")

@@ -31,6 +31,7 @@ from inkstick.supervise.notify import Notifier
 
 LOCK_NAME: Final = "watch.lock"
 SOCKET_NAME: Final = "service.sock"
+ID_LETTERS: Final = 26
 TELL_SECONDS: Final = 2.0
 HINT_FOLDERS: Final = 1000
 HINT_RETRY_SECONDS: Final = 30.0
@@ -69,6 +70,7 @@ async def watch_main(settings: Settings) -> int:
     with only_watcher(folder):
         teller = Teller(folder.state / SOCKET_NAME, loop)
         spool = Spool(folder, Disk(), clock, reserve_bytes=settings.reserve_bytes)
+        continue_ids(spool)
         watcher = Watcher(folder, spool, clock, settings, on_claims=teller.claimed)
         notifier.ready("Watching the inbox.")
         helpers = [
@@ -101,6 +103,14 @@ def only_watcher(folder: DataFolder) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def continue_ids(spool: Spool) -> None:
+    """New ids sort behind those of earlier runs even where the clock went back (a laptop without a battery)."""
+    names = (path.name for path in spool.data.spool.iterdir())
+    newest = max((name for name in names if len(name) == ID_LETTERS), default=None)
+    if newest is not None:
+        spool.ids.saw(newest)
 
 
 class Teller:

@@ -63,7 +63,9 @@ class WatchStatus:
     scan_seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """All fields, and the totals once more as plain numbers (``files_moving`` …) for /metrics."""
+        out = dataclasses.asdict(self)
+        return {**out, **{f"files_{name}": count for name, count in out["total"].items() if name != "folder"}}
 
     def line(self) -> str:
         """One line for `systemctl status`."""

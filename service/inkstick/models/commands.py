@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from inkstick.clock import Clock
 from inkstick.errors import InkstickError, UsageError
@@ -63,7 +63,7 @@ def folder_of(root: Path, model_id: str) -> Path:
 def show(console: Console, *, manifests: Path | None, root: Path) -> int:
     """``models list``: every model, whether its files are here, and what it can do."""
     catalogue = catalogues.read(manifests)
-    table = Table("id", "what", "engines", "size", "card", "licence", "tasks", "here")
+    table = Table(Column("model", no_wrap=True), "engines", "size", "card", "licence", "tasks", "here")
     for manifest in catalogue.manifests.values():
         table.add_row(*_row(manifest, folder_of(root, manifest.id)))
     console.print(table)
@@ -73,12 +73,11 @@ def show(console: Console, *, manifests: Path | None, root: Path) -> int:
 def _row(manifest: Manifest, folder: Path) -> tuple[str, ...]:
     excluded = f"\nnot in {', '.join(manifest.licence.excluded)}" if manifest.licence.excluded else ""
     return (
-        manifest.id,
-        f"{manifest.title}\n{manifest.status}",
-        ", ".join(manifest.engines),
+        f"{manifest.id}\n({manifest.status})",
+        "\n".join(manifest.engines),
         f"{manifest.bytes() / 1e9:.2f} GB",
         f"{manifest.hardware.memory_gb} GB" if manifest.hardware else "-",
-        manifest.licence.reference + excluded,
+        manifest.licence.name + excluded,
         " ".join(manifest.offers),
         presence(manifest, folder),
     )
@@ -161,6 +160,12 @@ def verify(
         manifest = checks.recognise(weights, tuple(catalogue.manifests.values()))
     else:
         manifest = _chosen(catalogue, model_id)
+    if weights is None and presence(manifest, folder or Path()) == "no":
+        raise UsageError(
+            f"{manifest.title} is not in {folder}.",
+            hint=f"Get it: inkstick models fetch {manifest.id}",
+            code="model_missing",
+        )
     with _Bars(console) as bars:
         report = checks.verify(manifest, weights or folder or Path(), given=weights is not None, progress=bars)
     status = _tell_findings(console, report.findings)
@@ -173,7 +178,8 @@ def verify(
 def _tell_findings(console: Console, findings: tuple[checks.Finding, ...]) -> int:
     for finding in findings:
         _say(console, finding.message, style="bold red" if finding.fatal else "yellow")
-        _say(console, f"  {finding.mend}")
+    for mend in dict.fromkeys(finding.mend for finding in findings):
+        _say(console, mend)
     return FAILED if any(finding.fatal for finding in findings) else OK
 
 

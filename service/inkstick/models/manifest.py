@@ -21,7 +21,8 @@ from inkstick.models.table import Table
 
 SCHEMA = 1
 ENGINES = ("vllm", "transformers", "rapidocr")
-MEMORY_CLASSES_GB = (12, 16, 24, 48)
+CARD_MARGIN = 0.93
+"""Cards report less than their name says: those of 24 GB 22.5 to 24 GiB."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -118,12 +119,26 @@ class Licence:
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """`driver`: NVIDIA driver branch, at least. `capability`: compute capability, at least. `native`: capabilities for
-    which the pinned engine carries machine code. `memory_gb`: the smallest card."""
+    which the pinned engine carries machine code; other cards need `driver_otherwise`. `memory_gb`: the smallest card.
+    """
 
     driver: int
     capability: tuple[int, int]
     native: tuple[tuple[int, int], ...]
+    driver_otherwise: int
     memory_gb: int
+
+    def lacks(self, driver: int, capability: tuple[int, int], gib: float) -> str | None:
+        """Why a card with this driver branch, compute capability and memory will not do; None if it will."""
+        name = ".".join(map(str, capability))
+        if capability < self.capability:
+            return f"The card has compute capability {name}, but {'.'.join(map(str, self.capability))} is needed."
+        needed = self.driver if capability in self.native else self.driver_otherwise
+        if driver < needed:
+            return f"The NVIDIA driver is {driver}, but a card of compute capability {name} needs {needed} or later."
+        if gib < self.memory_gb * CARD_MARGIN:
+            return f"The card has {gib:.1f} GiB of memory, but {self.memory_gb} GB is needed."
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +161,8 @@ class Serve:
     memory: tuple[MemoryClass, ...]
 
     def for_memory(self, gib: float) -> MemoryClass | None:
-        """The largest class that fits a card with `gib` GiB; None if the card is too small for all. Cards report a
-        little less than their name says (24 GB ones 22.5 to 24 GiB), hence a margin of 7 %."""
-        fitting = [entry for entry in self.memory if entry.gb * 0.93 <= gib]
+        """The largest class that fits a card with `gib` GiB; None if the card is too small for all."""
+        fitting = [entry for entry in self.memory if entry.gb * CARD_MARGIN <= gib]
         return max(fitting, key=lambda entry: entry.gb, default=None)
 
 
@@ -461,6 +475,7 @@ def _hardware(table: Table | None) -> Hardware | None:
             driver=table.whole("driver", least=1),
             capability=_capability(table, "capability", table.text("capability")),
             native=tuple(_capability(table, "native", text) for text in table.words("native")),
+            driver_otherwise=table.whole("driver_otherwise", least=1),
             memory_gb=table.whole("memory_gb", least=1),
         )
     )

@@ -18,6 +18,8 @@ from inkstick.pages.view import Ink
 SIDE = 1000
 """Longest side of the copy that is looked at: a line of 6 point text on A4 is still 4 pixels high there."""
 EDGE = 0.012
+"""Marks this near to the border (share of the longest side) are the scanner's."""
+MAX_MARKS = 20_001
 Grey = NDArray[np.uint8]
 
 
@@ -31,7 +33,25 @@ class Marks:
 
 
 def ink(rgb: NDArray[np.uint8]) -> Ink:
-    """The answer for an image of shape (height, width, 3)."""
+    """The answer for an image of shape (height, width, 3). A long strip is looked at piece by piece."""
+    found = {_ink_of(piece) for piece in _pieces(rgb)}
+    return next((answer for answer in (Ink.PRINTED, Ink.UNSURE) if answer in found), Ink.BLANK)
+
+
+def _pieces(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Overlapping pieces of about the shape of a sheet; the whole image if it has that shape."""
+    height, width = rgb.shape[:2]
+    ratio = max(height, width) / min(height, width)
+    if ratio <= 2:
+        return [rgb]
+    if width > height:
+        return [np.ascontiguousarray(piece.transpose(1, 0, 2)) for piece in _pieces(rgb.transpose(1, 0, 2))]
+    length, count = round(1.5 * width), int(np.ceil(ratio / 1.3))
+    starts = np.linspace(0, height - length, count).round().astype(int)
+    return [np.ascontiguousarray(rgb[start : start + length]) for start in starts]
+
+
+def _ink_of(rgb: NDArray[np.uint8]) -> Ink:
     grey = shrink(rgb)
     if np.median(grey) < 100:  # white on black: look at the negative
         grey = 255 - grey
@@ -60,7 +80,7 @@ def find_marks(grey: Grey) -> Marks:
     mask = _u8((lift > max(22.0, 6.0 * noise)).astype(np.uint8))
     glyphs, specks, area = 0, 0, 0
     for x, y, w, h, pixels in _components(mask):
-        if _is_edge(x, y, w, h, grey.shape) or _is_hole(x, y, w, h, pixels, grey.shape):
+        if _is_hole(x, y, w, h, grey.shape):
             continue
         if max(w, h) >= 4 and pixels >= 6:
             glyphs, area = glyphs + 1, area + pixels
@@ -74,8 +94,7 @@ def faint(grey: Grey) -> bool:
     small = _u8(cv2.resize(grey, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
     lift = _lift(small, 25)
     mask = _u8((lift > max(5.0, 6.0 * _noise(lift))).astype(np.uint8))
-    marks = [box for box in _components(mask) if not _is_edge(*box[:4], small.shape)]
-    marks = [box for box in marks if not _is_hole(*box, small.shape)]
+    marks = [box for box in _components(mask) if not _is_hole(*box[:4], small.shape)]
     return sum(box[4] for box in marks if max(box[2], box[3]) >= 4) >= 8
 
 
@@ -94,22 +113,29 @@ def _noise(lift: NDArray[np.float32]) -> float:
 
 
 def _components(mask: Grey) -> list[tuple[int, int, int, int, int]]:
-    """Boxes (x, y, width, height, pixels) of connected marks."""
-    stats: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)[2]
-    return [(int(s[0]), int(s[1]), int(s[2]), int(s[3]), int(s[4])) for s in stats[1:20_001]]
+    """Boxes (x, y, width, height, pixels) of connected marks, without the shadows along the border of a scan."""
+    found: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    labels, stats = found[1], found[2][:MAX_MARKS]
+    rim = max(1, round(max(mask.shape) * EDGE))
+    inner = _inside(labels, rim, len(stats))
+    deep = _inside(labels, 3 * rim, len(stats))
+    return [
+        (int(x), int(y), int(w), int(h), int(pixels))
+        for number, (x, y, w, h, pixels) in enumerate(stats)
+        if number and inner[number] and not (_touches(x, y, w, h, mask.shape) and deep[number] < 0.05 * pixels)
+    ]
 
 
-def _is_edge(x: int, y: int, w: int, h: int, shape: tuple[int, ...]) -> bool:
-    """A shadow along the border of a scan: it touches the border and is a thin strip along it."""
-    height, width = shape[:2]
-    rim = max(1, round(max(height, width) * EDGE))
-    strip_x = (x <= 1 or x + w >= width - 1) and w <= 3 * rim
-    strip_y = (y <= 1 or y + h >= height - 1) and h <= 3 * rim
-    inside_rim = x + w <= rim or y + h <= rim or x >= width - rim or y >= height - rim
-    return strip_x or strip_y or inside_rim
+def _inside(labels: NDArray[np.int32], rim: int, count: int) -> NDArray[np.int64]:
+    """Pixels of each mark that lie further than `rim` from the border."""
+    return np.bincount(labels[rim:-rim, rim:-rim].ravel(), minlength=count)
 
 
-def _is_hole(x: int, y: int, w: int, h: int, pixels: int, shape: tuple[int, ...]) -> bool:
+def _touches(x: int, y: int, w: int, h: int, shape: tuple[int, ...]) -> bool:
+    return bool(x <= 1 or y <= 1 or x + w >= shape[1] - 1 or y + h >= shape[0] - 1)
+
+
+def _is_hole(x: int, y: int, w: int, h: int, shape: tuple[int, ...]) -> bool:
     """A punch hole: round, filled or a ring, 5 to 8 mm across, near a side of the sheet."""
     height, width = shape[:2]
     longest = max(height, width)

@@ -20,7 +20,9 @@ EMPTY_SIDE = 8
 """A page whose shorter side is below this many pixels at its natural size holds nothing readable."""
 MAX_RATIO = 20.0
 """Beyond this ratio of its sides a page is tiled: engines scale the long side down to nothing otherwise."""
-TILE_RATIO = 4.0
+TILE_RATIO = 5.0
+CAMERA_PIXELS = 60_000_000
+"""An image that states no resolution is taken for a photo of one page, and not tiled, up to this size."""
 OVERLAP = 0.06
 PAGE_INCHES = 8.27
 """The short side of A4: what an image that states no resolution is taken to show."""
@@ -57,7 +59,8 @@ def plan_pixels(width: int, height: int, budget: Budget, *, dpi: float | None = 
     fits = math.sqrt(budget.pixels / (width * height))
     scale = max(min(fits, 1.0), MIN_SIDE / min(width, height))
     if dpi is None:  # a scan or photo of one page; only beyond any camera is it taken for a larger sheet
-        dpi = MAX_DPI if width * height > 60_000_000 else max(budget.min_dpi, min(width, height) / PAGE_INCHES)
+        page = max(budget.min_dpi, min(width, height) / PAGE_INCHES)
+        dpi = MAX_DPI if width * height > CAMERA_PIXELS else page
     needed = min(1.0, budget.min_dpi / dpi)
     return _with_tiles(width, height, scale, needed, budget, fits >= needed * 0.98)
 
@@ -89,17 +92,15 @@ def _bounded(width: float, height: float, scale: float, budget: Budget) -> float
 
 def _grid(width: float, height: float, budget: Budget) -> tuple[int, int]:
     """The fewest tiles (columns, rows) that fit the budget and are not too thin; on a tie, the fewest columns."""
-    most = budget.max_tiles
-    best: tuple[int, int, float] | None = None
-    for columns in range(1, most + 1):
-        for rows in range(1, most // columns + 1):
+    best: tuple[float, int, int] | None = None
+    grid = (1, 1)
+    for columns in range(1, budget.max_tiles + 1):
+        for rows in range(1, budget.max_tiles // columns + 1):
             w, h = _grown(width, columns), _grown(height, rows)
-            if w * h > budget.pixels:
-                continue
-            thin = max(w, h) / min(w, h) > TILE_RATIO
-            key = (columns * rows + (most if thin else 0), columns, 0.0)
-            if best is None or key < (best[0], best[1], best[2]):
-                best, grid = key, (columns, rows)
+            thin = max(0.0, round(max(w, h) / min(w, h) - TILE_RATIO, 2))
+            cost = (thin, columns * rows, columns)
+            if w * h <= budget.pixels and (best is None or cost < best):
+                best, grid = cost, (columns, rows)
     if best is None:
         raise TooLarge("The page is larger than can be read even in parts.", hint="Split the sheet into smaller pages.")
     return grid

@@ -73,7 +73,7 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
     """Render a page upright within the budget, with what is known of it. `model` tells the turn from pixels."""
     plan = sheet.plan(budget)
     rgb = sheet.render(plan.scale)
-    found = ink(rgb)
+    found = _ink(sheet, plan, rgb)
     layer = sheet.layer() if mode is not TextLayerMode.SKIP else None
     if layer is not None and layer.born_digital and layer.words and found is Ink.BLANK:
         found = Ink.UNSURE  # visible words that the image test overlooked
@@ -92,6 +92,14 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
         tiles,
         tuple(flag for flag, holds in flags if holds),
     )
+
+
+def _ink(sheet: Sheet, plan: Plan, rgb: RGB) -> Ink:
+    """From the whole page; where that is too small to show a line of text, from its tiles before it is called blank."""
+    found = ink(rgb)
+    if found is not Ink.BLANK:
+        return found
+    return next((Ink.UNSURE for clip in plan.tiles if ink(sheet.render(plan.tile_scale, clip)) is not found), found)
 
 
 def _turn(sheet: Sheet, layer: TextLayer | None, rgb: RGB, found: Ink, model: Callable[[RGB], int]) -> int:

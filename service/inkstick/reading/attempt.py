@@ -18,7 +18,7 @@ from inkstick.document import Box, Flag, Page, Task
 from inkstick.engines.encode import Encoded
 from inkstick.engines.faults import EngineBusy, EngineLost
 from inkstick.engines.protocol import Engine, Reading, Request
-from inkstick.errors import DocumentError, EngineDown, PageFailed, Timeout
+from inkstick.errors import DocumentError, EngineDown, InkstickError, PageFailed, Timeout
 from inkstick.pages.view import Ink, PageView, Pixels, TextLayerMode
 from inkstick.reading import ladder, layer, merge, quality
 from inkstick.reading.ladder import Outcome, Try, Way
@@ -171,8 +171,16 @@ class PageReader:
         return page.flagged(Flag.TEXT_LAYER)
 
     async def _detected_blank(self, view: PageView) -> bool:
+        """The second opinion on a page that may be blank: the CPU engine's detector invents nothing. No opinion: no."""
         detector = self._order.detector
-        return isinstance(detector, Detecting) and not await detector.has_text(view.pixels)
+        if detector is None:
+            return False
+        try:
+            if isinstance(detector, Detecting):
+                return not await detector.has_text(view.pixels)
+            return not (await detector.read(view.pixels, Request(Task.TEXT))).blocks
+        except InkstickError:
+            return False
 
     # -- the ladder
 
@@ -182,7 +190,15 @@ class PageReader:
         while way is not None:
             tries.append(await self._try(way, [t.tried for t in tries], view))
             can_tile = not view.tiles and min(view.pixels.width, view.pixels.height) >= 200
-            way = ladder.next_way([t.tried for t in tries], can_tile=can_tile, has_other=self._has_other(tries[-1]))
+            if view.ink is Ink.UNSURE and _locally_empty(tries[-1]):
+                return self._page(view).flagged(Flag.BLANK)
+            engine = tries[-1].engine
+            way = ladder.next_way(
+                [t.tried for t in tries],
+                can_tile=can_tile,
+                has_other=self._has_other(tries[-1]),
+                varies=engine is None or engine.remote,
+            )
         return self._settle(view, tries)
 
     def _has_other(self, last: _Tried) -> bool:
@@ -354,6 +370,11 @@ class PageReader:
 
 class _Poison(PageFailed):
     """The page kills the engine."""
+
+
+def _locally_empty(tried: _Tried) -> bool:
+    """An engine that cannot invent found nothing."""
+    return tried.tried.outcome is Outcome.EMPTY and tried.engine is not None and not tried.engine.remote
 
 
 def crop(pixels: Pixels, box: Box) -> Pixels:

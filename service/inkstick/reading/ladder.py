@@ -65,8 +65,9 @@ LONE_DEATHS = 2
 """So many deaths of the engine with nothing but this page in it, while others were read: the page is the cause."""
 
 
-def next_way(tries: Sequence[Try], *, can_tile: bool, has_other: bool) -> Way | None:
-    """The way of the next try after `tries` (at least one); None: settle for the best so far."""
+def next_way(tries: Sequence[Try], *, can_tile: bool, has_other: bool, varies: bool = True) -> Way | None:
+    """The way of the next try after `tries` (at least one); None: settle for the best so far. `varies`: the engine
+    answers differently with other sampling or another prompt (a CPU engine does not)."""
     last = tries[-1]
     if last.way is Way.OTHER or len(tries) >= MOST_TRIES:
         return None
@@ -76,9 +77,13 @@ def next_way(tries: Sequence[Try], *, can_tile: bool, has_other: bool) -> Way | 
     for way in LADDERS[last.outcome]:
         if way in used:
             used.remove(way)
-        elif (can_tile or way is not Way.TILES) and (has_other or way is not Way.OTHER):
+        elif _possible(way, can_tile, has_other, varies):
             return way
     return None
+
+
+def _possible(way: Way, can_tile: bool, has_other: bool, varies: bool) -> bool:
+    return {Way.TILES: can_tile, Way.OTHER: has_other, Way.WHOLE: varies, Way.PLAIN: varies}.get(way, True)
 
 
 def best(tries: Sequence[Try]) -> int | None:

@@ -44,6 +44,13 @@ def read_one(disk: Disk, data: DataFolder, work: str, number: int) -> Page | Non
         return None
 
 
+def works(disk: Disk, data: DataFolder) -> list[str]:
+    try:
+        return disk.list(data.state / "pages")
+    except FileNotFoundError:
+        return []
+
+
 def read(disk: Disk, data: DataFolder, work: str) -> Iterator[Page]:
     for number in sorted(numbers(disk, data, work)):
         page = read_one(disk, data, work, number)

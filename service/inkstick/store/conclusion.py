@@ -28,6 +28,8 @@ def intend(spool: Spool, claim: Claim, wish: Outcome) -> Outcome:
     staged = wish.state != "failed" and spool.disk.exists(staging)
     if staged:
         _sync_tree(spool, staging)
+        # Before the intent: an outcome on the disk without staging/ means that the results are published.
+        spool.disk.sync_dir(staging.parent, at="conclude.sync_staged")
     outcome = replace(wish, results=_free_results(spool, claim) if staged else None)
     outcome = _with_place(spool, claim, outcome)
     write_outcome(spool, claim, outcome)
@@ -60,7 +62,7 @@ def tidy(spool: Spool, identifier: str) -> None:
     for name in ("staging", "parts"):
         if spool.disk.exists(folder / name):
             spool.disk.remove_tree(folder / name, at="tidy.folder")
-    for name in ("error.json", "error.json.tmp", "outcome.json.tmp", "original.part"):
+    for name in ("error.json", "outcome.json.tmp", "original.part", "reopening.json"):
         if spool.disk.exists(folder / name):
             spool.disk.unlink(folder / name, at="tidy.file")
 
@@ -89,8 +91,7 @@ def _publish(spool: Spool, claim: Claim, outcome: Outcome) -> Outcome:
             write_outcome(spool, claim, outcome)
             continue
         spool.disk.sync_dir(target.parent, at="conclude.sync_published")
-        spool.disk.sync_dir(staging.parent, at="conclude.sync_unstaged")
-        break
+        break  # the folder that staging/ left is synced when the original has left it too
     return outcome
 
 
@@ -217,7 +218,6 @@ def reopen(spool: Spool, claim: Claim) -> Claim:
             code="not_ready",
         )
     spool.disk.rename(folder / "outcome.json", folder / "reopening.json", at="reopen.intent")
-    spool.disk.sync_dir(folder, at="reopen.sync_intent")
     finish_reopening(spool, claim)
     return claim
 
@@ -235,11 +235,10 @@ def finish_reopening(spool: Spool, claim: Claim) -> bool:
         disk.rename_new(place, original, at="reopen.take_back")
     elif disk.exists(place) and disk.stat(place).identity.same_file(disk.stat(original).identity):
         disk.unlink(place, at="reopen.take_back")
-    disk.sync_dir(folder, at="reopen.sync_taken")
+    disk.sync_dir(folder, at="reopen.sync_taken")  # and with it the intent: the one without the other is undone
     _withdraw_explanation(spool, claim, outcome)
     disk.sync_dir(place.parent, at="reopen.sync_left")
-    disk.unlink(folder / "reopening.json", at="reopen.done")
-    disk.sync_dir(folder, at="reopen.sync_done")
+    disk.unlink(folder / "reopening.json", at="reopen.done")  # not synced: should it come back, this is done again
     return True
 
 

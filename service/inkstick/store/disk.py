@@ -30,6 +30,7 @@ from inkstick.errors import DiskFull, Unavailable
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE}
 _NO_FLAGS = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+_NO_SYNC = {errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -227,11 +228,12 @@ class Disk:
             os.close(handle)
 
     def fsync(self, handle: int, at: str) -> None:
-        """fsync, once. Whatever it answers but success makes the disk suspect."""
+        """fsync, once. An error makes the disk suspect; a file system that only reads, or has no fsync, is no error."""
         try:
             os.fsync(handle)
         except OSError as error:
-            self._suspect(at, error)
+            if error.errno not in _NO_SYNC:
+                self._suspect(at, error)
 
     def _suspect(self, at: str, error: OSError) -> None:
         self.suspect = f"{at}: {os.strerror(error.errno or 0)}"

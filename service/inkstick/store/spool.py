@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -157,6 +157,10 @@ class Spool:
         self.check_space(claim.size or 0)
         with self._undone_on_error(claim.id):
             self.disk.make_dir(folder, at="accept.make_folder")
+            # A source that a power cut could still tear would come back as another document.
+            source.sync(at="accept.sync_source")
+            if claim.originals is Originals.KEEP:
+                source.sync_dir(at="accept.sync_kept_name")  # accepted as kept: then it must be there
             sha256 = self._copy(source, part)
             self._check_unchanged(source, claim)
             if self._hash(part) != sha256:
@@ -304,6 +308,12 @@ class Spool:
     def drop_checkpoints(self, work: str) -> None:
         """Only when no document needs them any more; they are derived, so nothing is synced."""
         self.disk.remove_tree(checkpoints.folder(self.data, work), at="checkpoint.drop")
+
+    def sweep_checkpoints(self, needed: Collection[str]) -> None:
+        """After a start: drop what a crash brought back, or left, that none of the works still to be done needs."""
+        for work in checkpoints.works(self.disk, self.data):
+            if work not in needed:
+                self.drop_checkpoints(work)
 
     # -- the end, and after a crash
 

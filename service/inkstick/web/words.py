@@ -52,6 +52,11 @@ def size(count: int | None) -> str:
     raise AssertionError("unreachable")
 
 
+def pages(done: int, of: int | None) -> str:
+    """Progress: ``3 of 12 pages``; nothing before the document was opened."""
+    return f"{done} of {of} page{'s' * (of != 1)}" if of else ""
+
+
 def when(iso: str) -> str:
     """A time stamp for people, to the minute."""
     return iso[:16].replace("T", " ")

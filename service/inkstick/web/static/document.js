@@ -9,7 +9,7 @@ const refresh = calmly(500, async () => {
   const doc = await getJson(`/api/v1/documents/${id}`);
   byId("state").dataset.state = doc.state;
   byId("state").textContent = words.states[doc.state] ?? doc.state;
-  byId("done").textContent = doc.pages ? `${doc.pages_done} of ${doc.pages} pages` : "";
+  byId("done").textContent = doc.pages ? `${doc.pages_done} of ${doc.pages} ${doc.pages === 1 ? "page" : "pages"}` : "";
   const bar = byId("bar");
   bar.max = doc.pages || 1;
   bar.value = doc.pages_done;

@@ -1,0 +1,105 @@
+"""Is every step needed? Leave one out, and look for a life in which somebody notices.
+
+A step is left out by its name, everywhere. `notice` tries lives in which it matters most: without a crash, with one
+soon after the step, and, for steps that only a recovery takes, with one before it and one soon after.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from inkstick import store
+
+from crash.model import IMAGES, KEEP_ALL, KEEP_FIRST, KEEP_NOTHING, KEEP_SOME, KILL
+from crash.simulate import SCENARIOS, CrashPlan, live, noticed
+
+SOON = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 45)
+LOOKS = ((KEEP_NOTHING, 1), (KEEP_SOME, 4), (KEEP_FIRST, 2), (KEEP_ALL, 1), (KILL, 1))
+
+EXEMPT = {
+    "accept.undo": "after an error; its absence is noticed when the disk is full (test_faults)",
+    "accept.put_back": "only when a file is swapped for something else between two system calls (test_spool)",
+    "reopen.give_up": "only when a person takes the original away during a retry (test_spool)",
+    "tidy.file": "rubbish in a folder of the spool",
+    "stage.clear": "rubbish in a folder of the spool",
+}
+
+Found = tuple[str, str]  # scenario, what was noticed
+
+
+def names_in_code() -> set[str]:
+    """Every step that the spool can take, read from its source."""
+    folder = Path(store.__file__).parent
+    names = set()
+    for module in ("spool", "conclusion", "recovery", "checkpoints"):
+        text = (folder / f"{module}.py").read_text()
+        for call, name in re.findall(r'(write_atomic|make_dirs|\w+)\([^"]*at="([a-z_.]+)"', text):
+            parts = {"write_atomic": (".write", ".sync", ".rename", ".sync_folder"), "make_dirs": (".make", ".sync")}
+            names.update(name + part for part in parts.get(call, ("",)))
+    return names
+
+
+@functools.cache
+def traces() -> dict[str, tuple[str, ...]]:
+    found = {}
+    for scenario in SCENARIOS:
+        trace: list[str] = []
+        live(SCENARIOS[scenario], trace=trace)
+        found[scenario] = tuple(trace)
+    return found
+
+
+def notice(name: str) -> Found | None:
+    """The first scenario found in which leaving `name` out is noticed, and how. None: it seems not to be needed."""
+    for scenario, plan, seed in _lives(name):
+        how = noticed(SCENARIOS[scenario], plan, seed, name)
+        if how is not None:
+            return scenario, how
+    return None
+
+
+def _lives(name: str) -> Iterator[tuple[str, CrashPlan, int]]:
+    where = sorted((len(trace), scenario) for scenario, trace in traces().items() if name in trace)
+    for _, scenario in where:
+        yield scenario, (), 0
+    for _, scenario in where:
+        for after in SOON:
+            for image, seeds in LOOKS:
+                for seed in range(seeds):
+                    yield scenario, [(traces()[scenario].index(name) + after, image)], seed
+    yield from _lives_in_recovery(name)
+
+
+def _lives_in_recovery(name: str) -> Iterator[tuple[str, CrashPlan, int]]:
+    for scenario, first, image, seed, at in _recoveries().get(name, ()):
+        yield scenario, [(first, image)], seed
+        for after in SOON:
+            for second in (KEEP_NOTHING, KEEP_SOME, KEEP_FIRST):
+                yield scenario, [(first, image), (at + after, second)], seed
+
+
+@functools.cache
+def _recoveries() -> dict[str, list[tuple[str, int, str, int, int]]]:
+    """Crashes after which a step is taken that no life without a crash takes: name → (scenario, when, image, seed, at)."""
+    usual = {name for trace in traces().values() for name in trace}
+    found: dict[str, list[tuple[str, int, str, int, int]]] = {}
+    for scenario, base in traces().items():
+        if scenario == "everything":
+            continue
+        for first in range(len(base)):
+            for image in IMAGES:
+                for seed in range(2):
+                    trace: list[str] = []
+                    live(SCENARIOS[scenario], [(first, image)], seed, trace=trace)
+                    for name in set(trace) - usual:
+                        at = trace.index(name) - first - 1
+                        found.setdefault(name, []).append((scenario, first, image, seed, at))
+    return found
+
+
+def all_names() -> set[str]:
+    """Every step taken in some life, with a crash or without."""
+    return {name for trace in traces().values() for name in trace} | set(_recoveries())
