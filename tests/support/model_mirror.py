@@ -182,6 +182,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if wanted and same:
             told = start + 1 if faults.wrong_start else start
             self.send_header("Content-Range", f"bytes {told}-{len(data) - 1}/{len(data)}")
+            start = told
         self._send(data[start:])
 
     def _send(self, rest: bytes) -> None:

@@ -200,7 +200,8 @@ def _stray(name: str, folder: Path, weights: set[str]) -> Finding | None:
 
 
 def _pointer(name: str, folder: Path, code: set[str]) -> Finding | None:
-    """A configuration whose ``auto_map`` names code that the manifest does not list beside it, or in another place."""
+    """A configuration whose ``auto_map`` names code that the manifest does not list beside it, or in another repository
+    (``NAME--module.Class``, which is no file's name)."""
     path = folder / name
     if path.stat().st_size > CONFIG_LIMIT:
         return None
@@ -211,7 +212,7 @@ def _pointer(name: str, folder: Path, code: set[str]) -> Finding | None:
     for reference in _references(values):
         module = reference.partition(".")[0]
         target = (Path(name).parent / f"{module}.py").as_posix()
-        if "--" in reference or target not in code:
+        if target not in code:
             what = f"{name} asks for the program code {reference!r}, which the manifest does not list."
             return Finding(name, Problem.REMOTE_CODE, what, "")
     return None
