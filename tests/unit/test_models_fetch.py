@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -90,6 +93,31 @@ def test_an_interrupted_fetch_goes_on_in_the_next_run(tmp_path: Path, manifest: 
         fetcher(mirror.url).fetch(manifest, tmp_path)
     assert mirror.asked[0][1] == "bytes=200000-"
     assert stored(tmp_path) == model_files()
+
+
+def test_a_fetch_that_was_killed_goes_on_where_it_was(tmp_path: Path, manifest: Manifest) -> None:
+    folder = tmp_path / "tiny"
+    write_all_but_weights(folder)
+    write_manifest(tmp_path / "m", manifest_text())
+    program = (
+        "import sys, pathlib; from inkstick.models.fetch import Fetcher; from inkstick.models.source import Mirror;"
+        "from inkstick.models.manifest import load;"
+        "Fetcher(Mirror(sys.argv[1])).fetch(load(pathlib.Path(sys.argv[2])), pathlib.Path(sys.argv[3]))"
+    )
+    part = folder / f"{WEIGHTS}.part"
+    with serving(hub_paths(model_files()), Faults(stalls=[100_000])) as mirror:
+        command = [sys.executable, "-c", program, mirror.url, str(tmp_path / "m/tiny.toml"), str(folder)]
+        with subprocess.Popen(command) as process:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
+                time.sleep(0.02)
+            process.kill()
+        mirror.faults.moved.set()
+        kept = part.stat().st_size
+        assert 0 < kept <= 100_000 and not (folder / WEIGHTS).exists()
+        fetcher(mirror.url).fetch(manifest, folder)
+    assert mirror.asked[-1][1] == f"bytes={kept}-"
+    assert stored(folder) == model_files()
 
 
 def test_another_version_on_the_server_is_not_joined_to_the_first(tmp_path: Path, manifest: Manifest) -> None:

@@ -170,6 +170,9 @@ def foreign(manifest: Manifest, folder: Path) -> list[Finding]:
         finding = _stray(name, folder, weights) if name not in known else None
         if finding is None and name.endswith(".json"):
             finding = _pointer(name, folder, code)
+            if finding and known.get(name, _UNKNOWN).pinned and not manifest.trusts_code:
+                # The manifest vouches for these bytes, and the engine is not told to run what they point at.
+                finding = replace(finding, fatal=False)
         if finding:
             found.append(finding)
     return found
@@ -235,6 +238,8 @@ def _texts(value: Any) -> Iterator[str]:
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
 
+
+_UNKNOWN = ModelFile("", "", Role.CONFIG)
 
 _FOREIGN = {
     Problem.PICKLE, Problem.FOREIGN_CODE, Problem.FOREIGN_WEIGHTS, Problem.LINK,
