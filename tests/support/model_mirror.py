@@ -116,9 +116,12 @@ def write_model(folder: Path, files: dict[str, bytes] | None = None) -> Path:
 
 @dataclass
 class Faults:
-    """How the server misbehaves. `drops`: for each of the next body answers, close after so many bytes."""
+    """How the server misbehaves. `drops`: for each of the next body answers, close after so many bytes. `stalls`: for
+    each, send so many bytes and then nothing until `moved` is set."""
 
     drops: list[int] = field(default_factory=list)
+    stalls: list[int] = field(default_factory=list)
+    moved: threading.Event = field(default_factory=threading.Event)
     busy: int = 0
     ignore_range: bool = False
     wrong_start: bool = False
@@ -182,6 +185,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if wanted and same:
             told = start + 1 if faults.wrong_start else start
             self.send_header("Content-Range", f"bytes {told}-{len(data) - 1}/{len(data)}")
+            start = told
         self._send(data[start:])
 
     def _send(self, rest: bytes) -> None:
@@ -196,6 +200,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         self.send_header("Content-Length", str(faults.length or len(rest)))
         self.end_headers()
+        if faults.stalls:
+            self.wfile.write(rest[: faults.stalls.pop(0)])
+            faults.moved.wait(30)
+            return
         self.wfile.write(rest if cut is None else rest[:cut])
         if cut is not None or faults.length:
             self.wfile.flush()

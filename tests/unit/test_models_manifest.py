@@ -255,7 +255,7 @@ def _changed(old: str, new: str) -> str:
         (_changed("[tasks.parse]", "[tasks.translate]"), "belongs to translate, and translate needs it"),
         (_changed('answer = "markdown"', 'answer = "markdown"\nlayout = true'), "layout is missing"),
         (_changed("[chat]", "[[serve.memory]]\ngb = 12\nin_flight = 0\n[chat]"), "in_flight is 0"),
-        (_changed("[chat]", "[hardware]\ndriver = 525\ncapability = '89'\ndriver_otherwise = 1\nmemory_gb = 1\n[chat]"), "looks like 8.9"),
+        (_changed("[chat]", "[hardware]\ndriver = 525\ncapability = '89'\n[chat]"), "looks like 8.9"),
         (_changed("[chat]", "[pixels]\nminimum = 9\nmaximum = 4\nfactor = 1\n[chat]"), "minimum is above maximum"),
         (manifest_text(model_files() | {"CONFIG.json": b"{}"}), "two files that would be stored as 'config.json'"),
         ("schema = [", "cannot be read as TOML"),

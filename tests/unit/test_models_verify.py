@@ -156,6 +156,16 @@ def test_a_configuration_that_points_at_unlisted_code_is_refused(
     assert "inkstick models fetch tiny" in report.findings[0].mend
 
 
+@pytest.mark.parametrize(("arguments", "fatal"), [("[]", False), ('["--trust-remote-code"]', True)])
+def test_a_pinned_configuration_may_point_at_code_only_where_none_is_run(
+    tmp_path: Path, arguments: str, fatal: bool
+) -> None:
+    files = model_files() | {"config.json": b'{"auto_map": {"AutoModel": "modeling_lost.Model"}}'}
+    text = manifest_text(files).replace("arguments = []", f"arguments = {arguments}")
+    report = verify(load(write_manifest(tmp_path / "m", text)), write_model(tmp_path / "tiny", files))
+    assert found(report) == [("config.json", Problem.REMOTE_CODE, fatal)]
+
+
 def test_a_configuration_may_point_at_listed_code(tmp_path: Path, manifest: Manifest) -> None:
     config = json.dumps({"auto_map": {"AutoModel": "modeling_tiny.Model"}}).encode()
     folder = write_model(tmp_path, model_files() | {"tokenizer_config.json": config})

@@ -281,6 +281,11 @@ class Manifest:
         """Its files came with installed packages: nothing to fetch."""
         return all(repository.package for repository in self.repositories)
 
+    @property
+    def trusts_code(self) -> bool:
+        """Whether the engine is told to run program code that lies beside the weights."""
+        return self.serve is not None and "--trust-remote-code" in self.serve.arguments
+
     def files(self, extras: tuple[str, ...] = ()) -> tuple[ModelFile, ...]:
         """Every file that the model needs, and those of the named extras."""
         return tuple(

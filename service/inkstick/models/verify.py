@@ -170,6 +170,9 @@ def foreign(manifest: Manifest, folder: Path) -> list[Finding]:
         finding = _stray(name, folder, weights) if name not in known else None
         if finding is None and name.endswith(".json"):
             finding = _pointer(name, folder, code)
+            if finding and known.get(name, _UNKNOWN).pinned and not manifest.trusts_code:
+                # The manifest vouches for these bytes, and the engine is not told to run what they point at.
+                finding = replace(finding, fatal=False)
         if finding:
             found.append(finding)
     return found
@@ -200,7 +203,8 @@ def _stray(name: str, folder: Path, weights: set[str]) -> Finding | None:
 
 
 def _pointer(name: str, folder: Path, code: set[str]) -> Finding | None:
-    """A configuration whose ``auto_map`` names code that the manifest does not list beside it, or in another place."""
+    """A configuration whose ``auto_map`` names code that the manifest does not list beside it, or in another repository
+    (``NAME--module.Class``, which is no file's name)."""
     path = folder / name
     if path.stat().st_size > CONFIG_LIMIT:
         return None
@@ -211,7 +215,7 @@ def _pointer(name: str, folder: Path, code: set[str]) -> Finding | None:
     for reference in _references(values):
         module = reference.partition(".")[0]
         target = (Path(name).parent / f"{module}.py").as_posix()
-        if "--" in reference or target not in code:
+        if target not in code:
             what = f"{name} asks for the program code {reference!r}, which the manifest does not list."
             return Finding(name, Problem.REMOTE_CODE, what, "")
     return None
@@ -234,6 +238,8 @@ def _texts(value: Any) -> Iterator[str]:
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
 
+
+_UNKNOWN = ModelFile("", "", Role.CONFIG)
 
 _FOREIGN = {
     Problem.PICKLE, Problem.FOREIGN_CODE, Problem.FOREIGN_WEIGHTS, Problem.LINK,
