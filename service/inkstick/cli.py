@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import getpass
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,15 +19,13 @@ from rich.console import Console
 from rich.text import Text
 
 from inkstick import __version__
+from inkstick.clock import SystemClock
 from inkstick.config import Settings, load
 from inkstick.document import Task
 from inkstick.errors import InkstickError, UsageError
 from inkstick.profile import EngineChoice, Format
 
-LATER = {
-    "engine": "Starting and testing an engine of our own",
-    "models": "Listing, fetching and checking models",
-}
+LATER = {"engine": "Starting and testing an engine of our own"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         _service_options(command)
     serve.add_argument("--quiet", action="store_true", help="do not print the address")
     run.add_argument("--samples", type=Path, metavar="DIR", help="read the files in DIR first, once per data folder")
+    _models_parser(commands.add_parser("models", help="list, fetch and check models", allow_abbrev=False))
     for name, what in LATER.items():
         later = commands.add_parser(name, help=f"{what[0].lower()}{what[1:]} (comes later)", add_help=False)
         later.add_argument("rest", nargs=argparse.REMAINDER)
@@ -79,6 +80,25 @@ def _ocr_parser(ocr: argparse.ArgumentParser) -> None:
     _engine_options(ocr)
     ocr.add_argument("--quiet", action="store_true", help="no progress; print only what went wrong")
     ocr.add_argument("--json", action="store_true", help="no progress; print the outcome as JSON")
+
+
+def _models_parser(models: argparse.ArgumentParser) -> None:
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every model, and whether its files are here", allow_abbrev=False)
+    fetch = actions.add_parser("fetch", help="download a model; goes on where it stopped", allow_abbrev=False)
+    verify = actions.add_parser("verify", help="check every byte of a model's files", allow_abbrev=False)
+    licence = actions.add_parser("licence", help="show a model's licence, or accept it", allow_abbrev=False)
+    for action in (listing, fetch, verify, licence):
+        action.add_argument("--data", type=Path, metavar="DIR", help="the data folder (inkstick-data)")
+        action.add_argument("--manifests", type=Path, metavar="DIR", help="the folder of model manifests")
+    for action in (fetch, verify, licence):
+        action.add_argument("id", nargs="?", metavar="MODEL", help="which model (the default one)")
+        action.add_argument("--to", type=Path, metavar="DIR", help="the model's folder (DATA/models/MODEL)")
+    verify.add_argument("--weights", type=Path, metavar="DIR", help="a folder of weights given by hand")
+    for action in (fetch, licence):
+        action.add_argument("--accept", action="store_true", help="accept the licence")
+        action.add_argument("--mirror", metavar="URL", help="where to download from instead")
+    fetch.add_argument("--with", action="append", default=[], metavar="PART", dest="extras", help="optional parts")
 
 
 def _service_options(command: argparse.ArgumentParser) -> None:
@@ -166,6 +186,34 @@ def _doctor(options: argparse.Namespace, _given: Sequence[str]) -> int:
     return worst
 
 
+def _models(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.models import catalogue, commands
+
+    data = load({"data": options.data}).folder
+    console, manifests, root = Console(highlight=False), options.manifests, data.root / "models"
+    if options.action == "list":
+        return commands.show(console, manifests=manifests, root=root)
+    chosen = catalogue.read(manifests)
+    folder = options.to or commands.folder_of(root, options.id or chosen.default.id)
+    if options.action == "verify":
+        return commands.verify(console, options.id, manifests=manifests, folder=folder, weights=options.weights)
+    if options.action == "licence":
+        act = commands.licence
+    else:
+        act = functools.partial(commands.fetch, extras=tuple(options.extras))
+    return act(
+        console,
+        options.id,
+        manifests=manifests,
+        folder=folder,
+        records=data.state / "licences",
+        who=getpass.getuser(),
+        clock=SystemClock(),
+        accept=options.accept,
+        mirror=options.mirror,
+    )
+
+
 def _later(options: argparse.Namespace, _given: Sequence[str]) -> int:
     raise UsageError(
         f"{LATER[options.command]} comes in a later version.",
@@ -180,7 +228,7 @@ _COMMANDS = {
     "run": _run,
     "doctor": _doctor,
     "engine": _later,
-    "models": _later,
+    "models": _models,
 }
 
 

@@ -185,7 +185,7 @@ class Desk:
         claim = await asyncio.to_thread(self._spool.claim, id)
         await self._state(id, "reading")
         try:
-            if claim.verdict is not None:
+            if claim.verdict is not None and id not in self._again:
                 raise by_code(claim.verdict["code"], claim.verdict["message"], claim.verdict["hint"])
             profile = merge(Profile(), claim.profile, where=claim.name)
             identity = await self._identify(claim)

@@ -148,7 +148,7 @@ def test_wishes_become_a_profile() -> None:
         (("run", "--host", "0.0.0.0"), "cannot be served"),
         (("serve", "--engine", "magic"), "invalid choice"),
         (("engine", "start", "--fast"), "later"),
-        (("models",), "later"),
+        (("models",), "ACTION"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2_and_says_why(
@@ -215,3 +215,15 @@ def test_samples_are_dropped_once_per_data_folder(tmp_path: Path) -> None:
 def test_usage_errors_are_one_class() -> None:
     with pytest.raises(UsageError):
         ocr.profile_from({"to": "fr"})
+
+
+def test_models_are_listed_and_the_embedded_one_is_checked_byte_for_byte(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(tmp_path / "data")]
+    assert main(["models", "list", *data]) == 0
+    assert "hunyuanocr-1.5" in capsys.readouterr().out
+    assert main(["models", "verify", "pp-ocrv6-small", *data]) == 0
+    assert "as they should be" in capsys.readouterr().out
+    assert main(["models", "verify", *data]) == 1
+    assert "inkstick models fetch hunyuanocr-1.5" in " ".join(capsys.readouterr().out.split())
