@@ -71,6 +71,17 @@ def _lives(name: str) -> Iterator[tuple[str, CrashPlan, int]]:
                 for seed in range(seeds):
                     yield scenario, [(traces()[scenario].index(name) + after, image)], seed
     yield from _lives_in_recovery(name)
+    for _, scenario in where:
+        yield from _lives_with_two_crashes(scenario, traces()[scenario].index(name))
+
+
+def _lives_with_two_crashes(scenario: str, at: int) -> Iterator[tuple[str, CrashPlan, int]]:
+    """The first leaves something half durable, the recovery builds on it, the second takes it away."""
+    for first in SOON[:7]:
+        for image, seeds in ((KILL, 1), (KEEP_SOME, 6)):
+            for seed in range(seeds):
+                for second in SOON[:7]:
+                    yield scenario, [(at + first, image), (second, KEEP_NOTHING)], seed
 
 
 def _lives_in_recovery(name: str) -> Iterator[tuple[str, CrashPlan, int]]:

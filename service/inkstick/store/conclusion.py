@@ -91,7 +91,9 @@ def _publish(spool: Spool, claim: Claim, outcome: Outcome) -> Outcome:
             write_outcome(spool, claim, outcome)
             continue
         spool.disk.sync_dir(target.parent, at="conclude.sync_published")
-        break  # the folder that staging/ left is synced when the original has left it too
+        # Not left to the sync after the original's leaving: a crash between may leave only this still to be done.
+        spool.disk.sync_dir(staging.parent, at="conclude.sync_unstaged")
+        break
     return outcome
 
 
