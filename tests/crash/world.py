@@ -196,6 +196,9 @@ class Office:
         self.spool.sweep_checkpoints(needed)
 
     def run(self, drops: tuple[Drop, ...]) -> None:
+        for claim in self.spool.claims():  # accepted, but the disk was full before the ledger could say so
+            if claim.id not in self.witness.accepted:
+                self._accept(claim)
         self._take_uploads(drops)
         self._take_inboxes()
         for claim in list(self.spool.claims()):
