@@ -24,7 +24,7 @@ def test_a_crash_at_any_step_leaving_any_image_breaks_no_promise(name: str) -> N
     assert crashes == steps * len(IMAGES)
 
 
-@pytest.mark.parametrize("name", ["rename", "copy", "upload", "kept", "failed", "retried"])
+@pytest.mark.parametrize("name", ["rename of an old file", "copy of an old file", "upload", "kept", "failed", "retried"])
 def test_a_crash_and_then_one_in_its_recovery_break_no_promise(name: str) -> None:
     steps = live(SCENARIOS[name]).steps
     chance = random.Random(7)

@@ -39,8 +39,9 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Drop:
-    """A document that a person brings. `how`: rename, copy (its inbox is on another device) or upload. `fails`: it
-    cannot be read; with `retry`, a person retries it and then it can."""
+    """A document that a person brings. `how`: rename, copy (its inbox is on another device) or upload. `synced`: it lay
+    in the inbox for so long that it is durable. `fails`: it cannot be read; with `retry`, a person retries it and then
+    it can."""
 
     relpath: str
     content: bytes
@@ -49,6 +50,7 @@ class Drop:
     fails: bool = False
     retry: bool = False
     originals: Originals = Originals.MOVE
+    synced: bool = False
 
     @property
     def profile(self) -> Profile:
@@ -343,6 +345,9 @@ class World:
             if drop.how == "upload" or known >= expected[name] or self._holds(path, drop.content):
                 continue
             self._place(path, drop.content)
+            if drop.synced:
+                self.disk.sync_file(path, at="person")
+                self.disk.sync_dir(path.parent, at="person")
             here[name] += 1
 
     def _arrived(self) -> Iterator[str]:
