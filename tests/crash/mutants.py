@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from inkstick import store
-
 from crash.model import KEEP_ALL, KEEP_FIRST, KEEP_NOTHING, KEEP_SOME, KILL
 from crash.simulate import SCENARIOS, CrashPlan, live, noticed
+from inkstick import store
 
 SOON = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 45)
 LOOKS = ((KEEP_NOTHING, 1), (KEEP_SOME, 4), (KEEP_FIRST, 2), (KEEP_ALL, 1), (KILL, 1))

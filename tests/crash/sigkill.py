@@ -19,15 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from crash.simulate import SCENARIOS
+from crash.world import MemoryIndex, Office, Scenario, Violation, World
 from inkstick.clock import SystemClock
 from inkstick.config import DataFolder
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger
 from inkstick.store.spool import Spool
-
-from crash.simulate import SCENARIOS
-from crash.world import MemoryIndex, Office, Scenario, Violation, World
 
 
 class KillingDisk(Disk):

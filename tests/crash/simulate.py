@@ -6,14 +6,13 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from crash.model import IMAGES, Crash, ModelDisk
+from crash.place import place
+from crash.world import Drop, MemoryIndex, Office, Scenario, Violation, World
 from inkstick.clock import Clock, ManualClock
 from inkstick.config import DataFolder
 from inkstick.errors import InkstickError
 from inkstick.profile import Originals
-
-from crash.model import IMAGES, Crash, ModelDisk
-from crash.place import place
-from crash.world import Drop, MemoryIndex, Office, Scenario, Violation, World
 
 CrashPlan = Iterable[tuple[int, str]]
 """Crashes to come: after how many steps since the last start, and which image it leaves."""

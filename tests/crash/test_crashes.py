@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from inkstick.clock import ManualClock
 
 from crash.model import IMAGES
 from crash.mutants import EXEMPT, all_names, names_in_code, notice
 from crash.simulate import SCENARIOS, live, random_plan
+from inkstick.clock import ManualClock
 
 SMALL = [name for name in SCENARIOS if name != "everything"]
 TEN_YEARS = 10 * 365.25 * 86400
@@ -24,7 +24,9 @@ def test_a_crash_at_any_step_leaving_any_image_breaks_no_promise(name: str) -> N
     assert crashes == steps * len(IMAGES)
 
 
-@pytest.mark.parametrize("name", ["rename of an old file", "copy of an old file", "upload", "kept", "failed", "retried"])
+@pytest.mark.parametrize(
+    "name", ["rename of an old file", "copy of an old file", "upload", "kept", "failed", "retried"]
+)
 def test_a_crash_and_then_one_in_its_recovery_break_no_promise(name: str) -> None:
     steps = live(SCENARIOS[name]).steps
     chance = random.Random(7)

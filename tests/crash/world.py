@@ -198,9 +198,7 @@ class Office:
         self.spool.sweep_checkpoints(needed)
 
     def run(self, drops: tuple[Drop, ...]) -> None:
-        for claim in self.spool.claims():  # accepted, but the disk was full before the ledger could say so
-            if claim.id not in self.witness.accepted:
-                self._accept(claim)
+        self._catch_up()
         self._take_uploads(drops)
         self._take_inboxes()
         for claim in list(self.spool.claims()):
@@ -212,6 +210,20 @@ class Office:
         for drop in drops:
             self.witness.tell("dropping", drop.work)
             self.spool.drop_checkpoints(drop.work)
+
+    def _catch_up(self) -> None:
+        """What a full disk cut off in this very process: the folders know how far it came."""
+        for claim in list(self.spool.unfinished()):
+            outcome = self.spool.outcome(claim.id)
+            if outcome is None:
+                self._retry(claim)
+            else:
+                self._conclude(claim, outcome)
+        for claim, outcome in list(self.spool.everything()):
+            if claim.id not in self.witness.accepted:
+                self._accept(claim)
+            if outcome is not None and claim.id not in self.witness.ended:
+                self._conclude(claim, outcome)
 
     def _acknowledge(self, claim: Claim) -> None:
         content = name_of(self.world.disk.read(self.spool.original(claim.id)))

@@ -211,8 +211,10 @@ def _is_file(spool: Spool, path: Path) -> bool:
 def reopen(spool: Spool, claim: Claim) -> Claim:
     """Take an ended document back: reopening.json (the old outcome, renamed) is the intent."""
     folder, outcome = spool.folder(claim.id), spool.outcome(claim.id)
-    if outcome is None:
-        return claim  # has not ended, or was reopened already
+    if outcome is None:  # has not ended, or was reopened already, or nearly
+        if spool.disk.exists(folder / "reopening.json"):
+            finish_reopening(spool, claim)
+        return claim
     if outcome.original is None or not spool.disk.exists(spool.data.root / outcome.original):
         raise UsageError(
             f"The original of {claim.name} is not where it was put.",
