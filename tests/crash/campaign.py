@@ -1,18 +1,23 @@
 """The long run: ``python -m crash.campaign --simulated 1000000 --sigkill 10000 --seed 1`` (from tests/).
 
 Simulated lives are numbered from the seed on, each life's crashes follow from its number alone: a violation names its
-life, and ``--life NUMBER`` lives it again. A run that was interrupted goes on with ``--first`` at the next number.
+life, and ``--life NUMBER`` lives it again. SIGTERM ends a run early, with its figures; ``--first`` goes on at a later
+life.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import random
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+from crash import sigkill
 from crash.simulate import SCENARIOS, Life, live, random_plan
 from crash.world import Violation
 
@@ -32,7 +37,9 @@ def simulate(crashes: int, seed: int, first: int, say: Callable[[str], None]) ->
     """Lives until so many crashes were injected. Counts crashes, lives, and violations by kind."""
     counts: Counter[str] = Counter()
     number, began, spoke = seed * 10_000_000 + first, time.monotonic(), time.monotonic()
-    while counts["crashes"] < crashes:
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+    while counts["crashes"] < crashes and not stopped:
         try:
             life = one_life(number)
         except Violation as violation:
@@ -79,12 +86,7 @@ def main() -> int:
 
 
 def _sigkill(folder: str | None) -> Callable[[int, int, int, Callable[[str], None]], Counter[str]]:
-    def run(kills: int, seed: int, first: int, say: Callable[[str], None]) -> Counter[str]:
-        from crash.sigkill import campaign
-
-        return campaign(kills, seed, first, say, folder or "/dev/shm")
-
-    return run
+    return functools.partial(sigkill.campaign, folder=Path(folder or "/dev/shm"))
 
 
 def _summary(kind: str, counts: Counter[str], seconds: float, seed: int) -> str:

@@ -29,6 +29,9 @@ KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL = "nothing", "all", "first",
 IMAGES = (KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL)
 
 
+_NEEDS_NO_SPACE = ("unlink_source", "unlink_original", "undo", "drop", "tidy.folder", "tidy.file", "withdraw_error")
+
+
 class Crash(BaseException):
     """The process ends here. Not an Exception: nobody may catch it and go on."""
 
@@ -62,7 +65,7 @@ class Op:
 
 class ModelDisk(Disk):
     """`crash_at`: at which step (from 0) the process ends. `full_at`, `eio_at`: at which step the disk is full, or a sync
-    fails. `omit`: the name of a step that is left out. `trace`: the names of the steps so far, if wanted."""
+    fails, once. `omit`: the name of a step that is left out. `trace`: the names of the steps so far, if wanted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class ModelDisk(Disk):
             raise Crash(at)
         if self.suspect is not None:
             raise StorageSuspect
-        if number == self.full_at:
+        if number == self.full_at and not at.endswith(_NEEDS_NO_SPACE) and ".sync" not in at:
             raise DiskFull
         if number == self.eio_at and ".sync" in at:
             self.suspect = at

@@ -6,14 +6,13 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from crash.model import IMAGES, Crash, ModelDisk
+from crash.place import place
+from crash.world import Drop, MemoryIndex, Office, Scenario, Violation, World
 from inkstick.clock import Clock, ManualClock
 from inkstick.config import DataFolder
 from inkstick.errors import InkstickError
 from inkstick.profile import Originals
-
-from crash.model import IMAGES, Crash, ModelDisk
-from crash.place import place
-from crash.world import Drop, MemoryIndex, Office, Scenario, Violation, World
 
 CrashPlan = Iterable[tuple[int, str]]
 """Crashes to come: after how many steps since the last start, and which image it leaves."""
@@ -22,6 +21,8 @@ _A, _B, _C, _D = (f"document {letter} ".encode() * 3 for letter in "ABCD")
 
 SCENARIOS: dict[str, Scenario] = {
     "rename": ((Drop("a.pdf", _A, pages=2),),),
+    "rename of an old file": ((Drop("a.pdf", _A, synced=True),),),
+    "copy of an old file": ((Drop("a.pdf", _A, how="copy", synced=True),),),
     "copy": ((Drop("sub/a.pdf", _A, how="copy"),),),
     "upload": ((Drop("web/a.pdf", _A, how="upload"),),),
     "kept": ((Drop("a.pdf", _A, originals=Originals.KEEP),),),
@@ -35,7 +36,7 @@ SCENARIOS: dict[str, Scenario] = {
     "everything": (
         (
             Drop("sub/a.pdf", _A, pages=2),
-            Drop("sub/b.pdf", _B, how="copy"),
+            Drop("sub/b.pdf", _B, how="copy", synced=True),
             Drop("c.pdf", _C, how="upload"),
             Drop("d.pdf", _D, fails=True, retry=True),
         ),

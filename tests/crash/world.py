@@ -39,8 +39,9 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Drop:
-    """A document that a person brings. `how`: rename, copy (its inbox is on another device) or upload. `fails`: it
-    cannot be read; with `retry`, a person retries it and then it can."""
+    """A document that a person brings. `how`: rename, copy (its inbox is on another device) or upload. `synced`: it lay
+    in the inbox for so long that it is durable. `fails`: it cannot be read; with `retry`, a person retries it and then
+    it can."""
 
     relpath: str
     content: bytes
@@ -49,6 +50,7 @@ class Drop:
     fails: bool = False
     retry: bool = False
     originals: Originals = Originals.MOVE
+    synced: bool = False
 
     @property
     def profile(self) -> Profile:
@@ -196,6 +198,7 @@ class Office:
         self.spool.sweep_checkpoints(needed)
 
     def run(self, drops: tuple[Drop, ...]) -> None:
+        self._catch_up()
         self._take_uploads(drops)
         self._take_inboxes()
         for claim in list(self.spool.claims()):
@@ -207,6 +210,20 @@ class Office:
         for drop in drops:
             self.witness.tell("dropping", drop.work)
             self.spool.drop_checkpoints(drop.work)
+
+    def _catch_up(self) -> None:
+        """What a full disk cut off in this very process: the folders know how far it came."""
+        for claim in list(self.spool.unfinished()):
+            outcome = self.spool.outcome(claim.id)
+            if outcome is None:
+                self._retry(claim)
+            else:
+                self._conclude(claim, outcome)
+        for claim, outcome in list(self.spool.everything()):
+            if claim.id not in self.witness.accepted:
+                self._accept(claim)
+            if outcome is not None and claim.id not in self.witness.ended:
+                self._conclude(claim, outcome)
 
     def _acknowledge(self, claim: Claim) -> None:
         content = name_of(self.world.disk.read(self.spool.original(claim.id)))
@@ -340,6 +357,9 @@ class World:
             if drop.how == "upload" or known >= expected[name] or self._holds(path, drop.content):
                 continue
             self._place(path, drop.content)
+            if drop.synced:
+                self.disk.sync_file(path, at="person")
+                self.disk.sync_dir(path.parent, at="person")
             here[name] += 1
 
     def _arrived(self) -> Iterator[str]:

@@ -91,7 +91,9 @@ def _publish(spool: Spool, claim: Claim, outcome: Outcome) -> Outcome:
             write_outcome(spool, claim, outcome)
             continue
         spool.disk.sync_dir(target.parent, at="conclude.sync_published")
-        break  # the folder that staging/ left is synced when the original has left it too
+        # Not left to the sync after the original's leaving: a crash between may leave only this still to be done.
+        spool.disk.sync_dir(staging.parent, at="conclude.sync_unstaged")
+        break
     return outcome
 
 
@@ -209,8 +211,10 @@ def _is_file(spool: Spool, path: Path) -> bool:
 def reopen(spool: Spool, claim: Claim) -> Claim:
     """Take an ended document back: reopening.json (the old outcome, renamed) is the intent."""
     folder, outcome = spool.folder(claim.id), spool.outcome(claim.id)
-    if outcome is None:
-        return claim  # has not ended, or was reopened already
+    if outcome is None:  # has not ended, or was reopened already, or nearly
+        if spool.disk.exists(folder / "reopening.json"):
+            finish_reopening(spool, claim)
+        return claim
     if outcome.original is None or not spool.disk.exists(spool.data.root / outcome.original):
         raise UsageError(
             f"The original of {claim.name} is not where it was put.",

@@ -264,6 +264,13 @@ class Spool:
             if "original" in names and "claim.json" in names and "outcome.json" not in names:
                 yield self.claim(identifier)
 
+    def unfinished(self) -> Iterator[Claim]:
+        """Documents whose ending or reopening was cut off by a full disk: call `conclude` or `reopen` once more."""
+        for identifier in self.disk.list(self.data.spool):
+            names = self.disk.list(self.folder(identifier))
+            if {"outcome.json", "reopening.json"} & set(names) and not conclusion.finished(names):
+                yield self.claim(identifier)
+
     def everything(self) -> Iterator[tuple[Claim, Outcome | None]]:
         """All documents ever accepted here, in order of arrival, with their outcome if they have ended."""
         for identifier in self.disk.list(self.data.spool):
@@ -356,13 +363,17 @@ class Upload:
         self._checked = 0
 
     def write(self, chunk: bytes) -> None:
-        """Raises DiskFull when the reserve would be touched; then `abort`."""
+        """Raises DiskFull when the reserve would be touched: the upload is then aborted."""
         self.size += len(chunk)
-        if self.size - self._checked > 16 * _CHUNK:
-            self._spool.check_space(len(chunk))
-            self._checked = self.size
         self._digest.update(chunk)
-        self._sink.write(chunk)
+        try:
+            if self.size - self._checked > 16 * _CHUNK:
+                self._spool.check_space(len(chunk))
+                self._checked = self.size
+            self._sink.write(chunk)
+        except (InkstickError, OSError):
+            self.abort()
+            raise
 
     def commit(self, sha256: str | None = None) -> Claim:
         """Accept. Raises UsageError (code checksum) when the bytes are not those that were announced."""
