@@ -159,12 +159,12 @@ def png_bomb(side: int = 60_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(rows)) + chunk(b"IEND", b"")
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (800, 600), kind: str = "PNG", **options: object) -> bytes:
+def picture(mode: str = "RGB", size: tuple[int, int] = (800, 600), kind: str = "PNG") -> bytes:
     """An ordinary picture with a line of text."""
     image = Image.new("L", size, 255)
     ImageDraw.Draw(image).text((40, 40), "An ordinary picture of some text", fill=0, font_size=36)
     out = io.BytesIO()
-    image.convert(mode).save(out, kind, **options)  # type: ignore[arg-type]
+    image.convert(mode).save(out, kind)
     return out.getvalue()
 
 
@@ -190,9 +190,9 @@ def tiff(pages: int, *, loop: bool = False, width: int = 16, length: int = 2) ->
     return bytes(out)
 
 
-def zipped(members: Mapping[str, bytes], **options: int) -> bytes:
+def zipped(members: Mapping[str, bytes]) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, **options) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return out.getvalue()
