@@ -224,6 +224,14 @@ async def test_archives_nest_once_and_no_deeper(pool: PagePool, tmp_path: Path) 
     assert inside(tmp_path / "parts") == {m.path.name for m in members if m.path}
 
 
+async def test_unpacking_again_starts_afresh(pool: PagePool, tmp_path: Path) -> None:
+    data = zipped({"a.pdf": HELLO_PDF, "b.pdf": HELLO_PDF})
+    first = await unpack(pool, tmp_path, data)
+    (tmp_path / "parts" / "0003.part").write_bytes(b"of an attempt that was cut off")
+    assert await unpack(pool, tmp_path, data) == first
+    assert inside(tmp_path / "parts") == {"0001.pdf", "0002.pdf"}
+
+
 async def test_overlapping_entries_are_refused(pool: PagePool, tmp_path: Path) -> None:
     data = bytearray(zipped({"a.pdf": HELLO_PDF, "b.pdf": HELLO_PDF}))
     second = data.rindex(b"PK\1\2")
