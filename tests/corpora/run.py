@@ -27,8 +27,8 @@ from inkstick.pages.view import Budget, PageView
 
 T = TypeVar("T")
 PAGES = 3
-SLACK = 5.0
-"""Seconds beyond the deadline in which a killed call must have ended."""
+SLACK = 30.0
+"""Seconds beyond the deadline in which a call must have ended: it may first wait for a process to be replaced."""
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import random
 import time
 import zipfile
 from collections.abc import AsyncIterator
@@ -10,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from corpora import hostile
 from corpora.hostile import CASES, zipped
-
 from inkstick.document import Flag
 from inkstick.errors import ArchiveUnsafe, Damaged, DocumentError, Empty, Encrypted
 from inkstick.pages.expand import Limits, Member
@@ -72,8 +75,6 @@ async def test_a_bomb_does_not_disturb_the_page_beside_it(pool: PagePool, tmp_pa
     bomb.write_bytes(hostile.form_bomb(40))
     plain.write_bytes(hostile.one_page(hostile.HELLO))
     bad, good = await pool.open(bomb, "application/pdf"), await pool.open(plain, "application/pdf")
-    import asyncio
-
     results = await asyncio.gather(
         bad.page(1, budget=Budget()), *(good.page(1, budget=Budget()) for _ in range(6)), return_exceptions=True
     )
@@ -184,7 +185,9 @@ async def test_names_in_old_encodings_are_guessed(pool: PagePool, tmp_path: Path
     for text, encoding in (("发票2024.pdf", "gb18030"), ("請求書のコピー.pdf", "cp932")):
         raw = text.encode(encoding)
         data = zipped({"x" * len(raw): HELLO_PDF}).replace(b"x" * len(raw), raw)
-        members = await unpack(pool, tmp_path / encoding if (tmp_path / encoding).mkdir() is None else tmp_path, data)
+        folder = tmp_path / encoding
+        folder.mkdir()
+        members = await unpack(pool, folder, data)
         assert members[0].name == text
 
 
@@ -200,8 +203,6 @@ async def test_a_nested_zip_bomb_is_refused(pool: PagePool, tmp_path: Path) -> N
 
 
 async def test_the_total_is_counted_over_all_members(pool: PagePool, tmp_path: Path) -> None:
-    import random
-
     noise = random.Random(1).randbytes(300_000)
     with pytest.raises(ArchiveUnsafe):
         await unpack(
@@ -221,6 +222,14 @@ async def test_archives_nest_once_and_no_deeper(pool: PagePool, tmp_path: Path) 
     told = {m.name: m.error and m.error["code"] for m in members}
     assert told == {"two.zip/one.zip": "archive_unsafe", "two.zip/mid.pdf": None, "top.pdf": None}
     assert inside(tmp_path / "parts") == {m.path.name for m in members if m.path}
+
+
+async def test_unpacking_again_starts_afresh(pool: PagePool, tmp_path: Path) -> None:
+    data = zipped({"a.pdf": HELLO_PDF, "b.pdf": HELLO_PDF})
+    first = await unpack(pool, tmp_path, data)
+    (tmp_path / "parts" / "0003.part").write_bytes(b"of an attempt that was cut off")
+    assert await unpack(pool, tmp_path, data) == first
+    assert inside(tmp_path / "parts") == {"0001.pdf", "0002.pdf"}
 
 
 async def test_overlapping_entries_are_refused(pool: PagePool, tmp_path: Path) -> None:
@@ -282,8 +291,6 @@ inner body
 
 
 async def test_a_mail_gives_its_text_its_attachments_and_the_mail_inside(pool: PagePool, tmp_path: Path) -> None:
-    import base64
-
     path = tmp_path / "mail.eml"
     path.write_bytes(MAIL % base64.encodebytes(HELLO_PDF))
     members = await pool.expand(path, "message/rfc822", tmp_path / "parts")

@@ -7,6 +7,7 @@ counted here, on the bytes that really arrive, so that a hostile process cannot 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from inkstick.pages import answer, wire
 ARCHIVES = ("application/zip", "message/rfc822")
 TEXT = "text/plain"
 _MAX_NAME = 400
+_OURS = re.compile(r"[0-9]{4,}\.[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Expansion:
     async def run(self, path: Path, media_type: str) -> list[Member]:
         """All members in order. Raises ArchiveUnsafe, Damaged, Empty, Encrypted for the whole archive."""
         self._into.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in self._into.iterdir():  # of an earlier attempt that was cut off
+            if _OURS.fullmatch(left.name):
+                left.unlink()
         members = await self._level(path, media_type, "", 1)
         if not members:
             raise Empty("The archive holds no documents.")

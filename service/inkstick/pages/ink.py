@@ -53,8 +53,10 @@ def _pieces(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 def _ink_of(rgb: NDArray[np.uint8]) -> Ink:
     grey = shrink(rgb)
-    if np.median(grey) < 100:  # white on black: look at the negative
+    if _median(grey) < 100:  # white on black: look at the negative
         grey = 255 - grey
+    if _obvious(grey):
+        return Ink.PRINTED
     marks = find_marks(grey)
     if marks.glyphs >= 4 and marks.fraction > 0.0004:
         return Ink.PRINTED
@@ -63,14 +65,29 @@ def _ink_of(rgb: NDArray[np.uint8]) -> Ink:
     return Ink.BLANK
 
 
+def _obvious(grey: Grey) -> bool:
+    """Dozens of dark marks of the size of letters: most pages are decided here, in a few milliseconds."""
+    mask = _u8((grey < max(0, _median(grey) - 60)).astype(np.uint8))
+    stats = np.asarray(cv2.connectedComponentsWithStats(mask, connectivity=8)[2])[1:]
+    side = stats[:, 2:4].max(axis=1)
+    return int(((side >= 4) & (side <= 60) & (stats[:, 4] >= 6)).sum()) >= 40
+
+
 def shrink(rgb: NDArray[np.uint8], side: int = SIDE) -> Grey:
     """A grey copy with its longest side at most `side`."""
-    height, width = rgb.shape[:2]
+    grey = _u8(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    height, width = grey.shape
     factor = side / max(height, width)
-    if factor < 1:
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        rgb = _u8(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
-    return _u8(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    if factor >= 1:
+        return grey
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return _u8(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+
+
+def _median(grey: Grey) -> int:
+    """By counting, which is ten times faster than sorting."""
+    counts = np.bincount(grey.ravel(), minlength=256).cumsum()
+    return int(np.searchsorted(counts, counts[-1] / 2))
 
 
 def find_marks(grey: Grey) -> Marks:

@@ -19,6 +19,7 @@ MAX_BROKEN = 0.04
 MAX_COVER = 0.8
 MIN_READABLE = 0.55
 _CID = re.compile(r"\(cid:\d+\)")
+_LEADER = re.compile(r"[.·…_\-–—=*]{3,}")
 _RUN = re.compile(r"([^\w\s.·…_\-–—=*])\1{5,}")
 
 
@@ -47,10 +48,11 @@ def _fault(text: str) -> str:
     broken = sum(map(_is_broken, text)) + 4 * len(_CID.findall(text))
     if broken > MAX_BROKEN * len(text):
         return "unmapped"
+    if len(_RUN.findall(text)) > 3:
+        return "punctuation"
+    text = _LEADER.sub("", text)
     readable = sum(1 for c in text if unicodedata.category(c)[0] in "LMN")
-    if readable < MIN_READABLE * len(text):
-        return "symbols"
-    return "punctuation" if len(_RUN.findall(text)) > 3 else ""
+    return "symbols" if readable < MIN_READABLE * len(text) else ""
 
 
 def _fault_of_words(words: Sequence[Word]) -> str:
