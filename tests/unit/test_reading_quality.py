@@ -1,0 +1,115 @@
+"""Which answers are believed, and how tiles become one page."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkstick.document import Block, Flag, Kind
+from inkstick.engines.protocol import Reading
+from inkstick.pages.view import TextLayer, Word
+from inkstick.reading import layer
+from inkstick.reading.ladder import Outcome
+from inkstick.reading.merge import Piece, mapped, merge, seam
+from inkstick.reading.quality import Expectation, balanced, findings, outcome, rectangular
+
+PROSE = "The harbour master counted forty-one vessels before noon and wrote each name into the ledger. " * 3
+
+
+def reading(text: str, *flags: Flag, prompt: str | None = None) -> Reading:
+    blocks = (Block(1, Kind.PARAGRAPH, text),) if text else ()
+    return Reading(blocks, "m", prompt, flags=frozenset(flags), raw=text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "result"),
+    [
+        (reading(PROSE), Expectation(), Outcome.GOOD),
+        (reading(PROSE, Flag.REPETITION), Expectation(), Outcome.REPETITION),
+        (reading(PROSE, Flag.TRUNCATED), Expectation(), Outcome.TRUNCATED),
+        (reading("  "), Expectation(), Outcome.EMPTY),
+        (reading("(156,68),(783,758)"), Expectation(), Outcome.COORDINATES),
+        (reading("提取图中的文字。提取", prompt="提取图中的文字。"), Expectation(), Outcome.ECHO),
+        (reading(PROSE), Expectation(characters=2000), Outcome.SUSPECT),
+        (reading(PROSE), Expectation(characters=60), Outcome.SUSPECT),
+        (reading(PROSE), Expectation(characters=250), Outcome.GOOD),
+        (reading(PROSE), Expectation(ink=0.0001), Outcome.SUSPECT),
+        (reading("7"), Expectation(ink=0.03), Outcome.SUSPECT),
+        (reading("\ue001" * 60), Expectation(), Outcome.SUSPECT),
+    ],
+)
+def test_an_answer_is_judged(answer: Reading, expected: Expectation, result: Outcome) -> None:
+    assert outcome(answer, expected) is result
+
+
+@pytest.mark.parametrize(
+    ("table", "good"),
+    [
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr></table>", True),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", False),
+        ('<table><tr><td colspan="2">a</td></tr><tr><td>c</td><td>d</td></tr></table>', True),
+        ('<table><tr><td rowspan="2">a</td><td>b</td></tr><tr><td>c</td></tr></table>', True),
+        ('<table><tr><td rowspan="3">a</td><td>b</td></tr><tr><td>c</td></tr></table>', False),
+        ('<table><tr><td rowspan="2">a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr></table>', False),
+        ("<table></table>", False),
+    ],
+)
+def test_a_table_must_be_rectangular(table: str, good: bool) -> None:
+    assert rectangular(table) is good
+    assert (Flag.TABLE_BROKEN in findings((Block(1, Kind.TABLE, table),))) is not good
+
+
+def test_formulas_must_be_closed_but_a_price_is_no_formula() -> None:
+    assert balanced("costs $5 and a $$x$$")
+    assert not balanced("so $$x + ")
+    assert not balanced("so \\[ x")
+
+
+def paragraphs(*texts: str) -> tuple[Block, ...]:
+    return tuple(Block(n, Kind.PARAGRAPH, text) for n, text in enumerate(texts, 1))
+
+
+HALVES = (0, 0, 1000, 550), (0, 450, 1000, 1000)
+
+
+@given(st.integers(2, 40), st.integers(0, 39), st.integers(0, 39), st.booleans(), st.booleans())
+def test_lines_read_by_both_tiles_stand_once(total: int, a: int, b: int, cut_above: bool, cut_below: bool) -> None:
+    lines = [f"line {n * 7919} holds the words {n * 104729} and {n * 15485863}" for n in range(total)]
+    start, end = sorted((a % total, b % total))
+    upper, lower = lines[: end + 1], lines[start:]
+    if cut_above and end + 1 - start >= 2:
+        upper = [*upper, "gar"]
+    if cut_below and end + 1 - start >= 2:
+        lower = ["bled", *lower]
+    merged = merge([Piece(HALVES[0], paragraphs("\n".join(upper))), Piece(HALVES[1], paragraphs("\n".join(lower)))])
+    assert "\n".join(block.text for block in merged).split("\n") == lines
+    assert [block.order for block in merged] == list(range(1, len(merged) + 1))
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=12), max_size=8), st.lists(st.text("xyz", min_size=1), max_size=8))
+def test_tiles_with_nothing_in_common_lose_nothing(above: list[str], below: list[str]) -> None:
+    assert seam(above, below) == (0, 0, 0)
+
+
+def test_boxes_are_moved_to_the_page_and_the_same_place_is_read_once() -> None:
+    at_seam = Block(1, Kind.PARAGRAPH, "on the seam", (100, 900, 900, 940))
+    again = Block(1, Kind.PARAGRAPH, "on the seam", (100, 81, 900, 122))
+    below = Block(2, Kind.PARAGRAPH, "below", (100, 500, 900, 540))
+    merged = merge([Piece(HALVES[0], (at_seam,)), Piece(HALVES[1], (again, below))])
+    assert [block.text for block in merged] == ["on the seam", "below"]
+    assert merged[0].box == (100, 495, 900, 517)
+    assert mapped(below, HALVES[1]).box == (100, 725, 900, 747)
+
+
+def test_a_text_layer_becomes_lines_and_paragraphs() -> None:
+    rows = [("First line", 100), ("of one paragraph.", 120), ("Another one.", 200)]
+    words = []
+    for text, y in rows:
+        for n, word in enumerate(text.split()):
+            words.append(Word(word, (100 + 80 * n, y, 170 + 80 * n, y + 14)))
+    words += [Word("漢", (100, 300, 120, 314)), Word("字", (121, 300, 140, 314))]
+    blocks = layer.blocks(TextLayer(tuple(words), good=True, born_digital=True))
+    assert [block.text for block in blocks] == ["First line\nof one paragraph.", "Another one.", "漢字"]
+    assert blocks[0].box == (100, 100, 330, 134)
+    assert len(blocks[0].lines) == 2
