@@ -221,9 +221,9 @@ def test_models_are_listed_and_the_embedded_one_is_checked_byte_for_byte(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", str(tmp_path / "data")]
-    assert main(["models", "list", *data]) == 0
+    assert cli.main(["models", "list", *data]) == 0
     assert "hunyuanocr-1.5" in capsys.readouterr().out
-    assert main(["models", "verify", "pp-ocrv6-small", *data]) == 0
+    assert cli.main(["models", "verify", "pp-ocrv6-small", *data]) == 0
     assert "as they should be" in capsys.readouterr().out
-    assert main(["models", "verify", *data]) == 1
+    assert cli.main(["models", "verify", *data]) == 1
     assert "inkstick models fetch hunyuanocr-1.5" in " ".join(capsys.readouterr().out.split())
