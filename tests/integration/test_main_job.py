@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from support.cer import error_rate
@@ -54,9 +53,11 @@ class Running:
         except (httpx.HTTPError, ValueError):
             return []
 
-    def child(self, name: str) -> psutil.Process:
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if name in child.cmdline())
+    def child(self, name: str) -> int:
+        """The process id of `inkstick serve` or `inkstick watch`."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return next(int(child) for child in children if name in Path(f"/proc/{child}/cmdline").read_text().split("\0"))
 
     def drop(self, *names: str) -> None:
         for name in names:
@@ -87,7 +88,7 @@ def test_dropped_scans_become_text_even_when_the_service_is_killed_on_the_way(tm
         tree.wait(lambda: list(data.glob("state/address")))
         tree.drop(*names)
         tree.wait(lambda: len(tree.documents()) == len(names))
-        tree.child("serve").kill()
+        os.kill(tree.child("serve"), signal.SIGKILL)
         tree.wait(lambda: len(list((data / "done").iterdir())) == len(names), 150)
     for name in names:
         stem = name.split(".")[0]
