@@ -182,6 +182,17 @@ async def test_a_page_past_the_deadline_is_given_up() -> None:
         await engine.read(small(), Request())
 
 
+async def test_closing_the_engine_fails_the_pages_that_are_read_or_wait() -> None:
+    engine = RapidOcrEngine(1)
+    await engine.start()
+    pages = [asyncio.create_task(engine.read(sample("stock-list.pdf"), Request())) for _ in range(3)]
+    await asyncio.sleep(0.2)
+    await engine.close()
+    found = await asyncio.wait_for(asyncio.gather(*pages, return_exceptions=True), 10)
+    assert [type(error) for error in found] == [EngineDown] * 3
+    assert not any(worker.alive for worker in engine._workers)
+
+
 async def test_processes_end_when_the_parent_does_and_print_nothing(tmp_path: Path) -> None:
     import sys
 

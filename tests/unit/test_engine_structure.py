@@ -157,8 +157,8 @@ def test_list_items_that_follow_one_another_are_one_list() -> None:
 
 
 def test_a_headings_level_follows_its_size() -> None:
-    lines = [line("big", 50, 20, height=40), line("middle", 50, 100, height=27)]
-    lines += [line(f"body {n}", 50, 200 + 30 * n) for n in range(5)]
+    lines = [line("Shelves", 50, 20, width=140), line("Shelves", 50, 100, width=100)]
+    lines += [line("shelves in the cellar", 50, 200 + 30 * n, width=205) for n in range(5)]
     regions = [Region("section-header", lines[n].box, (n,)) for n in range(2)]
     blocks = parse(Lines(1000, 1000, lines), regions)
     assert [block.level for block in blocks[:2]] == [1, 2]

@@ -90,6 +90,8 @@ def _load_pymupdf(threads: int) -> Any:
         import pymupdf
     finally:
         ort.SessionOptions = original
+    pymupdf.TOOLS.mupdf_display_errors(False)
+    pymupdf.TOOLS.mupdf_display_warnings(False)
     return pymupdf
 
 

@@ -102,8 +102,8 @@ class LineReader:
         folder = model_folder()
         self._detector = _session(folder / DETECTOR, self.options.threads)
         self._recognizer = _session(folder / RECOGNIZER, self.options.threads)
-        # The values of rapidocr's config.yaml for this model.
-        self._boxes = DBPostProcess(0.3, 0.5, 1000, 1.6, "fast", use_dilation=True)
+        # The values of rapidocr's config.yaml for this model, but for its limit of 1,000 lines.
+        self._boxes = DBPostProcess(0.3, 0.5, 4000, 1.6, "fast", use_dilation=True)
         characters = self._recognizer.get_modelmeta().custom_metadata_map["character"].splitlines()
         self._alphabet = ["", *characters, " "]
 

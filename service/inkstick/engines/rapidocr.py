@@ -21,6 +21,8 @@ from inkstick.pages.view import Pixels
 
 START_SECONDS = 120.0
 ANSWER_BYTES = 64 << 20
+RECYCLE_PAGES = 500
+"""A process is replaced after so many pages: MuPDF and the networks never give all their memory back."""
 
 
 class WorkerDied(Exception):
@@ -72,9 +74,11 @@ class RapidOcrEngine:
             self._free.put_nowait(worker)
 
     async def close(self) -> None:
+        """End the processes. Pages that are being read, or wait for a process, get EngineDown."""
         self._started = False
-        self._free = asyncio.LifoQueue()
+        waiting, self._free = self._free, asyncio.LifoQueue()
         await asyncio.gather(*(worker.stop() for worker in self._workers))
+        waiting.put_nowait(self._workers[0])  # wakes the first of those who wait; each hands it to the next
 
     async def health(self) -> Health:
         alive = sum(worker.alive for worker in self._workers)
@@ -101,14 +105,18 @@ class RapidOcrEngine:
 
     @contextlib.asynccontextmanager
     async def _worker(self) -> AsyncIterator[Worker]:
-        if not self._started:
-            raise EngineDown("The CPU engine is not running.")
+        self._check_started()
         free = self._free
         worker = await free.get()
         try:
+            self._check_started()
             yield worker
         finally:
             free.put_nowait(worker)
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise EngineDown("The CPU engine is not running.")
 
     async def _ask(self, worker: Worker, image: Pixels, task: Task) -> dict[str, Any]:
         for _ in range(2):
@@ -123,6 +131,7 @@ class RapidOcrEngine:
         raise PageFailed("The page made the CPU engine crash twice.")
 
     async def _revived(self, worker: Worker) -> None:
+        self._check_started()
         try:
             await worker.start()
         except (WorkerDied, OSError, TimeoutError) as error:
@@ -136,6 +145,7 @@ class Worker:
         self.threads = threads
         self._process: asyncio.subprocess.Process | None = None
         self._pixels = -1
+        self._pages = 0
 
     @property
     def alive(self) -> bool:
@@ -146,6 +156,7 @@ class Worker:
         if self.alive:
             return
         await self.stop()
+        self._pages = 0
         self._pixels = os.memfd_create("page")
         command = [sys.executable, "-m", "inkstick.engines.ocr_worker", str(self._pixels), str(self.threads)]
         self._process = await asyncio.create_subprocess_exec(
@@ -164,6 +175,9 @@ class Worker:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             answer = await self._answer()
         os.ftruncate(self._pixels, 0)
+        self._pages += 1
+        if self._pages >= RECYCLE_PAGES:
+            await self.stop()
         return answer
 
     async def _answer(self) -> dict[str, Any]:
