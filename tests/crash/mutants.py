@@ -22,7 +22,9 @@ EXEMPT = {
     "accept.undo": "after an error; its absence is noticed when the disk is full (test_faults)",
     "accept.put_back": "only when a file is swapped for something else between two system calls (test_spool)",
     "reopen.give_up": "only when a person takes the original away during a retry (test_spool)",
+    "reopen.done": "the end removes the same file once more (tidy.file)",
     "tidy.file": "rubbish in a folder of the spool",
+    "tidy.folder": "rubbish in a folder of the spool, cleared again before it is used (stage.clear)",
     "stage.clear": "rubbish in a folder of the spool",
 }
 
