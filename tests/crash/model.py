@@ -64,7 +64,7 @@ class Op:
 
 
 class ModelDisk(Disk):
-    """`crash_at`: at which step (from 0) the process ends. `full_at`, `eio_at`: at which step the disk is full, or a sync
+    """`crash_at`: at which step (from 0) the process ends. `full_at`, `eio_at`: at which the disk is full, or a sync
     fails, once. `omit`: the name of a step that is left out. `trace`: the names of the steps so far, if wanted."""
 
     def __init__(self) -> None:
@@ -104,12 +104,11 @@ class ModelDisk(Disk):
         kept = self._kept(chance, image)
         for number, node in self.nodes.items():
             if isinstance(node, File):
-                fresh: File | Folder = File(node.device, node.time)
-                fresh.data = fresh.durable = self._bytes_kept(node, chance, image)
+                file = new.nodes[number] = File(node.device, node.time)
+                file.data = file.durable = self._bytes_kept(node, chance, image)
             else:
-                fresh = Folder(node.device, node.time)
-                fresh.durable = dict(node.durable)
-            new.nodes[number] = fresh
+                folder = new.nodes[number] = Folder(node.device, node.time)
+                folder.durable = dict(node.durable)
         for op in kept:
             _apply(new.nodes, op)
         for fresh in new.nodes.values():
@@ -356,7 +355,9 @@ class ModelSource:
 
 def _apply(nodes: dict[int, File | Folder], op: Op) -> None:
     for folder, name, number in op.changes:
-        entries = nodes[folder].durable  # type: ignore[union-attr]
+        node = nodes[folder]
+        assert isinstance(node, Folder)
+        entries = node.durable
         if number is None:
             entries.pop(name, None)
         else:

@@ -22,7 +22,9 @@ EXEMPT = {
     "accept.undo": "after an error; its absence is noticed when the disk is full (test_faults)",
     "accept.put_back": "only when a file is swapped for something else between two system calls (test_spool)",
     "reopen.give_up": "only when a person takes the original away during a retry (test_spool)",
+    "reopen.done": "the end removes the same file once more (tidy.file)",
     "tidy.file": "rubbish in a folder of the spool",
+    "tidy.folder": "rubbish in a folder of the spool, cleared again before it is used (stage.clear)",
     "stage.clear": "rubbish in a folder of the spool",
 }
 
@@ -32,7 +34,7 @@ Found = tuple[str, str]  # scenario, what was noticed
 def names_in_code() -> set[str]:
     """Every step that the spool can take, read from its source."""
     folder = Path(store.__file__).parent
-    names = set()
+    names: set[str] = set()
     for module in ("spool", "conclusion", "recovery", "checkpoints"):
         text = (folder / f"{module}.py").read_text()
         for call, name in re.findall(r'(write_atomic|make_dirs|)\([^\n]*at="([a-z_.]+)"', text):
@@ -97,7 +99,7 @@ def _lives_in_recovery(name: str) -> Iterator[tuple[str, CrashPlan, int]]:
 
 @functools.cache
 def _recoveries() -> dict[str, list[tuple[str, int, str, int, int]]]:
-    """Crashes after which a step is taken that no life without a crash takes: name → (scenario, when, image, seed, at)."""
+    """Crashes that lead to steps no other life takes: name → (scenario, crash, image, seed, how soon after it)."""
     usual = {name for trace in traces().values() for name in trace}
     found: dict[str, list[tuple[str, int, str, int, int]]] = {}
     for scenario, base in traces().items():

@@ -1,4 +1,4 @@
-"""One simulated life of a data folder: work, crash, recover, crash, recover, … until all is done, inspected each time."""
+"""A simulated life of a data folder: work, crash, recover, crash, recover, … until all is done; inspected each time."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ TEN_YEARS = 10 * 365.25 * 86400
 @pytest.mark.parametrize("name", SMALL)
 def test_a_crash_at_any_step_leaving_any_image_breaks_no_promise(name: str) -> None:
     steps = live(SCENARIOS[name]).steps
-    crashes = sum(
-        live(SCENARIOS[name], [(step, image)], seed=step).crashes for step in range(steps) for image in IMAGES
-    )
-    assert crashes == steps * len(IMAGES)
+    stride = 1 if len(SCENARIOS[name]) == 1 else 2
+    points = [(step, image) for step in range(0, steps, stride) for image in IMAGES]
+    crashes = sum(live(SCENARIOS[name], [point], seed=point[0]).crashes for point in points)
+    assert crashes == len(points)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_crash_and_then_one_in_its_recovery_break_no_promise(name: str) -> Non
     steps = live(SCENARIOS[name]).steps
     chance = random.Random(7)
     for first in range(steps):
-        for second in range(first % 3, steps, 3):
+        for second in range(first % 6, steps, 6):
             plan = [(first, chance.choice(IMAGES)), (second, chance.choice(IMAGES))]
             live(SCENARIOS[name], plan, seed=chance.randrange(1 << 30))
 
@@ -39,10 +39,10 @@ def test_a_crash_and_then_one_in_its_recovery_break_no_promise(name: str) -> Non
 def test_many_crashes_in_a_life_with_every_kind_of_document_break_no_promise() -> None:
     steps = live(SCENARIOS["everything"]).steps
     crashes = 0
-    for seed in range(100):
+    for seed in range(60):
         plan = random_plan(random.Random(seed), steps, 6)
         crashes += live(SCENARIOS["everything"], plan, seed).crashes
-    assert crashes > 200
+    assert crashes > 120
 
 
 @pytest.mark.parametrize("start", [0.0, 1e9 - TEN_YEARS, 1e9 + TEN_YEARS], ids=["1970", "-10 years", "+10 years"])

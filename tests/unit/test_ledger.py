@@ -212,17 +212,17 @@ def test_rebuilding_heals_states_and_reports_orphans(data: DataFolder, ledger: L
     assert ledger.rebuild(spool).healed == 0
 
 
-def test_a_hundred_thousand_documents_stay_quick(ledger: Ledger) -> None:
+def test_thirty_thousand_documents_stay_quick(ledger: Ledger) -> None:
     ids = Ids(lambda count: bytes(count))
-    claims = [claim(ids.next(1e9 + number), f"scan {number:06}.pdf") for number in range(100_000)]
+    claims = [claim(ids.next(1e9 + number), f"scan {number:06}.pdf") for number in range(30_000)]
     started = time.process_time()
     ledger.accept(claims)
     accepted = time.process_time() - started
     started = time.process_time()
     assert len(ledger.list(limit=100)) == 100
-    assert len(ledger.list(state="queued", after=50_000, limit=100)) == 100
-    assert [hit.name for hit in ledger.search("scan 077777")] == ["scan 077777.pdf"]
-    assert ledger.counts()["queued"] == 100_000
+    assert len(ledger.list(state="queued", after=15_000, limit=100)) == 100
+    assert [hit.name for hit in ledger.search("scan 017777")] == ["scan 017777.pdf"]
+    assert ledger.counts()["queued"] == 30_000
     asked = time.process_time() - started
-    assert accepted < 30
+    assert accepted < 15
     assert asked < 1

@@ -16,7 +16,7 @@ from inkstick.errors import DiskFull, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
 from inkstick.store.claim import Ids, Outcome
 from inkstick.store.disk import Disk
-from inkstick.store.spool import Spool
+from inkstick.store.spool import SourceChanged, Spool
 
 DONE = Outcome("done", pages=1)
 ERROR = {"code": "damaged", "message": "The file is damaged.", "hint": "Scan it again."}
@@ -247,6 +247,45 @@ def test_recovery_leaves_alone_what_nobody_can_explain(data: DataFolder, spool: 
     found = spool.recover()
     assert found.leftovers == [strange]
     assert (strange / "original").read_bytes() == b"whose?"
+
+
+def test_a_file_swapped_for_a_link_at_the_last_moment_is_put_back(data: DataFolder, tmp_path: Path) -> None:
+    class Swapping(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.rename":
+                (data.inbox / "a.pdf").unlink()
+                (data.inbox / "a.pdf").symlink_to(tmp_path / "secret")
+            return super().step(at)
+
+    spool = Spool(data, Swapping(), ManualClock())
+    with pytest.raises(SourceChanged):
+        spool.claim_file(drop(data, "a.pdf"), "a.pdf", Profile())
+    assert (data.inbox / "a.pdf").is_symlink()
+    assert os.listdir(data.spool) == []
+
+
+def test_a_file_written_to_while_it_is_copied_stays(data: DataFolder) -> None:
+    class Writing(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.sync_copy":
+                (data.inbox / "a.pdf").write_bytes(b"more and more")
+            return super().step(at)
+
+    spool = Spool(data, Writing(), ManualClock())
+    with pytest.raises(SourceChanged):
+        spool.claim_file(drop(data, "a.pdf"), "a.pdf", Profile(originals=Originals.KEEP))
+    assert (data.inbox / "a.pdf").read_bytes() == b"more and more"
+    assert os.listdir(data.spool) == []
+
+
+def test_a_retry_whose_original_is_taken_away_is_given_up(data: DataFolder, spool: Spool) -> None:
+    claim = spool.claim_file(drop(data, "a.pdf"), "a.pdf", Profile())
+    outcome = spool.conclude(claim.id, FAILED)
+    folder = spool.folder(claim.id)
+    (folder / "outcome.json").rename(folder / "reopening.json")
+    (data.failed / "a.pdf").unlink()
+    assert spool.recover().accepted == 0
+    assert spool.outcome(claim.id) == outcome
 
 
 def test_ids_sort_by_arrival_even_when_the_clock_steps_back() -> None:

@@ -147,8 +147,8 @@ class Spool:
         return claim
 
     def _put_back(self, claim: Claim) -> None:
-        root = Path(claim.root) if claim.root else self.data.inbox
-        self.disk.rename_new(self.original(claim.id), root / claim.relpath, at="accept.put_back")
+        _, place = conclusion.source_path(self, claim)
+        self.disk.rename_new(self.original(claim.id), place, at="accept.put_back")
         self.disk.remove_tree(self.folder(claim.id), at="accept.undo")
 
     def _claim_by_copy(self, source: Source, claim: Claim) -> Claim:
