@@ -19,21 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from support.cer import error_rate, plain
-from support.pages import pixels
 
 from inkstick.document import Kind
 from inkstick.engines.protocol import Request
 from inkstick.engines.rapidocr import RapidOcrEngine
 from inkstick.results.tables import plain_text
+from support.cer import error_rate, plain
+from support.pages import pixels
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 NAMES = ("english-letter.pdf", "chinese-notice.pdf", "stock-list.pdf", "tide-table.jpg", "two-page.tif")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from corpora import hostile
 from corpora.hostile import CASES, zipped
-
 from inkstick.document import Flag
 from inkstick.errors import ArchiveUnsafe, Damaged, DocumentError, Empty, Encrypted
 from inkstick.pages.expand import Limits, Member
