@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pymupdf
 
-from bench.efficiency import BUDGET, IN_FLIGHT, PDF, fake_server, machine, make_documents
+from bench.efficiency import BUDGET, IN_FLIGHT, PDF, engine_arguments, fake_server, machine, make_documents
 from inkstick.document import Page
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.pages.pool import PagePool
@@ -65,7 +65,7 @@ async def settled(reader: Reader) -> None:
         await asyncio.sleep(0.2)
 
 
-async def measure(uploads: int, interval: int) -> tuple[list[float], list[float]]:
+async def measure(uploads: int, *arguments: str) -> tuple[list[float], list[float]]:
     async def ignore(page: Page) -> None:
         pass
 
@@ -75,7 +75,7 @@ async def measure(uploads: int, interval: int) -> tuple[list[float], list[float]
         singles = (await asyncio.to_thread(make_documents, folder, (1,) * (uploads + 1)))[1:]
         pool = PagePool(processes=2, page_seconds=60)
         await pool.start()
-        async with fake_server("--interval", str(interval)) as url:
+        async with fake_server(*arguments) as url:
             reader = Reader(pool=pool, engines=Engines(OpenAiEngine(url, in_flight=IN_FLIGHT)), budget=BUDGET)
             await reader.start()
             idle = [await upload(reader, path, n) for n, path in enumerate(singles)]
@@ -96,9 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uploads", type=int, default=6)
     parser.add_argument("--interval", type=int, default=16)
+    parser.add_argument("--speed", type=float, default=1.0)
     chosen = parser.parse_args()
     print(f"machine: {machine()}")
-    idle, busy = asyncio.run(measure(chosen.uploads, chosen.interval))
+    idle, busy = asyncio.run(measure(chosen.uploads, *engine_arguments(chosen)))
     a, b = statistics.median(busy), statistics.median(idle)
     print(f"median during a {BATCH}-page batch {a:.2f} s / idle {b:.2f} s = {a / b:.2f}   (goal <= 2)")
 

@@ -424,6 +424,10 @@ async def test_a_persons_page_overtakes_a_long_batch(tmp_path: Path) -> None:
             assert len(desk.finished) - done < 24
             assert not batch.done
             await asyncio.wait_for(batch, 30)
+        assert fake.seen.finished == 41
+        assert fake.seen.requests > 41, "pages of the batch were taken back"
+    desk.assert_all_read("batch", 0, 40)
+    assert all(page.attempts == 1 for page in desk.pages["batch"]), "a page taken back has lost no attempt"
 
 
 async def test_images_in_memory_stay_below_the_bound(tmp_path: Path) -> None:

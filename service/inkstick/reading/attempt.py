@@ -22,7 +22,7 @@ from inkstick.errors import DocumentError, EngineDown, InkstickError, PageFailed
 from inkstick.pages.view import Ink, PageView, Pixels, TextLayerMode
 from inkstick.reading import ladder, layer, merge, quality
 from inkstick.reading.ladder import Outcome, Try, Way
-from inkstick.reading.lane import Closed, Lane
+from inkstick.reading.lane import Closed, Lane, Recalled
 from inkstick.reading.plan import Key
 
 T = TypeVar("T")
@@ -267,6 +267,8 @@ class PageReader:
             except Closed:
                 assert other
                 lane, deaths, other = other, _Deaths(read_before=other.read), None
+            except Recalled:
+                continue
             except EngineBusy as error:
                 await self._wait_for_room(lane, deaths, error)
             except EngineDown as error:
@@ -283,12 +285,12 @@ class PageReader:
         engine = lane.engine
         shot = await picture.encoded(engine, scale) if isinstance(engine, Encoding) else None
         self._recount()
-        async with lane.slot(self._order.key, alone=deaths.lost >= DEATHS_BEFORE_ALONE, may_leave=may_leave):
+        async with lane.slot(self._order.key, alone=deaths.lost >= DEATHS_BEFORE_ALONE, may_leave=may_leave) as place:
             deaths.read_before = lane.read
             if isinstance(engine, Encoding) and shot is not None:
-                reading = await engine.read_encoded(shot, request)
+                reading = await place.run(engine.read_encoded(shot, request))
             else:
-                reading = await engine.read(await picture.pixels(), request)
+                reading = await place.run(engine.read(await picture.pixels(), request))
         lane.succeeded()
         return reading
 

@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from inkstick.clock import Clock
-from inkstick.engines.protocol import Engine, Load
+from inkstick.engines.protocol import Engine, Load, Reading
 from inkstick.errors import InkstickError
 from inkstick.profile import Priority
 from inkstick.reading.capacity import Capacity, steer
-from inkstick.reading.plan import Key, bulk_share
+from inkstick.reading.plan import Key, bulk_share, recalled
 
 EPISODES = 5
 """So many losses in a row, with no page read between them, and the engine is on trial."""
+
+
+class Recalled(Exception):
+    """The page was taken back from the engine for a person's; it waits again, and no attempt is counted."""
 
 
 class Closed(Exception):
@@ -38,6 +43,21 @@ class Waiter:
     alone: bool = field(compare=False)
     may_leave: bool = field(compare=False)
     admitted: asyncio.Future[None] = field(compare=False)
+    reading: asyncio.Future[Reading] | None = field(default=None, compare=False)
+    recalled: bool = field(default=False, compare=False)
+
+    async def run(self, work: Coroutine[Any, Any, Reading]) -> Reading:
+        """The engine's work on this page, which the lane may take back: raises `Recalled`."""
+        self.reading = asyncio.ensure_future(work)
+        try:
+            return await self.reading
+        except asyncio.CancelledError:
+            if self.recalled and self.reading.cancelled():
+                task = asyncio.current_task()
+                if task is not None and not task.cancelling():
+                    raise Recalled from None
+            self.reading.cancel()
+            raise
 
 
 class Lane:
@@ -61,6 +81,7 @@ class Lane:
         self._arrivals = itertools.count()
         self._lone = False
         self._persons = 0
+        self._bulk: list[Waiter] = []
         self._trial_due = 0.0
         self._look = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -106,7 +127,7 @@ class Lane:
     # -- going in
 
     @asynccontextmanager
-    async def slot(self, key: Key, *, alone: bool = False, may_leave: bool = False) -> AsyncIterator[None]:
+    async def slot(self, key: Key, *, alone: bool = False, may_leave: bool = False) -> AsyncIterator[Waiter]:
         """Wait for a place and hold it. Raises `Closed` if `may_leave` and the engine is gone."""
         if may_leave and self.gone and not self._trial_open():
             raise Closed
@@ -119,7 +140,7 @@ class Lane:
             self._withdraw(waiter)
             raise
         try:
-            yield
+            yield waiter
         finally:
             self._leave(waiter)
 
@@ -144,11 +165,25 @@ class Lane:
     def _enter(self, waiter: Waiter) -> None:
         self.in_flight += 1
         self._lone = self._lone or waiter.alone
-        self._persons += waiter.key[0] == Priority.PERSON
+        if waiter.key[0] == Priority.PERSON:
+            self._persons += 1
+            self._recall()
+        else:
+            self._bulk.append(waiter)
+
+    def _recall(self) -> None:
+        """Take the youngest bulk pages back from a remote engine."""
+        for _ in range(recalled(self.limit, len(self._bulk)) if self.engine.remote else 0):
+            waiter = self._bulk.pop()
+            waiter.recalled = True
+            if waiter.reading is not None:
+                waiter.reading.cancel()
 
     def _leave(self, waiter: Waiter) -> None:
         self.in_flight -= 1
         self._persons -= waiter.key[0] == Priority.PERSON
+        if waiter in self._bulk:
+            self._bulk.remove(waiter)
         self._lone = self._lone and not waiter.alone
         self._admit()
         self._changed()

@@ -43,3 +43,9 @@ def bulk_share(limit: int, *, person: bool) -> int:
     """How many of `limit` pages in flight may be other people's while a `person` waits for theirs: a token of one page
     takes longer the more pages are generated beside it."""
     return max(1, limit // 4) if person else limit
+
+
+def recalled(limit: int, bulk: int) -> int:
+    """How many of `bulk` pages in flight are taken back when a person's page comes in: the youngest, down to half of
+    what may be in flight. They lose little, are read again later, and the person's page is generated twice as fast."""
+    return max(0, bulk - max(1, limit // 2))
