@@ -22,7 +22,7 @@ from inkstick.pages.expand import Limits, Member
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import Budget, PageView
 
-PAGE_SECONDS = 5.0
+PAGE_SECONDS = 4.0
 MEMORY = 3 << 30
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("parsers")]

@@ -12,6 +12,8 @@ import pytest
 
 from inkstick.pages import sandbox
 
+SANDBOX = sandbox.detect()
+
 PROBES = {
     "socket": "import socket; socket.create_connection(('127.0.0.1', {port}), 2)",
     "any interface": "import socket; assert [n for _, n in socket.if_nameindex() if n != 'lo']",
@@ -36,7 +38,7 @@ PROBES = {
 HARMLESS = {"socket", "read data", "list data", "write data", "signal the service", "see the service", "environment"}
 
 
-@pytest.mark.skipif(sandbox.detect().bwrap is None, reason="bubblewrap does not work here")
+@pytest.mark.skipif(SANDBOX.bwrap is None, reason="bubblewrap does not work here")
 @pytest.mark.parametrize("name", PROBES)
 def test_a_parser_that_was_taken_over_cannot(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret").write_text("secret")
@@ -45,7 +47,7 @@ def test_a_parser_that_was_taken_over_cannot(name: str, tmp_path: Path, monkeypa
         code = PROBES[name].format(
             port=server.getsockname()[1], secret=str(tmp_path / "secret"), folder=str(tmp_path), pid=os.getpid()
         )
-        command = sandbox.detect().command(["-c", code])
+        command = SANDBOX.command(["-c", code])
         done = subprocess.run(command, env=sandbox.environment(), capture_output=True, timeout=30, cwd="/")
         assert not (tmp_path / "new").exists()
         if name in HARMLESS:
@@ -56,7 +58,7 @@ def test_a_parser_that_was_taken_over_cannot(name: str, tmp_path: Path, monkeypa
     assert done.returncode != 0, done.stdout
 
 
-@pytest.mark.skipif(sandbox.detect().bwrap is None, reason="bubblewrap does not work here")
+@pytest.mark.skipif(SANDBOX.bwrap is None, reason="bubblewrap does not work here")
 def test_the_sandbox_itself_starts() -> None:
-    command = sandbox.detect().command(["-c", "import inkstick.pages.wire; open('/tmp/x', 'w').write('ok')"])
+    command = SANDBOX.command(["-c", "import inkstick.pages.wire; open('/tmp/x', 'w').write('ok')"])
     assert subprocess.run(command, env=sandbox.environment(), timeout=30, cwd="/").returncode == 0
