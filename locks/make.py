@@ -16,7 +16,7 @@ COMMON = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-
 
 def resolve(source: list[str], out: str, constraints: list[str]) -> None:
     pinned = [part for name in constraints for part in ("-c", str(HERE / name))]
-    subprocess.run(["uv", "pip", "compile", *source, *COMMON, *pinned, "-o", str(HERE / out)], check=True)  # noqa: S603, S607
+    subprocess.run(["uv", "pip", "compile", *source, *COMMON, *pinned, "-o", str(HERE / out)], check=True)
 
 
 def main() -> int:
