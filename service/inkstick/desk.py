@@ -183,6 +183,10 @@ class Desk:
 
     async def _take(self, id: str) -> None:
         claim = await asyncio.to_thread(self._spool.claim, id)
+        intended = await asyncio.to_thread(self._spool.outcome, id)
+        if intended is not None:  # its end was written down, and then the disk was full
+            await self._conclude(claim, intended)
+            return
         await self._state(id, "reading")
         try:
             if claim.verdict is not None and id not in self._again:

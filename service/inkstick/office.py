@@ -90,6 +90,10 @@ class Office:
             log.warning("nobody knows what this is, it is left alone: %s", leftover)
         if rebuilt.added or rebuilt.healed:
             log.info("ledger mended from the folders: %d added, %d healed", rebuilt.added, rebuilt.healed)
+        waiting = self._ledger.waiting()
+        if all(row.sha256 for row in waiting):  # of a document without one we cannot tell which pages are its own
+            works = {work_key(row.sha256 or "", merge(Profile(), row.profile, where=row.name)) for row in waiting}
+            self._spool.sweep_checkpoints(works)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -339,7 +343,7 @@ class Office:
         return Stats(
             documents=await asyncio.to_thread(self._ledger.counts),
             pages_read={name: engine["read"] for name, engine in figures.engines.items()},
-            pages_failed={"": figures.pages_failed},
+            pages_failed=figures.pages_failed,
             in_flight=figures.in_flight,
             waiting=figures.waiting,
             bytes_held=figures.image_bytes,

@@ -68,7 +68,6 @@ class Lane:
         self.capacity = Capacity.at(engine.limit)
         self.in_flight = 0
         self.read = 0
-        self.failed = 0
         self.refused = 0
         self.trial = False
         self.episodes = 0

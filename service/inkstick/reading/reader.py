@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,14 +76,15 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures for /metrics. `engines`: by name: in_flight, waiting, limit, read, up (0 or 1)."""
+    """Figures for /metrics. `pages_failed`: by the engine that tried last, ``none`` if none did.
+    `engines`: by name: in_flight, waiting, limit, read, up (0 or 1)."""
 
     jobs: int
     preparing: int
     in_flight: int
     waiting: int
     pages_read: int
-    pages_failed: int
+    pages_failed: dict[str, int]
     pages_per_second: float
     image_bytes: int
     engines: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -186,7 +187,7 @@ class Reader:
         self._preparing = 0
         self._held = 0
         self._pages_read = 0
-        self._pages_failed = 0
+        self._pages_failed: Counter[str] = Counter()
         self._recent: deque[float] = deque(maxlen=10_000)
         self._pump_due = False
         self._closed = False
@@ -234,7 +235,7 @@ class Reader:
             in_flight=sum(lane.in_flight for lane in self._lanes),
             waiting=sum(lane.waiting for lane in self._lanes),
             pages_read=self._pages_read,
-            pages_failed=self._pages_failed,
+            pages_failed=dict(self._pages_failed),
             pages_per_second=len(recent) / span,
             image_bytes=self._held,
             engines={lane.engine.name: _figures(lane) for lane in self._lanes},
@@ -385,7 +386,7 @@ class Reader:
             self._recent.append(self._clock.monotonic())
         else:
             work.failed[page.number] = dict(page.error)
-            self._pages_failed += 1
+            self._pages_failed[page.engine or "none"] += 1
         work.unread -= 1
         if work.unread == 0:
             work.ended.set()
