@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-SURE = 0.65
+SURE, PLAIN = 0.65, 0.9
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
 _SHORT, _CROP = 256, 224
@@ -32,16 +32,19 @@ class Orientation:
 
     def turn(self, rgb: NDArray[np.uint8]) -> int:
         """Degrees clockwise (0, 90, 180, 270) that bring the page upright; 0 when not sure."""
-        angle, sure = self._ask(rgb)
+        small = _small(rgb)
+        angle, sure = self._ask(small, places=1)
+        if angle == 0 and sure >= PLAIN:  # most pages are upright, and their middle says so
+            return 0
+        angle, sure = self._ask(small)
         if angle == 0 or sure < SURE:
             return 0
-        turned = np.rot90(_small(rgb), k=angle // 90)
-        again, _ = self._ask(np.ascontiguousarray(turned))
+        again, _ = self._ask(_small(np.ascontiguousarray(np.rot90(small, k=angle // 90))))
         return (360 - angle) % 360 if again == 0 else 0
 
-    def _ask(self, rgb: NDArray[np.uint8]) -> tuple[int, float]:
-        """The angle by which the page was turned, and the mean probability over three places of the page."""
-        batch = np.stack([_normal(crop) for crop in _crops(_small(rgb))])
+    def _ask(self, small: NDArray[np.uint8], places: int = 3) -> tuple[int, float]:
+        """The angle by which the page was turned, and the mean probability over so many places of the page."""
+        batch = np.stack([_normal(crop) for crop in _crops(small)[:places]])
         found = np.asarray(self.session.run(None, {"x": batch})[0], np.float32).mean(axis=0)
         best = int(found.argmax())
         return best * 90, float(found[best])
