@@ -1,0 +1,42 @@
+"""Settings: options over the environment over the defaults, and nothing half-understood."""
+
+from __future__ import annotations
+
+import re
+import stat
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from inkstick.config import DataFolder, Settings, load
+from inkstick.errors import UsageError
+from inkstick.profile import EngineChoice
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_an_option_wins_over_the_environment_and_that_over_the_default(tmp_path: Path) -> None:
+    environment = {"INKSTICK_PORT": "9000", "INKSTICK_DATA": str(tmp_path), "INKSTICK_ENGINE": "rapidocr"}
+    settings = load({"port": 9001, "data": None}, environment)
+    assert (settings.port, settings.data, settings.engine) == (9001, tmp_path, EngineChoice.RAPIDOCR)
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", "99999"), ("port", "x"), ("engine", "magic"), ("workers", "-1")])
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"setting {name} cannot be '{value}'"):
+        load({name: value}, {})
+
+
+def test_every_setting_is_described_for_people() -> None:
+    described = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/settings.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert described == {field.name for field in fields(Settings)}
+
+
+def test_the_state_folder_is_for_the_service_alone(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    folder.create()
+    assert stat.S_IMODE(folder.state.stat().st_mode) == 0o700
+    assert all(path.is_dir() for path in (folder.inbox, folder.results, folder.done, folder.failed, folder.spool))
