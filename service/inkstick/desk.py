@@ -22,7 +22,7 @@ from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.document import Page, Part
-from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, by_code
+from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, Unavailable, by_code
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Job, Reader
@@ -49,9 +49,6 @@ log = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 5.0
 """How long a document that nobody's fault holds up waits before it is tried again."""
-
-EDGE = 64 << 10
-"""Bytes of head and tail that identify a file's type."""
 
 
 class Desk:
@@ -91,7 +88,10 @@ class Desk:
         try:
             while True:
                 self._wake.clear()
-                await self.register()
+                try:
+                    await self.register()
+                except (InkstickError, OSError) as error:  # a full disk: the claims are in the spool, and stay there
+                    log.warning("new documents wait: %s", error)
                 self._fill()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), 1.0)
@@ -154,21 +154,24 @@ class Desk:
     # ---- one document
 
     async def _document(self, id: str) -> None:
-        """Take one document to its end, or leave it waiting."""
+        """Take one document to its end, or leave it waiting and take it up again a little later."""
         try:
             await self._take(id)
-        except Blocked as error:
-            await self._wait_and_retry(id, error)
+        except (Blocked, OSError) as error:
+            await self._wait(id, error if isinstance(error, Blocked) else Unavailable(f"The disk says: {error}."))
         except Exception:
             log.exception("document %s was left waiting by a fault of our own", id)
+            await self._wait(id, Unavailable("Inkstick stumbled over this document and will try again."))
         finally:
             self._active.pop(id, None)
             self._blocked.pop(id, None)
             self._notify()
             self.wake()
 
-    async def _wait_and_retry(self, id: str, error: Blocked) -> None:
-        await self._state(id, "blocked", error)
+    async def _wait(self, id: str, error: Blocked) -> None:
+        self._blocked[id] = error
+        with contextlib.suppress(InkstickError, OSError):  # the ledger may be what cannot be written
+            await self._state(id, "blocked", error)
         await asyncio.sleep(BLOCKED_SECONDS)
         self._enqueue([id])
 
@@ -196,7 +199,7 @@ class Desk:
             work = work_key(identity.sha256, profile)
             async with self._alone(work):
                 await self._read_and_publish(claim, profile, identity, work)
-        except (Blocked, asyncio.CancelledError):
+        except (Blocked, OSError, asyncio.CancelledError):
             raise
         except DocumentError as error:
             await self._conclude(claim, failure(error))

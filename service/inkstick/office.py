@@ -46,8 +46,16 @@ PROBE_SECONDS = 2.0
 class Office:
     """See `OfficePort` for what each method promises."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None, engines: Engines | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        engines: Engines | None = None,
+        disk: Disk | None = None,
+    ) -> None:
         self.settings = settings
+        self._disk = disk or Disk()
         self._clock = clock or SystemClock()
         self._folder = settings.folder
         self._engines = engines
@@ -63,7 +71,7 @@ class Office:
         self._ledger = await asyncio.to_thread(Ledger, self._folder.ledger)
         self._spool = Spool(
             self._folder,
-            Disk(),
+            self._disk,
             self._clock,
             name_of=result_name,
             reserve_bytes=self.settings.reserve_bytes,

@@ -14,6 +14,7 @@ from typing import Any
 import pymupdf
 import pytest
 
+from inkstick import desk
 from inkstick.config import Settings
 from inkstick.document import Task
 from inkstick.engines.openai import Deadlines, OpenAiEngine
@@ -21,6 +22,7 @@ from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
 from inkstick.office import Office
 from inkstick.reading.reader import Engines
+from inkstick.store.disk import Disk
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
@@ -41,9 +43,9 @@ async def fake() -> AsyncIterator[FakeEngine]:
 
 
 @asynccontextmanager
-async def open_office(settings: Settings, fake: FakeEngine) -> AsyncIterator[Office]:
+async def open_office(settings: Settings, fake: FakeEngine, disk: Disk | None = None) -> AsyncIterator[Office]:
     engine = OpenAiEngine(fake.url, deadlines=QUICK, in_flight=8)
-    office = Office(settings, engines=Engines(engine))
+    office = Office(settings, engines=Engines(engine), disk=disk)
     await office.start()
     try:
         yield office
@@ -236,6 +238,38 @@ async def test_what_does_not_fit_is_refused_before_its_body(settings: Settings, 
             await office.admit(10)
         assert not (await office.health()).ready
         assert list(settings.folder.spool.iterdir()) == []
+
+
+class FullDisk(Disk):
+    """Full for every step whose name begins with `at`, until somebody makes room."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at, self.full, self.refused = at, True, 0
+
+    def step(self, at: str) -> bool:
+        if self.full and at.startswith(self.at):
+            self.refused += 1
+            raise DiskFull
+        return super().step(at)
+
+
+@pytest.mark.parametrize("at", ["checkpoint", "stage", "conclude.intent", "conclude.publish", "conclude.put_away"])
+async def test_a_full_disk_holds_a_document_up_and_costs_it_nothing(
+    settings: Settings, fake: FakeEngine, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.2)
+    disk = FullDisk(at)
+    async with open_office(settings, fake, disk) as office:
+        info = await upload(office, "two.tif", numbered.tiff([80, 81]))
+        waiting = await until(office, info.id, lambda now: now.state == "blocked")
+        disk.full = False
+        info = await ended(office, info)
+    assert disk.refused > 0
+    assert waiting.code == "disk_full"
+    assert info.state == "done"
+    assert page_numbers(settings, info) == ["Page 80", "Page 81"]
+    assert [path.name for path in settings.folder.results.iterdir()] == ["two"]
 
 
 async def test_bytes_that_are_not_those_announced_are_not_accepted(settings: Settings, fake: FakeEngine) -> None:
