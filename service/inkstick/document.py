@@ -77,7 +77,8 @@ class Block:
     """One piece of the page in reading order.
 
     `text` is plain text, except HTML (one ``<table>`` element) for kind table and LaTeX without delimiters for kind
-    formula. `lines` are the printed lines behind it, where known. `level` is a heading's depth, 1 to 6.
+    formula. `lines` are the printed lines behind it, where known. `level` is a heading's depth, 1 to 6. `agreement`:
+    how much of it a second reader read alike, 0 to 1; None: not judged.
     """
 
     order: int
@@ -87,6 +88,40 @@ class Block:
     score: float | None = None
     lines: tuple[Line, ...] = ()
     level: int | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Text that only one of two readers has. `box`: where it stands, or about where it would."""
+
+    text: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPair:
+    """A number that two readers read differently, as each wrote it; "" where it saw none."""
+
+    first: str
+    second: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """A second reader's opinion of a page. `agreement`: 0 to 1, over what was judged; None: nothing was.
+
+    `not_judged`: why parts were left out, a closed set: formula, figure, script (one that the second reader cannot
+    read), unclear (it read too badly there), edge (running headers and footers).
+    """
+
+    engine: str
+    agreement: float | None = None
+    digits: tuple[NumberPair, ...] = ()
+    only_first: tuple[Passage, ...] = ()
+    only_second: tuple[Passage, ...] = ()
+    not_judged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +130,8 @@ class Page:
 
     `rotation` is how many degrees clockwise the rendered page was turned before it was read (0, 90, 180, 270).
     `part` names the member of an archive or mail that the page comes from. `error` is ``{code, message, hint}`` of a
-    page that could not be read: it then has no blocks and the document is `partial`.
+    page that could not be read: it then has no blocks and the document is `partial`. `second`: a second reader's
+    opinion, where there is one.
     """
 
     number: int
@@ -112,6 +148,7 @@ class Page:
     rotation: int = 0
     part: str | None = None
     error: Mapping[str, str] | None = None
+    second: Second | None = None
 
     def flagged(self, *flags: Flag) -> Page:
         """The page with these flags added, each once, in the order of the closed set."""
@@ -153,6 +190,8 @@ def block_json(block: Block) -> dict[str, Any]:
     out["score"] = block.score
     if block.level is not None:
         out["level"] = block.level
+    if block.agreement is not None:
+        out["agreement"] = block.agreement
     if block.lines:
         out["lines"] = [{"text": line.text, "box": list(line.box), "score": line.score} for line in block.lines]
     return out
@@ -176,9 +215,26 @@ def page_json(page: Page) -> dict[str, Any]:
     }
     if page.part is not None:
         out["part"] = page.part
+    if page.second is not None:
+        out["second"] = _second_json(page.second)
     if page.error is not None:
         out["error"] = dict(page.error)
     return out
+
+
+def _second_json(second: Second) -> dict[str, Any]:
+    return {
+        "engine": second.engine,
+        "agreement": second.agreement,
+        "digits": [{"first": d.first, "second": d.second, "box": _list(d.box)} for d in second.digits],
+        "only_first": [{"text": p.text, "box": _list(p.box)} for p in second.only_first],
+        "only_second": [{"text": p.text, "box": _list(p.box)} for p in second.only_second],
+        "not_judged": list(second.not_judged),
+    }
+
+
+def _list(box: Box | None) -> list[int] | None:
+    return list(box) if box else None
 
 
 def header_json(header: Header) -> dict[str, Any]:
@@ -218,6 +274,20 @@ def _block(data: Mapping[str, Any]) -> Block:
         score=data.get("score"),
         lines=lines,
         level=data.get("level"),
+        agreement=data.get("agreement"),
+    )
+
+
+def _second(data: Mapping[str, Any] | None) -> Second | None:
+    if data is None:
+        return None
+    return Second(
+        engine=data["engine"],
+        agreement=data["agreement"],
+        digits=tuple(NumberPair(d["first"], d["second"], _box(d["box"])) for d in data["digits"]),
+        only_first=tuple(Passage(p["text"], _box(p["box"])) for p in data["only_first"]),
+        only_second=tuple(Passage(p["text"], _box(p["box"])) for p in data["only_second"]),
+        not_judged=tuple(data["not_judged"]),
     )
 
 
@@ -238,6 +308,7 @@ def page_from_json(data: Mapping[str, Any]) -> Page:
         rotation=data.get("rotation", 0),
         part=data.get("part"),
         error=data.get("error"),
+        second=_second(data.get("second")),
     )
 
 
