@@ -28,21 +28,41 @@ ERRORS = (
     "paragraph_of_another_page",
 )
 
-_EN = (
-    "harbour ledger northern district records goods received sent weight price owner committee letter answer warehouse "
-    "before after during several account payment ship captain arrival departure cargo grain timber cotton the of and "
-    "with under between agreed signed inspection officer report remaining balance delivery station winter summer office "
-    "public printed copies members meeting minutes decision property river bridge contract annual increase total average "
-    "measured according statement enclosed reference regarding provided however therefore although quality number road"
-).split()
-_ZH = (
-    "本馆 港口 档案 阅览室 读者 登记 货物 账目 会议 决定 委员会 批准 合同 付款 仓库 运输 船只 到达 出发 检查 报告 办公室 北部 地区 "
-    "记录 数量 重量 价格 所有人 根据 有关 规定 应当 以及 其中 上述 已经 尚未 完成 工作 人员 负责 管理 使用 申请 材料 提交 审核 通过 "
-    "通知 各单位 必须 按照 要求 及时 处理 问题 情况 进行 调查 结果 表明 今年 去年 增加 减少 总计 平均 水平 质量 标准 桥梁 道路 建设 "
-    "工程 验收 合格 签字 盖章 生效 附件 说明 保存 查阅 复印 费用 收取 退还"
-).split()
-_GOODS = "wheat barley rice tea cotton silk copper iron timber rope paper salt sugar coffee wool glass coal lead".split()
-_ZH_GOODS = "小麦 大麦 大米 茶叶 棉花 丝绸 铜料 铁器 木材 绳索 纸张 食盐 白糖 咖啡 羊毛 玻璃 煤炭 铅块".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_EN = _words(
+    """
+    harbour ledger northern district records goods received sent weight price owner committee letter
+    answer warehouse before after during several account payment ship captain arrival departure
+    cargo grain timber cotton the of and with under between agreed signed inspection officer report
+    remaining balance delivery station winter summer office public printed copies members meeting
+    minutes decision property river bridge contract annual increase total average measured according
+    statement enclosed reference regarding provided however therefore although quality number road
+    """
+)
+_ZH = _words(
+    """
+    本馆 港口 档案 阅览室 读者 登记 货物 账目 会议 决定 委员会 批准 合同 付款 仓库 运输 船只 到达
+    出发 检查 报告 办公室 北部 地区 记录 数量 重量 价格 所有人 根据 有关 规定 应当 以及 其中 上述
+    已经 尚未 完成 工作 人员 负责 管理 使用 申请 材料 提交 审核 通过 通知 各单位 必须 按照 要求 及时
+    处理 问题 情况 进行 调查 结果 表明 今年 去年 增加 减少 总计 平均 水平 质量 标准 桥梁 道路 建设
+    工程 验收 合格 签字 盖章 生效 附件 说明 保存 查阅 复印 费用 收取 退还
+    """
+)
+_GOODS = _words(
+    """
+    wheat barley rice tea cotton silk copper iron timber rope paper salt sugar coffee wool glass
+    coal lead
+    """
+)
+_ZH_GOODS = _words(
+    """
+    小麦 大麦 大米 茶叶 棉花 丝绸 铜料 铁器 木材 绳索 纸张 食盐 白糖 咖啡 羊毛 玻璃 煤炭 铅块
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -276,7 +296,7 @@ def _digits_swapped(page: Printed, pieces: list[Piece], chance: random.Random) -
 
 def _edited(pieces: list[Piece], chance: random.Random, pattern: str, edit: Any) -> list[Piece]:
     """One place that fits `pattern`, in a text or a cell, edited. Raises IndexError where there is none."""
-    places = []
+    places: list[tuple[int, tuple[int, int] | None, int]] = []
     for n, piece in enumerate(pieces):
         places += [(n, None, found.start()) for found in re.finditer(pattern, piece.text)]
         for y, row in enumerate(piece.rows):

@@ -1,9 +1,10 @@
 """Where in the first reading's text each line of the second reading stands. Pure.
 
-Lines are placed from the surest to the least sure: those that stand in the text once and exactly; those that stand
-there exactly but more than once, near their neighbours; those that stand there nearly; at last the short ones, between
-the places of the lines before and after them. So neither columns nor an order of reading that differs matters. A place
-once taken is not given again: a line that the first reader wrote twice is matched once.
+Lines are placed from the surest to the least sure: those that stand in the text once and exactly; very long ones
+that stand there nearly; those that stand there exactly but more than once, near their neighbours; those that stand
+there nearly; at last the short ones, between the places of the lines before and after them. So neither columns nor an
+order of reading that differs matters. A place once taken is not given again: a line that the first reader wrote twice
+is matched once.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-from inkstick.reading.comparable import BREAK, HOLE, MARKS, TAKEN, weight
+from inkstick.reading.comparable import HOLE, MARKS, TAKEN, weight
 
 LONG = 8
 """From this weight on a line is told from others by its text alone."""
+VERY_LONG = 24
+"""From this weight on, a line that stands nearly in the text goes before one that stands there twice exactly."""
 NEARLY = 70.0
 """Per cent alike, at least, for a long line to be placed by its text alone."""
 HALF = 0.5
@@ -39,34 +42,38 @@ def align(text: str, lines: Sequence[str]) -> list[Match | None]:
     """For each of `lines` (comparison keys, in its reader's order) its match in `text`, or None."""
     work = _Alignment(text, lines)
     work.unique()
+    work.nearly(VERY_LONG)
     work.repeated()
-    work.nearly()
+    work.nearly(LONG)
     work.between(exact=True)
     work.between(exact=False)
     return work.matches
 
 
 class _Alignment:
+    """The work in progress. `free`: the text with what was taken masked."""
+
     def __init__(self, text: str, lines: Sequence[str]) -> None:
         self.text, self.lines = text, lines
         self.free = text
         self.matches: list[Match | None] = [None] * len(lines)
 
-    def open(self, *, long: bool = False) -> list[int]:
-        """Lines without a place; with `long`: the long ones, longest first."""
-        left = [n for n, line in enumerate(self.lines) if line and self.matches[n] is None]
-        if not long:
-            return left
-        return sorted((n for n in left if weight(self.lines[n]) >= LONG), key=lambda n: -len(self.lines[n]))
+    def open(self) -> list[int]:
+        """Lines without a place, in their order."""
+        return [n for n, line in enumerate(self.lines) if line and self.matches[n] is None]
+
+    def long(self, least: int = LONG) -> list[int]:
+        """Those of at least that weight, longest first."""
+        return sorted((n for n in self.open() if weight(self.lines[n]) >= least), key=lambda n: -len(self.lines[n]))
 
     def unique(self) -> None:
-        for n in self.open(long=True):
+        for n in self.long():
             at = self.free.find(self.lines[n])
             if at >= 0 and self.free.find(self.lines[n], at + 1) < 0 and self.lines.count(self.lines[n]) == 1:
                 self.take(n, at, at + len(self.lines[n]))
 
     def repeated(self) -> None:
-        for n in self.open(long=True):
+        for n in self.long():
             self.take_nearest(n)
 
     def take_nearest(self, n: int) -> None:
@@ -78,8 +85,8 @@ class _Alignment:
             at = min(places, key=lambda p: (max(0, low - p) + max(0, p + size - high), p))
             self.take(n, at, at + size)
 
-    def nearly(self) -> None:
-        for n in self.open(long=True):
+    def nearly(self, least: int) -> None:
+        for n in self.long(least):
             line = self.lines[n]
             if len(line) >= len(self.free):
                 self.take_window(n, 0, len(self.free), NEARLY / 100)
@@ -137,7 +144,7 @@ class _Alignment:
         )
         if s == e or 1 - cost / max(len(line), e - s) < least:
             return False
-        self.take(n, *_in_one_block(self.free, s, e))
+        self.take(n, s, e)
         return True
 
     def take(self, n: int, start: int, end: int) -> None:
@@ -175,14 +182,6 @@ def _pairs(text: str, line: str, start: int) -> tuple[tuple[tuple[int, int], ...
             ]
             equal += length if step.tag == "equal" else 0
     return tuple(pairs), equal
-
-
-def _in_one_block(text: str, start: int, end: int) -> tuple[int, int]:
-    """The larger part of a stretch that a `BREAK` cuts in two."""
-    cut = text.find(BREAK, start, end)
-    if cut < 0:
-        return start, end
-    return (start, cut) if cut - start >= end - cut - 1 else _in_one_block(text, cut + 1, end)
 
 
 def _occurrences(text: str, piece: str) -> Iterator[int]:

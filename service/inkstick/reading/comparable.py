@@ -19,11 +19,20 @@ BREAK = "\ue001"
 TAKEN = "\ue002"
 MARKS = frozenset((HOLE, BREAK, TAKEN))
 
-_DROPPED = re.compile(r"</?(?:b|i|u|em|strong|br|p|span|div|font|center)\b[^>]{0,80}>|&[a-z]{2,8};|(?<=\])\([^)\s]*\)", re.I)
+_DROPPED = re.compile(
+    r"</?(?:b|i|u|em|strong|br|p|span|div|font|center)\b[^>]{0,80}>|&[a-z]{2,8};|(?<=\])\([^)\s]*\)", re.I
+)
 _FORMULA = re.compile(
     r"\\\(.+?\\\)|<su[bp]>.*?</su[bp]>|\$\$.+?\$\$|\$(?=[^$\n]*[\\^_{])[^$\n]{1,200}\$|\$[A-Za-z]{1,3}\$", re.I | re.S
 )
-_READABLE = ((0x0000, 0x024F), (0x0370, 0x03FF), (0x1E00, 0x1FFF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+_READABLE = (
+    (0x0000, 0x024F),
+    (0x0370, 0x03FF),
+    (0x1E00, 0x1FFF),
+    (0x2E80, 0xA4CF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
 """Latin, Greek, kana, Chinese: what PP-OCRv6 has characters for (facts of its dictionary, 18,708 entries)."""
 
 
