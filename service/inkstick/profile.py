@@ -9,6 +9,7 @@ A folder's wishes are in its ``.inkstick.toml``; sub-folders inherit, key by key
     engine = "auto"             # auto vllm transformers rapidocr
     originals = "move"          # move to done/, keep in the inbox, delete once read whole
     text_layer = "auto"         # auto force skip
+    second_reader = "idle"      # off idle on: does the CPU engine check what the GPU engine reads
     priority = "watched"        # person watched bulk
     prompt = "…"                # replaces the task's own prompt, for engines that take one
     passwords = ["…"]           # tried on encrypted documents
@@ -55,6 +56,14 @@ class EngineChoice(StrEnum):
     RAPIDOCR = "rapidocr"
 
 
+class SecondMode(StrEnum):
+    """Is what one engine reads checked by the CPU engine: never, while that has nothing else to do, or always."""
+
+    OFF = "off"
+    IDLE = "idle"
+    ON = "on"
+
+
 class Priority(IntEnum):
     """Lower is sooner: a person waiting, the watched folder, bulk."""
 
@@ -78,11 +87,13 @@ class Profile:
     originals: Originals = Originals.MOVE
     text_layer: TextLayerMode = TextLayerMode.AUTO
     priority: Priority = Priority.WATCHED
+    second_reader: SecondMode = SecondMode.IDLE
     prompt: str | None = None
     passwords: tuple[str, ...] = ()
 
     def reading_key(self) -> str:
-        """What of the profile changes the text: the same bytes with the same key need one computation."""
+        """What of the profile changes the text: the same bytes with the same key need one computation. A second reader
+        changes no text, so it is not part of it."""
         return json.dumps([self.task, self.keys, self.to, self.engine, self.text_layer, self.prompt])
 
     def as_json(self) -> dict[str, Any]:
@@ -119,6 +130,7 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "engine": EngineChoice,
     "originals": Originals,
     "text_layer": TextLayerMode,
+    "second_reader": SecondMode,
 }
 
 

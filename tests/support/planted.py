@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
+
 from inkstick.pages.view import Pixels
 from support.pages import A4, Sheet, font, photographed, pixels, scanned, wrapped
 
@@ -177,24 +179,46 @@ def _rows(chance: random.Random, chinese: bool) -> list[list[str]]:
     return rows
 
 
-def make(seed: int, size: tuple[int, int] = A4) -> tuple[Printed, Pixels]:
-    """The page of that seed: what is printed on it, and its picture after scanner or camera."""
+def make(seed: int, *, rough: bool = False) -> tuple[Printed, Pixels]:
+    """The page of that seed: what is printed on it, and its picture after scanner or camera. `rough`: after a copier
+    and a cheap scanner too (about 120 dpi, noise, strong JPEG compression)."""
+    page, sheet, chance = _printed(seed)
+    return page, _seen(sheet.array(), seed, chance, rough)
+
+
+def printed(seed: int) -> Printed:
+    """What is printed on the page of that seed."""
+    return _printed(seed)[0]
+
+
+def _printed(seed: int) -> tuple[Printed, Sheet, random.Random]:
     chance = random.Random(f"page {seed}")
     kind = KINDS[seed % len(KINDS)]
     chinese = kind == "chinese" or (kind in ("table", "open_table", "columns") and chance.random() < 0.5)
     face = "cjk" if chinese or kind == "mixed" else chance.choice(["tiro", "helv"])
-    press = _Press(Sheet(size=size, face=face))
+    press = _Press(Sheet(face=face))
     press.edge("header", "港口档案汇编" if chinese else "Records of the northern harbour", 70)
     _fill(press, chance, kind, chinese)
-    press.edge("footer", f"第 {seed % 90 + 1} 页" if chinese else f"Page {seed % 90 + 1}", size[1] - 110)
-    return Printed(seed, kind, tuple(press.pieces), chinese), _seen(press.sheet.array(), seed, chance)
+    press.edge("footer", f"第 {seed % 90 + 1} 页" if chinese else f"Page {seed % 90 + 1}", A4[1] - 110)
+    return Printed(seed, kind, tuple(press.pieces), chinese), press.sheet, chance
 
 
-def _seen(gray: Any, seed: int, chance: random.Random) -> Pixels:
+def _seen(gray: Any, seed: int, chance: random.Random, rough: bool) -> Pixels:
+    if rough:
+        return pixels(_copied(scanned(gray, seed, skew=chance.uniform(-1, 1), noise=12, blur=1.0), chance))
     if chance.random() < 0.15:
         return pixels(photographed(gray, seed))
     skew, noise, blur = chance.uniform(-0.7, 0.7), chance.uniform(2, 9), chance.uniform(0.4, 1.0)
     return pixels(scanned(gray, seed, skew=skew, noise=noise, blur=blur))
+
+
+def _copied(gray: Any, chance: random.Random) -> Any:
+    """Coarse and compressed: the resolution goes down to 105 to 140 dpi, and the picture through JPEG."""
+    share = chance.uniform(0.525, 0.7)
+    small = cv2.resize(gray, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, chance.randrange(25, 45)])
+    coarse = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(coarse, (gray.shape[1], gray.shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
 def _fill(press: _Press, chance: random.Random, kind: str, chinese: bool) -> None:

@@ -24,6 +24,7 @@ from inkstick.reading import ladder, layer, merge, quality
 from inkstick.reading.ladder import Outcome, Try, Way
 from inkstick.reading.lane import Closed, Lane, Recalled
 from inkstick.reading.plan import Key
+from inkstick.reading.second import Look, SecondReader, Wish
 
 T = TypeVar("T")
 
@@ -92,7 +93,8 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked of the page, and of whom. `home` reads it; `other` is the fallback, `other_ok`: it may be used."""
+    """What is asked of the page, and of whom. `home` reads it; `other` is the fallback, `other_ok`: it may be used.
+    `second` checks what `home` reads, as `wish` says."""
 
     key: Key
     request: Request
@@ -101,6 +103,8 @@ class Order:
     other: Lane | None
     detector: Engine | None = None
     part: str | None = None
+    second: SecondReader | None = None
+    wish: Wish | None = None
 
 
 @dataclass(slots=True)
@@ -130,6 +134,7 @@ class PageReader:
         self._expected = quality.Expectation(order.request.task)
         self._started = time.monotonic()
         self._pictures: dict[Way, list[Picture]] = {}
+        self._look: Look | None = None
 
     async def read(self) -> Page:
         """The page, read or with its error. Raises only what is not the page's fault (cancellation, our own bugs)."""
@@ -137,16 +142,22 @@ class PageReader:
             view = await self._render()
         except DocumentError as error:
             return self._failed(None, error)
+        light = _light(view)
         try:
-            return await self._decide(view)
+            page = await self._decide(view)
+            del view  # or its pixels would stay in memory until the page is read
+            return page or await self._judged_twice(await self._climb(light))
         except DocumentError as error:
-            return self._failed(view, error)
+            return self._failed(light, error)
         finally:
             self._hold.set(0)
+            if self._look:
+                self._look.dismiss()
 
     # -- without an engine
 
-    async def _decide(self, view: PageView) -> Page:
+    async def _decide(self, view: PageView) -> Page | None:
+        """The page, if no engine is needed; None: its pictures are ready for one."""
         self._hold.set(_bytes_of(view))
         if view.ink is Ink.BLANK:
             return self._page(view).flagged(Flag.BLANK)
@@ -157,7 +168,22 @@ class PageReader:
         known = layer.characters(view.text_layer) if view.text_layer and view.text_layer.good else None
         self._expected = replace(self._expected, characters=known)
         self._pictures[Way.TILES if view.tiles else Way.WHOLE] = self._given(view)
-        return await self._climb(_light(view))
+        self._look = self._second_look(view)
+        return None
+
+    def _second_look(self, view: PageView) -> Look | None:
+        """A second reading of the same pixels. Of a tiled page there is no image that lines can be read from."""
+        second, wish = self._order.second, self._order.wish
+        if second is None or wish is None or view.tiles:
+            return None
+        return second.begin(view.pixels, self._order.home, wish)
+
+    async def _judged_twice(self, page: Page) -> Page:
+        home, second = self._order.home, self._order.second
+        if self._look is None or second is None or home is None or page.engine != home.engine.name:
+            return page
+        self._hold.set(0)
+        return await second.judged(page, self._look)
 
     def _takes_layer(self, view: PageView) -> bool:
         found, mode = view.text_layer, self._order.mode

@@ -28,6 +28,7 @@ from inkstick.profile import EngineChoice, Priority, Profile
 from inkstick.reading.attempt import Hold, Order, PageReader
 from inkstick.reading.lane import Lane
 from inkstick.reading.plan import Candidate, Key, choose, key
+from inkstick.reading.second import SecondReader, Wish
 from inkstick.reading.source import Opener, PartFile, Source
 
 __all__ = ["Engines", "Job", "JobSummary", "PartFile", "Reader", "Stats", "Ticket"]
@@ -178,6 +179,7 @@ class Reader:
         lane = functools.partial(Lane, clock=self._clock, grace=grace, poll=poll, changed=self._changed)
         self._primary = lane(engines.primary) if engines.primary else None
         self._fallback = lane(engines.fallback) if engines.fallback else None
+        self._second = SecondReader(self._fallback, self._hold) if self._fallback else None
         self._works: list[_Work] = []
         self._tickets: set[asyncio.Task[JobSummary]] = set()
         self._opening = asyncio.Semaphore(OPENING)
@@ -206,6 +208,8 @@ class Reader:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._second:
+            await self._second.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
 
     @property
@@ -322,6 +326,8 @@ class Reader:
         """A page may be begun: few enough wait before the engine, and their images fit. A person's page needs less
         room."""
         waiting = self._active - sum(lane.in_flight for lane in self._lanes)
+        if self._second:
+            waiting += self._second.reading - self._second.awaited
         if self._active == 0 and self._held == 0:
             return True
         if self._preparing >= self._rendering:
@@ -375,7 +381,15 @@ class Reader:
             priority=int(profile.priority),
         )
         detector = self._fallback.engine if self._fallback and self._fallback.up else None
-        return Order(at, request, profile.text_layer, work.home, work.other, detector, source.part.name)
+        wish = Wish(profile.second_reader, profile.task, functools.partial(self._fed, work.home))
+        second = self._second if profile.prompt is None else None
+        return Order(at, request, profile.text_layer, work.home, work.other, detector, source.part.name, second, wish)
+
+    def _fed(self, home: Lane | None) -> bool:
+        """The engine has enough pages at its door, or there are no more to prepare: processors may do other work."""
+        if not any(work.next is not None for work in self._works):
+            return True
+        return home is None or home.waiting >= max(1, home.limit // 2)
 
     async def _tell(self, work: _Work, page: Page) -> None:
         async with work.telling:
