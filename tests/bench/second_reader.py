@@ -28,6 +28,7 @@ from inkstick.engines.protocol import Reading, Request
 from inkstick.engines.rapidocr import RapidOcrEngine
 from inkstick.reading.agreement import DEFAULT_LIMITS, Limits, Opinion, compare, opinion_of
 from support import planted
+from support.pages import A4
 
 CALIBRATION, REPORT = 0, 1000
 ROUGH = 2000
@@ -58,7 +59,7 @@ class Tally:
 
 
 def judge(answer: str, opinion: Opinion, limits: Limits) -> Page:
-    page = Page(1, *planted.A4, "vllm", blocks=parse(answer, Task.PARSE))
+    page = Page(1, *A4, "vllm", blocks=parse(answer, Task.PARSE))
     return compare(page, opinion, limits)
 
 
@@ -139,7 +140,7 @@ def reading_of(entry: dict[str, Any]) -> Reading:
 def _keep(cache: Path, readings: dict[int, Reading]) -> None:
     with cache.open("a", encoding="utf-8") as file:
         for seed, reading in readings.items():
-            page = Page(1, *planted.A4, "rapidocr", score=reading.score, blocks=reading.blocks)
+            page = Page(1, *A4, "rapidocr", score=reading.score, blocks=reading.blocks)
             file.write(json.dumps({"seed": seed, "page": page_json(page)}, ensure_ascii=False) + "\n")
 
 

@@ -196,7 +196,7 @@ class _Case:
         found = {reason for block in self.page.blocks if (reason := _reason(block))}
         if any(HOLE in text.keys for text in self.texts if text):
             found.add("formula")
-        if not self.clear or self.unclear_gaps:
+        if not self.clear or self.unclear:
             found.add("unclear")
         if any(self.at_edge(m) for m in self.open_lines()):
             found.add("edge")
@@ -269,35 +269,51 @@ class _Case:
 
     # -- the sum
 
-    def agreement_of(self, n: int) -> float | None:
-        text = self.texts[n]
-        if text is None or not self.clear:
-            return None
-        own = weight(text.keys)
-        matches = self.matches_of(n)
-        theirs = sum(weight(self.lines[m.line].keys[m.pairs[0][1] : m.pairs[-1][1] + 1]) for m in matches)
-        return round(2 * self._equal(matches) / (own + theirs), 3) if own else None
+    @cached_property
+    def unclear(self) -> frozenset[int]:
+        """Keys of the first reading where the second saw something, but not well enough to judge."""
+        places = {
+            key
+            for gap in map(self.unclear_segments, self.unclear_gaps)
+            for start, end in gap
+            for key in range(start, end)
+        }
+        weak = (m for m in self.in_order if self.opinion.lines[m.line].score < self.limits.sure)
+        return frozenset(places.union(*(range(m.start, m.end) for m in weak)))
 
-    def _equal(self, matches: Sequence[Match]) -> float:
-        return sum(
-            weight(self.lines[m.line].keys[s]) for m in matches for t, s in m.pairs
-            if self.whole.keys[t] == self.lines[m.line].keys[s]
+    def unclear_segments(self, gap: tuple[int, int]) -> list[tuple[int, int]]:
+        return list(segments(self.free, *gap))
+
+    def weight_of(self, low: int, high: int) -> int:
+        """Of the first reading's keys ``low:high`` that are judged."""
+        return weight("".join(self.whole.keys[key] for key in range(low, high) if key not in self.unclear))
+
+    def ratio(self, own: int, matches: Sequence[Match], extra: int = 0) -> float | None:
+        """The weight of what both have by half the weight of what each has. `extra`: more that the second has."""
+        judged = [m for m in matches if self.opinion.lines[m.line].score >= self.limits.sure]
+        lines = [self.lines[m.line].keys for m in judged]
+        total = own + extra + sum(
+            weight(keys[m.pairs[0][1] : m.pairs[-1][1] + 1]) for m, keys in zip(judged, lines, strict=True)
         )  # fmt: skip
+        equal = sum(
+            weight(keys[s]) for m, keys in zip(judged, lines, strict=True) for t, s in m.pairs
+            if self.whole.keys[t] == keys[s]
+        )  # fmt: skip
+        return round(2 * equal / total, 3) if total and self.clear else None
+
+    def agreement_of(self, n: int) -> float | None:
+        own = self.weight_of(*self.span(n))
+        return self.ratio(own, self.matches_of(n)) if own else None
 
     @cached_property
     def agreement(self) -> float | None:
-        """Over the page: the weight of what both have, by half the weight of what each has."""
-        own = sum(weight(text.keys) for text in self.texts if text)
-        theirs = sum(weight(self.lines[m.line].keys) for m in self.in_order)
-        theirs += sum(weight(self.lines[m].keys) for m in self.dropped)
-        if not self.clear or own + theirs == 0:
-            return None
-        return round(2 * self._equal(self.in_order) / (own + theirs), 3)
+        extra = sum(weight(self.lines[m].keys) for m in self.dropped)
+        return self.ratio(self.weight_of(0, len(self.whole.keys)), self.in_order, extra)
 
     def doubtful(self) -> bool:
         if not self.clear:
             return False
-        own = weight(self.whole.keys)
+        own = self.weight_of(0, len(self.whole.keys))
         low = own >= self.limits.enough and self.agreement is not None and self.agreement < self.limits.agreement
         return low or bool(self.invented or self.dropped) or any(map(self.sure, self.numbers))
 
