@@ -21,6 +21,8 @@ from inkstick.results.tables import plain_text
 
 UNJUDGED_KINDS = {Kind.FORMULA: "formula", Kind.FIGURE: "figure"}
 EDGES = (Kind.HEADER, Kind.FOOTER)
+ILLEGIBLE = 8
+"""Text of up to so many times the weight of an illegible line may be that line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class _Case:
         self.lines = [comparable(seen.line.text) for seen in opinion.lines]
         self.whole, self.starts = _joined(self.texts)
         self.matches = align(self.whole.keys, [line.keys for line in self.lines])
+        self.parts = [self._parts(n) for n in range(len(self.texts))]
         self.absorbed = dict(self._absorbed())
 
     # -- places
@@ -103,7 +106,7 @@ class _Case:
         text = self.texts[n]
         return (self.starts[n], self.starts[n] + len(text.keys)) if text else (0, 0)
 
-    def matches_of(self, n: int) -> list[Match]:
+    def _parts(self, n: int) -> list[Match]:
         """The matches in block `n`, and the parts in it of those that reach into another."""
         low, high = self.span(n)
         return [part for match in self.in_order if (part := _clipped(match, low, high))]
@@ -119,13 +122,13 @@ class _Case:
 
     def box_of(self, n: int) -> Box | None:
         """Where block `n` stands, by its own account or by its lines."""
-        boxes = [self.line_of(part).box for part in self.matches_of(n)]
+        boxes = [self.line_of(part).box for part in self.parts[n]]
         return self.page.blocks[n].box or (union(boxes) if boxes else None)
 
     def place_of(self, start: int, end: int) -> Box | None:
         """About where the keys ``start:end``, which no line has, would stand: between the lines around them."""
         n = self.block_at(start)
-        if self.page.blocks[n].box and not self.matches_of(n):
+        if self.page.blocks[n].box and not self.parts[n]:
             return self.page.blocks[n].box
         before = [m for m in self.in_order if m.end <= start][-1:]
         after = [m for m in self.in_order if m.start >= end][:1]
@@ -140,7 +143,7 @@ class _Case:
         if text is None:
             boxes = [self.opinion.lines[m].line.box for m, owner in self.absorbed.items() if owner == n]
             return replace(block, box=block.box or (union(boxes) if boxes else None))
-        parts, low = self.matches_of(n), self.starts[n]
+        parts, low = self.parts[n], self.starts[n]
         local = [(part.start - low, part.end - low, self.line_of(part)) for part in parts]
         lines = block.lines or printed_lines(text, local)
         return replace(block, box=self.box_of(n), lines=lines, agreement=self.agreement_of(n))
@@ -214,37 +217,50 @@ class _Case:
         return "".join(free)
 
     @cached_property
-    def unclear_gaps(self) -> list[tuple[int, int]]:
-        """Stretches of the first reading where the second reader saw something that it could not read well."""
-        gaps = []
+    def unclear_segments(self) -> list[tuple[int, int]]:
+        """Stretches of the first reading, not much longer than what the second reader saw there without being able to
+        read it well."""
+        seen: dict[tuple[int, int], int] = {}
         for m in self.open_lines():
-            if self.opinion.lines[m].score < self.limits.sure and m not in self.absorbed:
-                low = next((x.end for x in reversed(self.matches[:m]) if x), 0)
-                high = next((x.start for x in self.matches[m + 1 :] if x), len(self.free))
-                gaps.append((low, max(low, high)))
-        return gaps
+            if self.opinion.lines[m].score < self.limits.sure and m not in self.absorbed and not self.at_edge(m):
+                gap = self.gap(m)
+                seen[gap] = seen.get(gap, 0) + weight(self.lines[m].keys)
+        found = {segment: amount for gap, amount in seen.items() for segment in segments(self.free, *gap)}
+        return [
+            (start, end) for (start, end), most in found.items() if weight(self.free[start:end]) <= ILLEGIBLE * most
+        ]
+
+    def gap(self, m: int) -> tuple[int, int]:
+        """Between the places of the matched lines before and after line `m`."""
+        low = next((x.end for x in reversed(self.matches[:m]) if x), 0)
+        high = next((x.start for x in self.matches[m + 1 :] if x), len(self.free))
+        return low, max(low, high)
 
     @cached_property
     def invented(self) -> list[tuple[int, int]]:
         """Stretches of the first reading that the second has nothing of."""
-        found = []
-        for start, end in segments(self.free, 0, len(self.free)):
-            unclear = any(low <= start and end <= high for low, high in self.unclear_gaps)
-            if weight(self.free[start:end]) >= self.limits.invented and not unclear:
-                found.append((start, end))
-        return found
+        return [
+            (start, end) for start, end in self.unseen
+            if weight(self.free[start:end]) >= self.limits.invented
+        ]  # fmt: skip
+
+    @cached_property
+    def unseen(self) -> list[tuple[int, int]]:
+        """Stretches of the first reading where the second saw nothing."""
+        return [segment for segment in segments(self.free, 0, len(self.free)) if segment not in self.unclear_segments]
 
     @cached_property
     def dropped(self) -> list[int]:
         """Lines that the first reading has nothing of."""
-        if self.strange:
-            return []
         return [m for m in self.open_lines() if self._is_dropped(m)]
 
     def _is_dropped(self, m: int) -> bool:
-        seen = self.opinion.lines[m]
-        left_out = m in self.absorbed or seen.kind in UNJUDGED_KINDS or self.at_edge(m)
-        return not left_out and seen.score >= self.limits.sure and weight(self.lines[m].keys) >= self.limits.dropped
+        sure = self.opinion.lines[m].score >= self.limits.sure
+        return sure and not self.left_out(m) and weight(self.lines[m].keys) >= self.limits.dropped
+
+    def left_out(self, m: int) -> bool:
+        """An unmatched line that says nothing: it belongs to what is not judged."""
+        return m in self.absorbed or self.opinion.lines[m].kind in UNJUDGED_KINDS or self.at_edge(m) or self.strange
 
     @cached_property
     def numbers(self) -> list[digits.Change]:
@@ -253,15 +269,13 @@ class _Case:
 
     def _lone_numbers(self) -> Iterator[digits.Change]:
         """Numbers in short stretches and short lines that only one reader has."""
-        for start, end in segments(self.free, 0, len(self.free)):
-            if weight(self.free[start:end]) < self.limits.invented and self.free[start:end].isdigit():
-                whole_group = any((start, end) == group for group in digits.groups(self.whole))
-                if whole_group and not any(low <= start and end <= high for low, high in self.unclear_gaps):
-                    yield digits.Change(digits.written(self.whole, start, end), "", start, -1)
+        groups = set(digits.groups(self.whole))
+        for start, end in self.unseen:
+            if weight(self.free[start:end]) < self.limits.invented and (start, end) in groups:
+                yield digits.Change(digits.written(self.whole, start, end), "", start, -1)
         for m in self.open_lines():
             keys = self.lines[m].keys
-            short = weight(keys) < self.limits.dropped and keys.isdigit() and m not in self.absorbed
-            if short and not self.at_edge(m) and not self.strange:
+            if weight(keys) < self.limits.dropped and keys.isdigit() and not self.left_out(m):
                 yield digits.Change("", digits.written(self.lines[m], 0, len(keys)), -1, m)
 
     def sure(self, change: digits.Change) -> bool:
@@ -272,17 +286,9 @@ class _Case:
     @cached_property
     def unclear(self) -> frozenset[int]:
         """Keys of the first reading where the second saw something, but not well enough to judge."""
-        places = {
-            key
-            for gap in map(self.unclear_segments, self.unclear_gaps)
-            for start, end in gap
-            for key in range(start, end)
-        }
+        places = {key for segment in self.unclear_segments for key in range(*segment)}
         weak = (m for m in self.in_order if self.opinion.lines[m.line].score < self.limits.sure)
         return frozenset(places.union(*(range(m.start, m.end) for m in weak)))
-
-    def unclear_segments(self, gap: tuple[int, int]) -> list[tuple[int, int]]:
-        return list(segments(self.free, *gap))
 
     def weight_of(self, low: int, high: int) -> int:
         """Of the first reading's keys ``low:high`` that are judged."""
@@ -303,7 +309,7 @@ class _Case:
 
     def agreement_of(self, n: int) -> float | None:
         own = self.weight_of(*self.span(n))
-        return self.ratio(own, self.matches_of(n)) if own else None
+        return self.ratio(own, self.parts[n]) if own else None
 
     @cached_property
     def agreement(self) -> float | None:

@@ -24,6 +24,9 @@ VERY_LONG = 24
 NEARLY = 70.0
 """Per cent alike, at least, for a long line to be placed by its text alone."""
 HALF = 0.5
+GRAM = 4
+FAR = 400
+"""In a gap longer than this, a line that is nowhere in the text is not looked for."""
 SLACK = 4
 
 
@@ -56,7 +59,13 @@ class _Alignment:
     def __init__(self, text: str, lines: Sequence[str]) -> None:
         self.text, self.lines = text, lines
         self.free = text
+        self._grams = {text[n : n + GRAM] for n in range(len(text) - GRAM + 1)}
         self.matches: list[Match | None] = [None] * len(lines)
+
+    def familiar(self, line: str) -> bool:
+        """A fifth of what the line is made of stands somewhere in the text: worth a search, which costs much more."""
+        grams = [line[n : n + GRAM] for n in range(len(line) - GRAM + 1)]
+        return 5 * sum(gram in self._grams for gram in grams) >= len(grams)
 
     def open(self) -> list[int]:
         """Lines without a place, in their order."""
@@ -64,7 +73,8 @@ class _Alignment:
 
     def long(self, least: int = LONG) -> list[int]:
         """Those of at least that weight, longest first."""
-        return sorted((n for n in self.open() if weight(self.lines[n]) >= least), key=lambda n: -len(self.lines[n]))
+        found = (n for n in self.open() if weight(self.lines[n]) >= least and self.familiar(self.lines[n]))
+        return sorted(found, key=lambda n: -len(self.lines[n]))
 
     def unique(self) -> None:
         for n in self.long():
@@ -111,6 +121,8 @@ class _Alignment:
     def take_alike(self, n: int, low: int, high: int) -> None:
         """In the free text between the neighbours, the piece that is most alike; digits may all be different."""
         line = self.lines[n]
+        if high - low > FAR and not self.familiar(line):
+            return
         for start, end in segments(self.free, low, high):
             if end - start > len(line):
                 found = fuzz.partial_ratio_alignment(line, self.free[start:end], score_cutoff=40.0)
