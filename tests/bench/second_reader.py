@@ -22,13 +22,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench import cpu_engine
 from inkstick.document import Flag, Page, Task, page_from_json, page_json
 from inkstick.engines.answers import parse
 from inkstick.engines.protocol import Reading, Request
 from inkstick.engines.rapidocr import RapidOcrEngine
 from inkstick.reading.agreement import DEFAULT_LIMITS, Limits, Opinion, compare, opinion_of
 from support import planted
-from support.pages import A4
+from support.pages import A4, pixels
 
 CALIBRATION, REPORT = 0, 1000
 ROUGH = 2000
@@ -163,6 +164,28 @@ def brief(sums: Tally) -> str:
     return f"suspected {len(sums.suspected)}/{sums.pages}; {found}"
 
 
+async def samples() -> Iterator[str]:
+    """The sample documents with their true texts as the first reading: which of these good pages are suspected."""
+    sheets = cpu_engine.sheets()
+    engine = RapidOcrEngine(0)
+    await engine.start()
+    try:
+        readings = await asyncio.gather(*(engine.read(pixels(sheet.image), Request()) for sheet in sheets))
+    finally:
+        await engine.close()
+    return map(_sample, sheets, readings)
+
+
+def _sample(sheet: cpu_engine.Sheet, reading: Reading) -> str:
+    opinion = opinion_of("rapidocr", reading)
+    assert opinion
+    out = judge("\n\n".join(sheet.truth.splitlines()), opinion, DEFAULT_LIMITS)
+    assert out.second
+    verdict = "suspected" if Flag.LOW_AGREEMENT in out.flags else "good"
+    why = [*out.second.digits, *out.second.only_first, *out.second.only_second]
+    return f"  {sheet.truth.split()[0]:30} {verdict}, agreement {out.second.agreement} {why or ''}"
+
+
 def calibrate(opinions: list[tuple[int, Opinion]]) -> None:
     for limits in TRIALS:
         changed = {name: getattr(limits, name) for name in ("agreement", "sure", "invented", "dropped")}
@@ -176,7 +199,11 @@ def main() -> None:
     parser.add_argument("--rough", type=int, default=48, help="pages from copiers and cheap scanners")
     parser.add_argument("--cache", type=Path, help="keep the second readings in this file")
     parser.add_argument("--missed", action="store_true", help="name what was missed or wrongly suspected")
+    parser.add_argument("--samples", action="store_true", help="only the sample documents, with their true texts")
     chosen = parser.parse_args()
+    if chosen.samples:
+        print("\n".join(asyncio.run(samples())))
+        return
     start = CALIBRATION if chosen.calibrate else REPORT
     for name, count, rough in (("scans and photographs", chosen.pages, False), ("rough copies", chosen.rough, True)):
         first = start + ROUGH * rough
