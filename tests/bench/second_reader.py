@@ -27,7 +27,8 @@ from inkstick.document import Flag, Page, Task, page_from_json, page_json
 from inkstick.engines.answers import parse
 from inkstick.engines.protocol import Reading, Request
 from inkstick.engines.rapidocr import RapidOcrEngine
-from inkstick.reading.agreement import DEFAULT_LIMITS, Limits, Opinion, compare, opinion_of
+from inkstick.reading.agreement import compare
+from inkstick.reading.opinion import DEFAULT_LIMITS, Limits, Opinion, opinion_of
 from support import planted
 from support.pages import A4, pixels
 

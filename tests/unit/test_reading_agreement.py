@@ -11,9 +11,10 @@ from bench.second_reader import reading_of, tally
 from inkstick.document import Block, Box, Flag, Kind, Line, Page, Task, page_from_json, page_json
 from inkstick.engines.answers import parse
 from inkstick.engines.protocol import Reading
-from inkstick.reading.agreement import DEFAULT_LIMITS, Opinion, Seen, compare, opinion_of
+from inkstick.reading.agreement import compare
 from inkstick.reading.alignment import align
 from inkstick.reading.comparable import HOLE, comparable, weight
+from inkstick.reading.opinion import DEFAULT_LIMITS, Opinion, Seen, opinion_of
 from inkstick.results.placement import place
 from inkstick.results.tables import plain_text
 from support import planted

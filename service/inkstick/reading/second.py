@@ -20,8 +20,9 @@ from inkstick.engines.protocol import Request
 from inkstick.errors import InkstickError
 from inkstick.pages.view import Pixels
 from inkstick.profile import Priority, SecondMode
-from inkstick.reading.agreement import Opinion, compare, opinion_of
+from inkstick.reading.agreement import compare
 from inkstick.reading.lane import Closed, Lane, Recalled
+from inkstick.reading.opinion import Opinion, opinion_of
 from inkstick.reading.plan import Key
 
 ADMISSION = 0.25
