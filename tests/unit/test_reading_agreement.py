@@ -91,6 +91,15 @@ def test_a_line_written_twice_is_matched_once() -> None:
     assert sum(match is not None for match in found) == 1
 
 
+def test_a_word_does_not_take_a_place_out_of_a_line_that_was_read_badly() -> None:
+    text = comparable(f"Committee of the harbour. {FIRST}").keys
+    lines = [comparable("Commitee of the harbour. " + FIRST[:40]).keys, comparable("committee.").keys]
+    found = align(text, lines)
+    assert found[0] is not None
+    assert found[0].start == 0
+    assert found[1] is None
+
+
 def test_equal_cells_are_told_apart_by_their_neighbours() -> None:
     found = align("wheat12barley12rice12", ["wheat", "12", "barley", "12", "rice", "12"])
     assert [match.start if match else None for match in found] == [0, 5, 7, 13, 15, 19]

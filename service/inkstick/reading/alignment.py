@@ -1,7 +1,7 @@
 """Where in the first reading's text each line of the second reading stands. Pure.
 
-Lines are placed from the surest to the least sure: those that stand in the text once and exactly; very long ones
-that stand there nearly; those that stand there exactly but more than once, near their neighbours; those that stand
+Lines are placed from the surest to the least sure: very long ones that stand in the text exactly, then nearly; shorter
+ones that stand there once and exactly; those that stand there more than once, near their neighbours; those that stand
 there nearly; at last the short ones, between the places of the lines before and after them. So neither columns nor an
 order of reading that differs matters. A place once taken is not given again: a line that the first reader wrote twice
 is matched once.
@@ -44,8 +44,9 @@ class Match:
 def align(text: str, lines: Sequence[str]) -> list[Match | None]:
     """For each of `lines` (comparison keys, in its reader's order) its match in `text`, or None."""
     work = _Alignment(text, lines)
-    work.unique()
+    work.unique(VERY_LONG)
     work.nearly(VERY_LONG)
+    work.unique(LONG)
     work.repeated()
     work.nearly(LONG)
     work.between(exact=True)
@@ -76,8 +77,8 @@ class _Alignment:
         found = (n for n in self.open() if weight(self.lines[n]) >= least and self.familiar(self.lines[n]))
         return sorted(found, key=lambda n: -len(self.lines[n]))
 
-    def unique(self) -> None:
-        for n in self.long():
+    def unique(self, least: int) -> None:
+        for n in self.long(least):
             at = self.free.find(self.lines[n])
             if at >= 0 and self.free.find(self.lines[n], at + 1) < 0 and self.lines.count(self.lines[n]) == 1:
                 self.take(n, at, at + len(self.lines[n]))
