@@ -92,6 +92,10 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
         accepted = await upload(office, "report.pdf", data)
         assert accepted.state in ("queued", "reading")
         info = await ended(office, accepted)
+        checkpoints = settings.folder.state / "pages"
+        async with asyncio.timeout(20):  # they are for the way only, and go after the end was told
+            while list(checkpoints.glob("*/*")):
+                await office.wait_event(after=await office.last_event(), timeout=0.1)
     assert (info.state, info.pages, info.pages_done, info.type) == ("done", 3, 3, "application/pdf")
     assert page_numbers(settings, info) == ["Page 1", "Page 2", "Page 3"]
     folder = settings.folder.results / "report"
@@ -101,7 +105,6 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
     assert (settings.folder.done / "report.pdf").read_bytes() == data
     with pymupdf.open(folder / "report.pdf") as pdf:
         assert "Paragraph 2 of page 3" in pdf[2].get_text()
-    assert not list((settings.folder.state / "pages").glob("*/*")), "page checkpoints are for the way only"
 
 
 async def test_the_same_bytes_twice_are_two_results_and_one_computation(settings: Settings, fake: FakeEngine) -> None:
