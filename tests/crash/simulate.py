@@ -17,7 +17,8 @@ from inkstick.profile import Originals
 CrashPlan = Iterable[tuple[int, str]]
 """Crashes to come: after how many steps since the last start, and which image it leaves."""
 
-_A, _B, _C, _D = (f"document {letter} ".encode() * 3 for letter in "ABCD")
+# No content begins with another: a file that a person was still writing would pass for it after a power cut.
+_A, _B, _C, _D, _E, _F = (f"document {letter} ".encode() * 3 for letter in "ABCDEF")
 
 SCENARIOS: dict[str, Scenario] = {
     "rename": ((Drop("a.pdf", _A, pages=2),),),
@@ -40,7 +41,7 @@ SCENARIOS: dict[str, Scenario] = {
             Drop("c.pdf", _C, how="upload"),
             Drop("d.pdf", _D, fails=True, retry=True),
         ),
-        (Drop("sub/a.pdf", _A + _A), Drop("d.pdf", _D + _D, fails=True)),
+        (Drop("sub/a.pdf", _E), Drop("d.pdf", _F, fails=True)),
     ),
 }
 
