@@ -21,6 +21,7 @@ CPU_IN_FLIGHT = 4
 CPU_CONTEXT = 8192
 CPU_CACHE_GIB = 1
 NOWHERE = "nowhere.invalid"
+ONE_IMAGE = ("--limit-mm-per-prompt", '{"image":1,"video":0}')
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 WALLS = ("--dev-bind", "/", "/", "--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent")
@@ -56,7 +57,7 @@ def plan(
     own = _for_cpu() if card is None else _for_card(manifest, card)
     in_flight = max(1, own[0] // rung.divide)
     in_flight = min(in_flight, cap) if cap else in_flight
-    options = _merged(serve.arguments, own[1])
+    options = _merged(ONE_IMAGE, serve.arguments, own[1])
     options["--max-num-seqs"] = str(in_flight)
     if (memory := options.get("--gpu-memory-utilization")) is not None:
         options["--gpu-memory-utilization"] = f"{float(memory) - rung.memory:.2f}"
