@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -266,8 +269,6 @@ async def test_the_canary_halves_until_answers_agree() -> None:
         nonlocal inside
         inside += 1
         crowd = inside
-        import asyncio
-
         await asyncio.sleep(0)
         crowd = max(crowd, inside)
         inside -= 1
@@ -360,7 +361,30 @@ def test_vllm_needs_its_python_and_auto_does_without(tmp_path: Path) -> None:
 
 
 def test_a_process_is_known_by_its_number_and_its_beginning() -> None:
-    import os
-
     assert statefile.started_at(os.getpid()) == statefile.started_at(os.getpid())
     assert statefile.started_at(2**22 + 1) is None
+
+
+def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -> None:
+    """`inkstick engine` goes on and says why: it does not end the tree that it is part of."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GeForce GTX 1080, 8192, 6.1, 550.163.01'\n")
+    tool.chmod(0o755)
+    packages = tmp_path / "lib" / "python3.11" / "site-packages" / "vllm"
+    packages.mkdir(parents=True)
+    (packages / "__init__.py").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    command = [sys.executable, "-m", "inkstick.cli", "engine", "--data", str(tmp_path / "data")]
+    environment = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["INKSTICK_ENGINE_PYTHON"] = str(tmp_path / "bin" / "python")
+    model = str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))
+    with subprocess.Popen([*command, "--model", model], env=environment, stderr=subprocess.PIPE) as process:
+        path, end = tmp_path / "data" / "state" / statefile.STATE, time.monotonic() + 20
+        while (state := statefile.read(path)) is None and time.monotonic() < end:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(5) == 0
+    assert state is not None
+    assert state.state is Stage.REFUSED
+    assert "compute capability 6.1" in state.detail

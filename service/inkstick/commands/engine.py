@@ -14,9 +14,10 @@ from pathlib import Path
 from inkstick.config import Settings
 from inkstick.errors import UsageError
 from inkstick.supervise import machine, python, serving, statefile, weights
-from inkstick.supervise.engine import Launch, Patience, Supervisor
+from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
 from inkstick.supervise.ladder import Rung
 from inkstick.supervise.machine import Card
+from inkstick.supervise.statefile import EngineState, Stage
 from inkstick.supervise.weights import Weights
 
 SMALL_BYTES = 500 << 20
@@ -24,13 +25,18 @@ SMALL_BYTES = 500 << 20
 
 
 def engine(settings: Settings, say: Callable[[str], None]) -> int:
-    """Until SIGTERM or SIGINT. Raises UsageError if nothing can be started: no vLLM, no model, no fitting card."""
+    """Until SIGTERM or SIGINT. Raises UsageError if nothing can be started: no vLLM, no model."""
     settings.folder.create()
     served, interpreter = weights.chosen(settings), python.require(settings)
     found = machine.look()
     if found.trouble:
         say(f"{found.trouble}: starting without a GPU.")
-    launch = launcher(settings, served, interpreter, found.card)
+    try:
+        launch = launcher(settings, served, interpreter, found.card)
+    except UsageError as error:
+        if error.code != "card":
+            raise
+        return asyncio.run(_refused(settings, served, f"{error.message} {error.hint}", say))
     supervisor = Supervisor(settings.folder, served.spec, launch, patience=patience(served, found.card), say=say)
     asyncio.run(_until_signal(supervisor))
     return 0
@@ -91,6 +97,21 @@ def _check_socket(socket: Path) -> None:
         raise UsageError(
             f"The path {socket} is too long for a socket.", hint="Choose a data folder with a shorter path: --data DIR."
         )
+
+
+async def _refused(settings: Settings, served: Weights, why: str, say: Callable[[str], None]) -> int:
+    """This machine's card will not do, and never will: say so for as long as the service runs; the CPU engine reads."""
+    say(why)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    since = statefile.uptime()
+    while not stopped.is_set():
+        state = EngineState(Stage.REFUSED, why, since=since, now=statefile.uptime(), model=served.name)
+        statefile.write(settings.folder.state / statefile.STATE, state)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), BEAT_SECONDS)
+    return 0
 
 
 async def _until_signal(supervisor: Supervisor) -> None:

@@ -154,6 +154,9 @@ async def _compare(ask: Ask, serial: Sequence[str], in_flight: int) -> tuple[int
         async with places:
             return await ask(number) != serial[number]
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(turn)) for turn in range(total)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(turn)) for turn in range(total)]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return total, sum(task.result() for task in tasks)
