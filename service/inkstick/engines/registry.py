@@ -18,8 +18,8 @@ from inkstick.supervise import machine, python, statefile, weights
 
 
 def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
-    """The engines that the settings ask for; none of them is started yet. `beside`: `inkstick engine` runs beside us, or
-    soon will; without it vllm is taken only where it runs already. Raises UsageError."""
+    """The engines that the settings ask for; none of them is started yet. `beside`: `inkstick engine` runs beside us,
+    or soon will; else vllm is taken only where it runs already. Raises UsageError."""
     cpu = RapidOcrEngine(settings.workers, deadline_seconds=settings.engine_seconds)
     if settings.engine is EngineChoice.RAPIDOCR:
         return Engines(cpu)
