@@ -48,7 +48,8 @@ async def test_it_is_ready_when_the_answers_agree() -> None:
 
 
 async def test_one_that_mixes_pages_up_gets_fewer_at_once() -> None:
-    async with FakeEngine(speed=20, timing=FAST, rules=[Rule("mixed", crowd=3)]) as fake:
+    slow = Timing(tokens=40)  # so that all places are really taken at once
+    async with FakeEngine(speed=4, timing=slow, rules=[Rule("mixed", crowd=3)]) as fake:
         engine = ProvedEngine(fake.url, in_flight=8)
         health = await until(engine, lambda health: health.ready)
         assert engine.limit == 2

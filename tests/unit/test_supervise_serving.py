@@ -256,6 +256,8 @@ def test_the_log_is_bounded_and_remembers_why(tmp_path: Path, monkeypatch: pytes
     log.add("ValueError: no card\n")
     log.add("goodbye\n")
     assert log.reason() == "ValueError: no card"
+    log.add("(APIServer pid=2) ERROR 11-21 04:47:16 [serving.py:1261] vllm.EngineDeadError: it died\n")
+    assert log.reason() == "vllm.EngineDeadError: it died"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2200
 
 

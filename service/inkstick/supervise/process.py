@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -24,6 +25,8 @@ LOG_BYTES = 2 << 20
 """The log is kept in two files of at most this size."""
 TERMINATE_SECONDS = 2.0
 CORE = "EngineCore"
+_PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
+"""What vLLM writes before each line: which process, when, where."""
 
 
 class Log:
@@ -43,7 +46,7 @@ class Log:
     def reason(self) -> str:
         """The last line that looks like an error, for people."""
         telling = [line for line in self.last if "Error" in line or "error:" in line]
-        return (telling or [""])[-1][-300:]
+        return _PREFIX.sub("", (telling or [""])[-1])[-300:]
 
 
 class EngineProcess:
