@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inkstick.config import load
+from inkstick.doctor import Finding, Level, examine
 from inkstick.engines.protocol import Health
 from inkstick.engines.proved import ProvedEngine
 from inkstick.engines.rapidocr import RapidOcrEngine
@@ -97,3 +99,25 @@ def test_reading_files_takes_vllm_only_where_it_runs(tmp_path: Path) -> None:
         engines = engines_for(settings, beside=False)
         assert isinstance(engines.primary, SupervisedEngine)
         assert isinstance(engines.fallback, RapidOcrEngine)
+
+
+def test_the_doctor_tells_how_the_engine_is(tmp_path: Path) -> None:
+    missing = load({"data": tmp_path / "data", "engine": "vllm", "engine_python": tmp_path / "none"}, {})
+    missing.folder.create()
+
+    def engine() -> Finding:
+        return next(finding for finding in examine(missing) if finding.name == "engine")
+
+    assert engine().level is Level.BAD
+    (tmp_path / "lib" / "python3.11" / "site-packages" / "vllm").mkdir(parents=True)
+    (tmp_path / "lib" / "python3.11" / "site-packages" / "vllm" / "__init__.py").touch()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "python").touch()
+    (tmp_path / "config.json").write_text('{"model_type": "hunyuan_vl"}')
+    missing = replace(missing, engine_python=tmp_path / "none" / "python", model=str(tmp_path))
+    assert "does not run now" in engine().text
+    path = missing.folder.state / statefile.STATE
+    statefile.write(path, EngineState(Stage.RESTARTING, "It hung.", now=statefile.uptime()))
+    assert (engine().level, engine().text) == (Level.WARN, "Engine restarting: It hung.")
+    statefile.write(path, EngineState(Stage.READY, "All is well.", now=statefile.uptime()))
+    assert engine().level is Level.OK
