@@ -10,13 +10,14 @@ usage: ./build.sh COMMAND [ARGUMENTS]
 
   run   [--data DIR] [--port N] [--engine E] [--engine-url URL] [--model ID]
         set up, read the bundled samples once, then serve the page and watch DIR/inbox
-  test  [--quick] [--corpora DIR] [PYTEST ARGUMENTS]
-        set up and run the checks and tests of this machine (under 8 minutes on 2 cores)
+  test  [--quick] [--engine] [--corpora DIR] [PYTEST ARGUMENTS]
+        set up and run the checks and tests of this machine (under 8 minutes on 2 cores);
+        --engine: those through real vLLM on the CPU instead (8 GB of packages the first time)
   ocr   [OPTIONS] -o DIR FILE...
         set up and read files without a server: see ./build.sh ocr --help
   lock  resolve the dependencies anew and write locks/ (for maintainers)
 
-Not built yet, see CHANGELOG.md: image, vm, flash, fetch, verify; test --engine, test --vm.
+Not built yet, see CHANGELOG.md: image, vm, flash, fetch, verify; test --vm.
 TEXT
 }
 

@@ -25,8 +25,6 @@ from inkstick.document import Task
 from inkstick.errors import InkstickError, UsageError
 from inkstick.profile import EngineChoice, Format
 
-LATER = {"engine": "Starting and testing an engine of our own"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; see the module's docstring for the exit status."""
@@ -59,14 +57,12 @@ def parser() -> argparse.ArgumentParser:
     watch = commands.add_parser("watch", help="watch the inbox", allow_abbrev=False)
     run = commands.add_parser("run", help="serve and watch", allow_abbrev=False)
     doctor = commands.add_parser("doctor", help="print the settings and check this machine", allow_abbrev=False)
-    for command in (serve, watch, run, doctor):
+    engine = commands.add_parser("engine", help="start the model's server and look after it", allow_abbrev=False)
+    for command in (serve, watch, run, doctor, engine):
         _service_options(command)
     serve.add_argument("--quiet", action="store_true", help="do not print the address")
     run.add_argument("--samples", type=Path, metavar="DIR", help="read the files in DIR first, once per data folder")
     _models_parser(commands.add_parser("models", help="list, fetch and check models", allow_abbrev=False))
-    for name, what in LATER.items():
-        later = commands.add_parser(name, help=f"{what[0].lower()}{what[1:]} (comes later)", add_help=False)
-        later.add_argument("rest", nargs=argparse.REMAINDER)
     return top
 
 
@@ -111,7 +107,7 @@ def _service_options(command: argparse.ArgumentParser) -> None:
 def _engine_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", choices=[choice.value for choice in EngineChoice], help="who reads (auto)")
     command.add_argument("--engine-url", metavar="URL", help="an OpenAI-compatible server: http://… or unix:///path")
-    command.add_argument("--model", metavar="ID", help="the model's name there")
+    command.add_argument("--model", metavar="ID", help="a model (inkstick models list), or a folder with its files")
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -171,6 +167,12 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
 
 
+def _engine(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.commands.engine import engine
+
+    return engine(_settings(options), lambda text: print(f"engine {text}", file=sys.stderr, flush=True))
+
+
 def _doctor(options: argparse.Namespace, _given: Sequence[str]) -> int:
     from inkstick.doctor import Level, examine
 
@@ -214,20 +216,13 @@ def _models(options: argparse.Namespace, _given: Sequence[str]) -> int:
     )
 
 
-def _later(options: argparse.Namespace, _given: Sequence[str]) -> int:
-    raise UsageError(
-        f"{LATER[options.command]} comes in a later version.",
-        hint="Use the embedded CPU engine, or --engine-url with an OpenAI-compatible server of your own.",
-    )
-
-
 _COMMANDS = {
     "ocr": _ocr,
     "serve": _serve,
     "watch": _watch,
     "run": _run,
     "doctor": _doctor,
-    "engine": _later,
+    "engine": _engine,
     "models": _models,
 }
 

@@ -38,6 +38,11 @@ class DataFolder:
         return self.root / "state"
 
     @property
+    def models(self) -> Path:
+        """One folder per fetched model, by its id."""
+        return self.root / "models"
+
+    @property
     def spool(self) -> Path:
         """One folder per accepted document, by its id."""
         return self.state / "spool"
@@ -58,7 +63,8 @@ class DataFolder:
 class Settings:
     """Every setting, with its unit. Environment ``INKSTICK_<NAME>``, then command-line options, override.
 
-    data: data folder. host, port: where the page is served. engine, engine_url, model: what reads.
+    data: data folder. host, port: where the page is served. engine, engine_url, model: what reads. engine_python: the
+    Python of the engine's own environment, with vLLM. models: where fetched models lie (data/models).
     workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
     settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
@@ -72,6 +78,8 @@ class Settings:
     engine: EngineChoice = EngineChoice.AUTO
     engine_url: str | None = None
     model: str | None = None
+    engine_python: Path | None = None
+    models: Path | None = None
     workers: int = 0
     parsers: int = 0
     settle_seconds: float = 2.0
@@ -87,6 +95,10 @@ class Settings:
     @property
     def folder(self) -> DataFolder:
         return DataFolder(self.data)
+
+    @property
+    def models_folder(self) -> Path:
+        return self.models or self.folder.models
 
     @property
     def parser_processes(self) -> int:
@@ -114,7 +126,7 @@ def load(options: Mapping[str, object], environment: Mapping[str, str] = os.envi
 
 def _convert(name: str, kind: str, raw: object) -> object:
     try:
-        if kind == "Path":
+        if kind in ("Path", "Path | None"):
             return Path(str(raw)).expanduser().absolute()
         if kind == "EngineChoice":
             return EngineChoice(str(raw))

@@ -189,7 +189,7 @@ def _sandbox(_: Settings) -> Iterator[Finding]:
 
 def _engine(settings: Settings) -> Iterator[Finding]:
     if not settings.engine_url:
-        yield Finding(Level.OK, "engine", "embedded (rapidocr); no server was named by --engine-url")
+        yield _own_engine(settings)
         return
     problem = _reach(settings.engine_url)
     if problem:
@@ -197,6 +197,24 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.BAD, "engine", f"{settings.engine_url} does not answer: {problem}", hint)
     else:
         yield Finding(Level.OK, "engine", f"{settings.engine_url} takes connections")
+
+
+def _own_engine(settings: Settings) -> Finding:
+    from inkstick.engines.registry import runs, supervises
+    from inkstick.engines.supervised import SupervisedEngine, sentence
+    from inkstick.errors import UsageError
+    from inkstick.supervise import weights
+
+    try:
+        if not supervises(settings):
+            return Finding(Level.OK, "engine", "embedded (rapidocr); no server was named by --engine-url")
+        if not runs(settings):
+            return Finding(Level.OK, "engine", "vllm; it does not run now, `inkstick run` starts it")
+        state = SupervisedEngine(settings.folder, weights.chosen(settings).spec).told()
+    except UsageError as error:
+        return Finding(Level.BAD, "engine", error.message, error.hint)
+    hint = "" if state.ready else f"The CPU engine reads meanwhile. Its log: {settings.folder.state / 'engine.log'}"
+    return Finding(Level.OK if state.ready else Level.WARN, "engine", sentence(state), hint)
 
 
 def _reach(url: str) -> str:

@@ -68,7 +68,9 @@ async def read_files(
 async def reading(settings: Settings) -> AsyncIterator[tuple[PagePool, Reader]]:
     """A page pool and a reader, running."""
     pool = PagePool(processes=settings.parser_processes, page_seconds=settings.page_seconds)
-    reader = Reader(pool=pool, engines=engines_for(settings), clock=SystemClock(), image_bytes=settings.image_bytes)
+    reader = Reader(
+        pool=pool, engines=engines_for(settings, beside=False), clock=SystemClock(), image_bytes=settings.image_bytes
+    )
     try:
         await pool.start()
         await reader.start()

@@ -29,7 +29,7 @@ import pymupdf
 from inkstick.document import Page
 from inkstick.engines.openai import OpenAiEngine, body
 from inkstick.engines.rapidocr import RapidOcrEngine
-from inkstick.engines.spec import HUNYUAN_OCR_1_5
+from inkstick.engines.spec import default_spec
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import Budget, TextLayerMode
 from inkstick.profile import Profile, SecondMode
@@ -152,13 +152,13 @@ async def _finished(reader: Reader, job: Job) -> int:
 async def requests_of(pool: PagePool, paths: Sequence[Path]) -> list[bytes]:
     """What the pipeline will send, made beforehand."""
     engine, requests = OpenAiEngine("http://nowhere"), []
-    prompt, sampling = HUNYUAN_OCR_1_5.prompts[Profile().task], HUNYUAN_OCR_1_5.sampling
+    prompt, sampling = default_spec().prompts[Profile().task], default_spec().sampling
     for path in paths:
         document = await pool.open(path, PDF)
         for number in range(1, document.probe.pages + 1):
             view = await document.page(number, budget=BUDGET, mode=TextLayerMode.SKIP)
             shot = await engine.encode(view.pixels)
-            requests.append(body(HUNYUAN_OCR_1_5, shot.url, prompt, sampling))
+            requests.append(body(default_spec(), shot.url, prompt, sampling))
         await document.close()
     await engine.close()
     return requests

@@ -66,7 +66,7 @@ STATUS |= {503: "Service Unavailable"}
 class Rule:
     """One fault. `every` = 3: the 3rd, 6th, ...; `first` = 2: the first two; `after` = 5: from the 6th on; `pages`:
     those page numbers, each time. With none of them: all requests. `times` bounds how often it strikes (0: no
-    bound)."""
+    bound). `crowd`: only while at least so many requests are under way."""
 
     kind: str
     at: str = "middle"
@@ -76,8 +76,11 @@ class Rule:
     pages: tuple[int, ...] = ()
     seconds: float = 1.0
     times: int = 0
+    crowd: int = 0
 
-    def strikes(self, request: int, page: int | None) -> bool:
+    def strikes(self, request: int, page: int | None, inside: int = 1) -> bool:
+        if inside < self.crowd:
+            return False
         if self.pages and page not in self.pages:
             return False
         if self.every and request % self.every:
@@ -202,6 +205,7 @@ class FakeEngine:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._running: dict[str, Running] = {}
         self._taken = 0
+        self._inside = 0
         self._prefill = asyncio.Lock()
         self._turn = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -395,7 +399,15 @@ class FakeEngine:
     # -- completions
 
     async def _completion(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = json.loads(body)
+        self._inside += 1
+        try:
+            await self._complete(json.loads(body), reader, writer)
+        finally:
+            self._inside -= 1
+
+    async def _complete(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.seen.requests += 1
         number = self.seen.requests  # others come in while this one's image is looked at
         self.seen.bodies.append({**request, "messages": len(request["messages"])})
@@ -435,7 +447,9 @@ class FakeEngine:
 
     def _rule(self, number: int, page: int | None) -> Rule | None:
         for place, rule in enumerate(self.rules):
-            if rule.strikes(number, page) and not (rule.times and self._struck.get(place, 0) >= rule.times):
+            if rule.strikes(number, page, self._inside) and not (
+                rule.times and self._struck.get(place, 0) >= rule.times
+            ):
                 self._struck[place] = self._struck.get(place, 0) + 1
                 self.seen.struck[rule.kind] = self.seen.struck.get(rule.kind, 0) + 1
                 return rule

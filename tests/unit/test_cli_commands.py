@@ -147,7 +147,7 @@ def test_wishes_become_a_profile() -> None:
         (("run", "--samples", "/nowhere"), "/nowhere"),
         (("run", "--host", "0.0.0.0"), "cannot be served"),
         (("serve", "--engine", "magic"), "invalid choice"),
-        (("engine", "start", "--fast"), "later"),
+        (("engine", "--model", "/nowhere/weights"), "config.json"),
         (("models",), "ACTION"),
     ],
 )

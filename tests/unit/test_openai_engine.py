@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,9 @@ from inkstick.engines.encode import encode
 from inkstick.engines.faults import EngineBusy, EngineLost
 from inkstick.engines.openai import Deadlines, OpenAiEngine, body
 from inkstick.engines.protocol import Load, Request
-from inkstick.engines.spec import HUNYUAN_OCR_1_5, Sampling
+from inkstick.engines.spec import Sampling, default_spec, spec_of
 from inkstick.errors import EngineDown, PageFailed, Timeout, Unsupported
+from inkstick.models import catalogue, prompts
 from inkstick.pages.view import Pixels
 from support import page_code
 from support.fake_engine import FakeEngine, Rule
@@ -33,11 +35,13 @@ PAGE = page_code.pixels(page_code.draw(5))
 
 
 def test_the_request_has_exactly_the_fields_of_the_schema() -> None:
-    sent = json.loads(body(HUNYUAN_OCR_1_5, b"data:image/png;base64,QUJD", "读", Sampling(0.0, 1.0, -1, 1.08, 100)))
+    sent = json.loads(body(default_spec(), b"data:image/png;base64,QUJD", "读", Sampling(0.0, 1.0, -1, 1.08, 100)))
     assert set(sent) == {
         "model", "messages", "temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "skip_special_tokens",
-        "stream", "stream_options", "seed",
+        "stream", "stream_options",
     }  # fmt: skip
+    seeded = json.loads(body(replace(default_spec(), seed=1234), b"data:x", "读", Sampling()))
+    assert set(seeded) - set(sent) == {"seed"}
     system, user = sent["messages"]
     assert system == {"role": "system", "content": ""}
     assert [part["type"] for part in user["content"]] == ["image_url", "text"]
@@ -48,25 +52,42 @@ def test_the_request_has_exactly_the_fields_of_the_schema() -> None:
 @given(st.text())
 def test_a_prompt_cannot_break_out_of_its_field(prompt: str) -> None:
     prompt = prompt.encode("utf-8", "replace").decode()
-    sent = json.loads(body(HUNYUAN_OCR_1_5, b"data:x", prompt, Sampling()))
+    sent = json.loads(body(default_spec(), b"data:x", prompt, Sampling()))
     assert sent["messages"][1]["content"][1]["text"] == prompt
     assert sent["messages"][1]["content"][0]["image_url"]["url"] == "data:x"
 
 
 def test_each_task_has_the_models_own_prompt() -> None:
-    spec = HUNYUAN_OCR_1_5
+    spec = default_spec()
     assert spec.prompt(Request(Task.TEXT)) == "提取图中的文字。"
-    assert spec.prompt(Request(Task.EXTRACT, keys=("date", "sum"))).startswith(
-        "提取图片中的: ['date', 'sum'] 的字段内容"
-    )
     assert "翻译为中文" in spec.prompt(Request(Task.TRANSLATE, to="zh"))
-    assert spec.tasks == frozenset(Task)
-    with pytest.raises(Unsupported):
-        spec.prompt(Request(Task.TRANSLATE, to="fr"))
+    assert spec.tasks == frozenset(Task) - {Task.EXTRACT, Task.SUBTITLES}
+    for request in (Request(Task.TRANSLATE, to="fr"), Request(Task.EXTRACT, keys=("date",))):
+        with pytest.raises(Unsupported):
+            spec.prompt(request)
+    older = spec_of(catalogue.read().get("hunyuanocr-1.0"))
+    asked = older.prompt(Request(Task.EXTRACT, keys=("date", "sum")))
+    assert asked.startswith("Extract the content of the fields: ['date', 'sum'] from the image")
+
+
+def test_every_request_is_what_the_manifest_says() -> None:
+    models = catalogue.read()
+    for manifest in (entry for entry in models.manifests.values() if entry.serve):
+        spec, sampled = spec_of(manifest), 0
+        for task, attempt in ((task, attempt) for task in spec.tasks for attempt in (1, 2, 9)):
+            request = Request(task, attempt, keys=("date",), to="en")
+            asked = prompts.prompt(manifest, task, models, keys=("date",), to="en")
+            wanted = prompts.body(manifest, asked, "data:x", attempt)
+            sent = json.loads(body(spec, b"data:x", spec.prompt(request), spec.sampled(attempt)))
+            wanted.pop("skip_special_tokens"), sent.pop("skip_special_tokens")
+            assert {key: sent[key] for key in wanted} == wanted, (manifest.id, task, attempt)
+            assert set(sent) - set(wanted) == {"stream", "stream_options"}
+            sampled += 1
+        assert sampled >= 9
 
 
 def test_sampling_changes_with_the_attempt_and_stays_at_the_last() -> None:
-    temperatures = [HUNYUAN_OCR_1_5.sampled(n).temperature for n in (1, 2, 3, 9)]
+    temperatures = [default_spec().sampled(n).temperature for n in (1, 2, 3, 9)]
     assert temperatures == [0.0, 0.2, 0.5, 0.5]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from inkstick.config import DataFolder, Settings
+from inkstick.engines.registry import supervises
 from inkstick.supervise.notify import Notifier
 from inkstick.supervise.tree import Command, Tree
 from inkstick.web.server import ADDRESS
@@ -28,7 +29,8 @@ def run(settings: Settings, options: Sequence[str], samples: Path | None, say: C
     """The tree until a signal; the exit status. `options` are passed to both children as they are."""
     settings.folder.create()
     (settings.folder.state / ADDRESS).unlink(missing_ok=True)
-    tree = Tree([_command(name, options) for name in ("serve", "watch")])
+    names = ("serve", "watch", "engine") if supervises(settings) else ("serve", "watch")
+    tree = Tree([_command(name, options) for name in names])
     host = _Host(settings.folder, samples, say)
     try:
         return tree.run(on_start=host.start)

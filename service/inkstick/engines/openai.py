@@ -14,6 +14,7 @@ deadline.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -30,7 +31,7 @@ from inkstick.engines import answers
 from inkstick.engines.encode import Encoded, encode
 from inkstick.engines.faults import EngineBusy, EngineLost
 from inkstick.engines.protocol import Health, Load, Reading, Request
-from inkstick.engines.spec import HUNYUAN_OCR_1_5, ModelSpec, Sampling
+from inkstick.engines.spec import ModelSpec, Sampling, default_spec
 from inkstick.errors import EngineDown, PageFailed, Timeout
 from inkstick.pages.view import Pixels
 from inkstick.reading.repetition import Watch, cleaned
@@ -90,9 +91,9 @@ def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priori
 class OpenAiEngine:
     """See the module's docstring. `url` is ``http://host:port`` or ``unix:///path`` of a socket.
 
-    `spec` says what is particular to the model; `model` replaces its name on the server. `in_flight` bounds connections
-    and is what `limit` says. `threads` encode pages. `owner` of a page's pixels may let go of them after `encode`:
-    `read_encoded` needs only what that returned.
+    `spec` says what is particular to the model (None: the catalogue's default one); `model` replaces its name on the
+    server. `in_flight` bounds connections and is what `limit` says. `threads` encode pages. The owner of a page's
+    pixels may let go of them after `encode`: `read_encoded` needs only what that returned.
     """
 
     remote = True
@@ -103,22 +104,23 @@ class OpenAiEngine:
         model: str | None = None,
         *,
         name: str = "vllm",
-        spec: ModelSpec = HUNYUAN_OCR_1_5,
+        spec: ModelSpec | None = None,
         deadline_seconds: float = 300.0,
         deadlines: Deadlines | None = None,
         in_flight: int = 64,
         threads: int = 2,
         api_key: str | None = None,
     ) -> None:
-        self.name, self.spec, self._in_flight = name, spec, in_flight
-        self.tasks: frozenset[Task] = spec.tasks
-        self.model = spec.id if model is None else model
+        self.name, self.spec, self._in_flight = name, spec or default_spec(), in_flight
+        self.tasks: frozenset[Task] = self.spec.tasks
+        self.model = self.spec.id if model is None else model
         self._served = model
         self.deadlines = deadlines or Deadlines(first=min(120.0, deadline_seconds), total=deadline_seconds)
         self._url, self._api_key = url, api_key
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._http: httpx.AsyncClient | None = None
         self._names: frozenset[str] = frozenset()
+        self._most_tokens: int | None = None
 
     @property
     def limit(self) -> int:
@@ -138,6 +140,13 @@ class OpenAiEngine:
         if wanted not in names:
             raise EngineDown(f"The engine serves {', '.join(sorted(names)) or 'no model'}, not {wanted}.")
         self._served, self._names = wanted, names
+        self._most_tokens = _most_tokens(listed, wanted)
+
+    def asking(self, spec: ModelSpec) -> OpenAiEngine:
+        """The same connection with other prompts and sampling. Close only the one that was made first."""
+        other = copy.copy(self)
+        other.spec, other.tasks = spec, spec.tasks
+        return other
 
     async def close(self) -> None:
         if self._http is not None:
@@ -224,6 +233,8 @@ class OpenAiEngine:
         """Like `read`, for a page that was encoded ahead."""
         prompt = self.spec.prompt(request)
         sampling = self.spec.sampled(request.attempt)
+        if self._most_tokens is not None:
+            sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self._most_tokens))
         content = body(self._named(), image.url, prompt, sampling, priority=request.priority)
         answer = _Answer(Watch())
         try:
@@ -308,6 +319,15 @@ class OpenAiEngine:
                 answer.loop = True
                 return True
         return False
+
+
+def _most_tokens(listed: Mapping[str, Any], name: str) -> int | None:
+    """The longest answer that a server with a small context takes: half of what its listing says, which leaves the
+    other half for the page. A request for more is refused by vLLM. None where the listing says nothing."""
+    for entry in listed.get("data", ()):
+        if isinstance(entry, dict) and entry.get("id") == name and isinstance(entry.get("max_model_len"), int):
+            return max(1, int(entry["max_model_len"]) // 2)
+    return None
 
 
 async def _next(events: AsyncIterator[bytes], patience: float) -> bytes | None:

@@ -5,29 +5,80 @@ from __future__ import annotations
 import os
 
 from inkstick.config import Settings
-from inkstick.engines.openai import OpenAiEngine
+from inkstick.engines.protocol import Engine
+from inkstick.engines.proved import ProvedEngine
 from inkstick.engines.rapidocr import RapidOcrEngine
+from inkstick.engines.spec import ModelSpec, spec_of
+from inkstick.engines.supervised import SupervisedEngine
 from inkstick.errors import UsageError
+from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
+from inkstick.supervise import machine, python, statefile, weights
 
 
-def engines_for(settings: Settings) -> Engines:
-    """The engines that the settings ask for; none of them is started yet. Raises UsageError."""
+def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
+    """The engines that the settings ask for; none of them is started yet. `beside`: `inkstick engine` runs beside us,
+    or soon will; else vllm is taken only where it runs already. Raises UsageError."""
     cpu = RapidOcrEngine(settings.workers, deadline_seconds=settings.engine_seconds)
     if settings.engine is EngineChoice.RAPIDOCR:
         return Engines(cpu)
     if settings.engine_url is not None:
-        client = OpenAiEngine(
-            settings.engine_url,
-            settings.model,
-            deadline_seconds=settings.engine_seconds,
-            api_key=os.environ.get("INKSTICK_ENGINE_KEY"),
-        )
+        return Engines(_somebody_elses(settings, settings.engine_url), fallback=cpu)
+    if supervises(settings) and (beside or runs(settings)):
+        served = weights.chosen(settings)
+        client = SupervisedEngine(settings.folder, served.spec, deadline_seconds=settings.engine_seconds)
         return Engines(client, fallback=cpu)
     if settings.engine is EngineChoice.AUTO:
         return Engines(cpu)
+    if settings.engine is EngineChoice.VLLM:
+        raise UsageError(
+            "The engine does not run.",
+            hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
+        )
     raise UsageError(
         f"The engine {settings.engine} cannot be started by Inkstick yet.",
-        hint="Give the address of a running server with --engine-url, or choose --engine rapidocr.",
+        hint="Give the address of a running server with --engine-url, or choose --engine vllm or rapidocr.",
     )
+
+
+def runs(settings: Settings) -> bool:
+    """Whether an engine process looks after this data folder now."""
+    state = statefile.read(settings.folder.state / statefile.STATE)
+    return state is not None and state.state is not statefile.Stage.STOPPED
+
+
+def supervises(settings: Settings) -> bool:
+    """Whether `inkstick engine` is to run beside the service: with engine vllm always (UsageError where it cannot),
+    with auto where vLLM and the model are here, and a GPU
+    or the model's name was given."""
+    if settings.engine_url is not None:
+        return False
+    if settings.engine is EngineChoice.VLLM:
+        python.require(settings)
+        weights.chosen(settings)
+        return True
+    if settings.engine is not EngineChoice.AUTO or python.find(settings) is None:
+        return False
+    if settings.model is None and machine.look().card is None:
+        return False  # a large model on a CPU takes minutes for a page: only when it is asked for
+    try:
+        weights.chosen(settings)
+    except UsageError:
+        return False
+    return True
+
+
+def _somebody_elses(settings: Settings, url: str) -> Engine:
+    return ProvedEngine(
+        url,
+        settings.model if settings.model not in _served() else None,
+        spec=_served().get(settings.model or ""),
+        deadline_seconds=settings.engine_seconds,
+        api_key=os.environ.get("INKSTICK_ENGINE_KEY"),
+    )
+
+
+def _served() -> dict[str, ModelSpec]:
+    """What is known of models that a server offers, by id."""
+    return {id: spec_of(manifest) for id, manifest in catalogue.read().manifests.items() if manifest.serve}

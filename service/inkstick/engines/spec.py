@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 
 from inkstick.document import Task
 from inkstick.engines.protocol import Request
 from inkstick.errors import Unsupported
+from inkstick.models import catalogue, manifest
+from inkstick.models.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +63,27 @@ class ModelSpec:
         return ladder[min(attempt, len(ladder)) - 1]
 
 
-HUNYUAN_OCR_1_5 = ModelSpec(
-    id="hunyuanocr-1.5",
-    served="tencent/HunyuanOCR",
-    prompts=MappingProxyType(
-        {
-            Task.PARSE: (
-                "提取文档图片中正文的所有信息用markdown格式表示，其中页眉、页脚部分忽略，表格用html格式表达，"
-                "文档中公式用latex格式表示，按照阅读顺序组织进行解析。"
-            ),
-            Task.TEXT: "提取图中的文字。",
-            Task.SPOTTING: (
-                "检测并识别图中所有的文字行，请按从上到下、从左到右的阅读顺序进行识别。 "
-                "输出格式为 JSON 数组，每个元素必须包含："
-                '"box": [xmin, ymin, xmax, ymax]（坐标需归一化到 [0, 1000] 范围内）；"text": "识别出的文字内容"。 '
-                "注意：请直接输出 JSON 数组，不要包含任何多余的描述性文字。"
-            ),
-            Task.TABLE: "把图中的表格解析为HTML。",
-            Task.FORMULA: "识别图片中的公式，用LaTeX格式表示。",
-            Task.CHART: "解析图中的图表，对于流程图使用Mermaid格式表示，其他图表使用Markdown格式表示。",
-            Task.EXTRACT: "提取图片中的: {keys} 的字段内容，并按照 JSON 格式返回。",
-            Task.SUBTITLES: "提取图片中的字幕。",
-        }
-    ),
-    prompts_to=MappingProxyType(
-        {
-            "en": "按照阅读顺序，提取图中文字，公式用latex格式表示，表格用markdown格式表示，再将文字内容翻译为英文。",
-            "zh": "按照阅读顺序，提取图中文字，公式用latex格式表示，表格用markdown格式表示，再将文字内容翻译为中文。",
-        }
-    ),
-    sampling=Sampling(0.0, 1.0, -1, 1.08, 16384),
-    retries=(Sampling(0.2, 1.0, -1, 1.08, 16384), Sampling(0.5, 1.0, -1, 1.12, 16384)),
-    seed=1234,
-)
-"""Extract and subtitles are the 1.0 model's prompts: the 1.5 list has none. max_tokens is the 1.0 limit: with the
-appliance's context of 32,768 tokens, the documented 32,768 would leave no room for the page itself."""
+def spec_of(model: Manifest, name: str | None = None) -> ModelSpec:
+    """What a client of the served model needs, from its manifest. `name`: what pages say read them, instead of the
+    model's id. Raises UsageError for a model that is not served."""
+    values = model.spec()
+    return ModelSpec(
+        id=name or values["id"],
+        served=values["served"],
+        prompts=MappingProxyType(values["prompts"]),
+        prompts_to=MappingProxyType(values["prompts_to"]),
+        sampling=_sampling(values["sampling"]),
+        retries=tuple(_sampling(later) for later in values["retries"]),
+        system=values["system"],
+        seed=values["seed"],
+    )
+
+
+def _sampling(given: manifest.Sampling) -> Sampling:
+    return Sampling(given.temperature, given.top_p, given.top_k, given.repetition_penalty, given.max_tokens)
+
+
+@cache
+def default_spec() -> ModelSpec:
+    """The catalogue's default model, HunyuanOCR 1.5."""
+    return spec_of(catalogue.read().default)

@@ -114,7 +114,7 @@ class Lane:
 
     @property
     def limit(self) -> int:
-        return 1 if self.trial else self.capacity.limit
+        return 1 if self.trial else min(self.capacity.limit, max(1, self.engine.limit))
 
     @property
     def waiting(self) -> int:

@@ -70,7 +70,7 @@ class Child:
             list(self.command.arguments),
             env=None if self.command.environment is None else dict(self.command.environment),
             stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: _die_with(parent),
+            preexec_fn=lambda: die_with(parent),
         )
 
     def keep_alive(self) -> int | None:
@@ -159,7 +159,7 @@ def _cause(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """In the child, before exec: be killed when the parent dies, and start with a signal mask of our own.
 
     A terminal's Ctrl-C goes to the parent alone (a session of its own), which then ends the children in order."""

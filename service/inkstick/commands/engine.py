@@ -1,0 +1,122 @@
+"""`inkstick engine`: start the model's server and look after it, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from inkstick.config import Settings
+from inkstick.errors import UsageError
+from inkstick.supervise import machine, python, serving, statefile, weights
+from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
+from inkstick.supervise.ladder import Rung
+from inkstick.supervise.machine import Card
+from inkstick.supervise.statefile import EngineState, Stage
+from inkstick.supervise.weights import Weights
+
+SMALL_BYTES = 500 << 20
+"""Weights below this read a page on the CPU in seconds; larger ones are given more patience there."""
+
+
+def engine(settings: Settings, say: Callable[[str], None]) -> int:
+    """Until SIGTERM or SIGINT. Raises UsageError if nothing can be started: no vLLM, no model."""
+    settings.folder.create()
+    served, interpreter = weights.chosen(settings), python.require(settings)
+    found = machine.look()
+    if found.trouble:
+        say(f"{found.trouble}: starting without a GPU.")
+    try:
+        launch = launcher(settings, served, interpreter, found.card)
+    except UsageError as error:
+        if error.code != "card":
+            raise
+        return asyncio.run(_refused(settings, served, f"{error.message} {error.hint}", say))
+    supervisor = Supervisor(settings.folder, served.spec, launch, patience=patience(served, found.card), say=say)
+    asyncio.run(_until_signal(supervisor))
+    return 0
+
+
+def launcher(
+    settings: Settings, served: Weights, interpreter: Path, card: Card | None
+) -> Callable[[Rung, int | None], Launch]:
+    """How each start is done. Raises UsageError at once if the card will not do."""
+    cache = settings.folder.state / statefile.CACHE
+    socket = settings.folder.state / statefile.SOCKET
+    bwrap = isolation()
+
+    def plan(rung: Rung, cap: int | None) -> serving.Plan:
+        return serving.plan(
+            served.manifest,
+            served.folder,
+            socket,
+            card,
+            rung,
+            cap=cap,
+            context=served.context,
+            template=served.template,
+        )
+
+    def launch(rung: Rung, cap: int | None) -> Launch:
+        chosen = plan(rung, cap)
+        cache.mkdir(mode=0o700, exist_ok=True)
+        command = serving.command(interpreter, chosen.arguments, bwrap)
+        environment = serving.environment(os.environ, cache, cpu=card is None)
+        return Launch(command, environment, chosen.in_flight, bwrap is not None)
+
+    plan(Rung("normal"), None)
+    _check_socket(socket)
+    return launch
+
+
+def patience(served: Weights, card: Card | None) -> Patience:
+    """The usual; on a CPU, a large model may think about one page for minutes."""
+    size = sum(path.stat().st_size for path in served.folder.glob("*.safetensors"))
+    return Patience() if card is not None or size < SMALL_BYTES else Patience(idle=600.0, canary=300.0, busy=300.0)
+
+
+def isolation() -> str | None:
+    """bubblewrap, if it can take the network away here, by trying it. On the appliance systemd does so as well."""
+    path = shutil.which("bwrap")
+    if path is None:
+        return None
+    try:
+        done = subprocess.run([path, *serving.WALLS, "true"], capture_output=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return path if done.returncode == 0 else None
+
+
+def _check_socket(socket: Path) -> None:
+    if len(os.fsencode(socket)) > 100:
+        raise UsageError(
+            f"The path {socket} is too long for a socket.", hint="Choose a data folder with a shorter path: --data DIR."
+        )
+
+
+async def _refused(settings: Settings, served: Weights, why: str, say: Callable[[str], None]) -> int:
+    """This machine's card will not do, and never will: say so for as long as the service runs; the CPU engine reads."""
+    say(why)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    since = statefile.uptime()
+    while not stopped.is_set():
+        state = EngineState(Stage.REFUSED, why, since=since, now=statefile.uptime(), model=served.name)
+        statefile.write(settings.folder.state / statefile.STATE, state)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), BEAT_SECONDS)
+    return 0
+
+
+async def _until_signal(supervisor: Supervisor) -> None:
+    work = asyncio.ensure_future(supervisor.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work

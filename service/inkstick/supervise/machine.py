@@ -1,0 +1,69 @@
+"""What this machine has to read with: NVIDIA cards by nvidia-smi, asked in a child of its own (it can hang)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+QUERY = ("name", "memory.total", "compute_cap", "driver_version")
+SECONDS = 5.0
+
+Run = Callable[[Sequence[str], float], str | None]
+"""Run a command for at most so many seconds; its output, or None where it failed, hung or is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """`gib`: its memory. `capability`: compute capability. `driver`: the NVIDIA driver's branch (550 of 550.163.01)."""
+
+    name: str
+    gib: float
+    capability: tuple[int, int]
+    driver: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """`cards` in the driver's order; none: everything runs on the CPU. `trouble`: why a card that is there is not."""
+
+    cards: tuple[Card, ...] = ()
+    trouble: str | None = None
+
+    @property
+    def card(self) -> Card | None:
+        """The one that reads: the largest."""
+        return max(self.cards, key=lambda card: card.gib, default=None)
+
+
+def look(run: Run | None = None) -> Machine:
+    """This machine, as nvidia-smi sees it."""
+    command = ("nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits")
+    if run is None and shutil.which(command[0]) is None:
+        return Machine()
+    output = (run or _run)(command, SECONDS)
+    if output is None:
+        return Machine(trouble=f"nvidia-smi failed or gave no answer within {SECONDS:.0f} s")
+    return Machine(parse(output))
+
+
+def parse(output: str) -> tuple[Card, ...]:
+    """The cards in nvidia-smi's CSV; a line that is no card (an error, "[N/A]") is left out."""
+    cards = []
+    for line in output.splitlines():
+        try:
+            name, memory, capability, driver = (part.strip() for part in line.split(","))
+            major, minor = (int(part) for part in capability.split("."))
+            cards.append(Card(name, float(memory) / 1024, (major, minor), int(driver.split(".")[0])))
+        except ValueError:
+            continue
+    return tuple(cards)
+
+
+def _run(command: Sequence[str], seconds: float) -> str | None:
+    try:
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,144 @@
+"""The engine's process: started in a group of its own, its log read line by line, ended whole.
+
+Its main process is not all of it: the part that computes is a child. `lost` notices the end of either within a second,
+long before the server itself does. It never outlives its supervisor: the kernel kills the main process
+(PR_SET_PDEATHSIG), and `clear_up` ends what an earlier supervisor may have left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from inkstick.supervise.statefile import started_at
+from inkstick.supervise.tree import die_with
+
+LOG_BYTES = 2 << 20
+"""The log is kept in two files of at most this size."""
+TERMINATE_SECONDS = 2.0
+CORE = "EngineCore"
+_PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
+"""What vLLM writes before each line: which process, when, where."""
+
+
+class Log:
+    """Lines appended to a file that is turned over when it is full; the last ones are remembered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.last = path, deque[str](maxlen=30)
+
+    def add(self, line: str) -> None:
+        self.last.append(line.rstrip())
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            full = file.tell() > LOG_BYTES
+        if full:
+            self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+
+    def reason(self) -> str:
+        """The last line that looks like an error, for people."""
+        telling = [line for line in self.last if "Error" in line or "error:" in line]
+        return _PREFIX.sub("", (telling or [""])[-1])[-300:]
+
+
+class EngineProcess:
+    """One life of the engine. `on_line` is called in the event loop for each line of its log."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Log, on_line: Callable[[str], None]
+    ) -> None:
+        parent, loop = os.getpid(), asyncio.get_running_loop()
+        self._popen = subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=lambda: die_with(parent),
+        )
+        self.pid = self._popen.pid
+        self.started = started_at(self.pid)
+        self._cores: dict[int, str] = {}
+        self._reader = threading.Thread(target=self._read, args=(log, on_line, loop), daemon=True)
+        self._reader.start()
+
+    def _read(self, log: Log, on_line: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            with contextlib.suppress(RuntimeError, OSError):  # the loop has ended; the disk is full
+                log.add(line)
+                loop.call_soon_threadsafe(on_line, line)
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status (negative: the signal), None while it runs."""
+        return self._popen.poll()
+
+    def remember(self) -> None:
+        """Note which processes compute, once it is ready."""
+        self._cores = {
+            pid: at for pid in descendants(self.pid) if CORE in _title(pid) and (at := started_at(pid)) is not None
+        }
+
+    def lost(self) -> str | None:
+        """What of it has ended, in words; None while all is there."""
+        if (status := self.status) is not None:
+            return f"It ended with {'signal' if status < 0 else 'status'} {abs(status)}."
+        if any(started_at(pid) != at for pid, at in self._cores.items()):
+            return "Its computing process was killed."
+        return None
+
+    async def end(self) -> None:
+        """Terminate, wait, kill: the whole group and everything below it."""
+        family = [self.pid, *descendants(self.pid)]
+        _signal(family, signal.SIGTERM)
+        if self.status is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._popen.wait, TERMINATE_SECONDS)
+        _signal({*family, *descendants(self.pid)}, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await asyncio.to_thread(self._popen.wait)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`, from /proc."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text(encoding="ascii").split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+def clear_up(pid: int | None, started: str | None) -> None:
+    """End an engine that an earlier supervisor left behind, if it still is that process."""
+    if pid is None or started is None or started_at(pid) != started:
+        return
+    family = [pid, *descendants(pid)]
+    _signal(family, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
