@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
-CODE = ["service", "tests", "locks"]
+CODE = ["service", "tests", "locks", "image", "provisioning"]
 QUICK = ["-m", "not slow", "tests/unit"]
 
 
