@@ -70,7 +70,8 @@ def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
             (out / "packages.txt").write_text(listed, encoding="utf-8")
             shutil.copyfile(tree / f"boot/vmlinuz-{recipe.kernel}", out / "vmlinuz")
             shutil.copyfile(tree / f"boot/initrd.img-{recipe.kernel}", out / "initrd.img")
-            (tree / f"boot/initrd.img-{recipe.kernel}").unlink()
+            for made in (tree / "boot").glob("initrd*"):  # the medium carries it
+                made.unlink()
             trees.tidy(tree)
             trees.squash(place, tree, out / "10-base.squashfs")
 
