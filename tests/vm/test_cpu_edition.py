@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from vm.machine import OVMF_CODE, Machine
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
