@@ -18,6 +18,17 @@ from inkstick_image.trees import Place
 
 RULES = 1  # raise it when this package makes something else of the same inputs
 APP = "opt/inkstick"
+PIP = (
+    "--quiet",
+    "--no-index",
+    "--find-links",
+    "/wheels",
+    "--require-hashes",
+    "--no-deps",
+    "--no-compile",
+    "--no-cache-dir",
+)
+PIP += ("--ignore-requires-python", "--no-build-isolation", "--disable-pip-version-check")
 
 
 def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
@@ -91,37 +102,21 @@ def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[P
     """`.venv`: the environment as it will lie in /opt/inkstick."""
 
     def make(out: Path) -> None:
-        with _tree(place, "environment") as tree:
-            shutil.copytree(builder_tree, tree, symlinks=True, dirs_exist_ok=True)
-            source = tree / "wheels"
-            shutil.copytree(place.cache / "wheels", source)
-            (source / "requirements.txt").write_text(requirements(place, recipe), encoding="utf-8")
-            python = f"/{APP}/.venv/bin/python"
-            install = [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-index",
-                "--find-links",
-                "/wheels",
-                "--no-deps",
-                "--no-compile",
-            ]
-            install += [
-                "--ignore-requires-python",
-                "--no-build-isolation",
-                "--no-cache-dir",
-                "--disable-pip-version-check",
-            ]
-            with trees.mounted(tree):
-                trees.inside(place, tree, "python3", "-m", "venv", f"/{APP}/.venv")
-                for lock in ("build.txt", "requirements.txt"):
-                    trees.inside(place, tree, *install, "--require-hashes", "-r", f"/wheels/{lock}")
-                trees.inside(place, tree, python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip")
-            _forget_bytecode(tree / APP)
-            shutil.copytree(tree / APP / ".venv", out / ".venv", symlinks=True)
+        tree, wheel_folder = builder_tree, builder_tree / "wheels"
+        for left in (tree / APP, wheel_folder):  # by a build that was cut short
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(place.cache / "wheels", wheel_folder)
+        (wheel_folder / "requirements.txt").write_text(requirements(place, recipe), encoding="utf-8")
+        python = f"/{APP}/.venv/bin/python"
+        with trees.mounted(tree):
+            trees.inside(place, tree, "python3", "-m", "venv", f"/{APP}/.venv")
+            for lock in ("build.txt", "requirements.txt"):
+                trees.inside(place, tree, python, "-m", "pip", "install", *PIP, "-r", f"/wheels/{lock}")
+            trees.inside(place, tree, python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip")
+        _forget_bytecode(tree / APP)
+        shutil.move(tree / APP / ".venv", out / ".venv")
+        shutil.rmtree(tree / APP)
+        shutil.rmtree(wheel_folder)
 
     return make
 

@@ -109,7 +109,7 @@ def tidy(tree: Path) -> None:
         backup.unlink()
 
 
-def squash(place: Place, tree: Path, out: Path, *, level: int = 15) -> None:
+def squash(place: Place, tree: Path, out: Path, *, level: int = 9) -> None:
     """One layer: zstd, every date the epoch, files in a fixed order."""
     out.unlink(missing_ok=True)
     dates = ["-all-time", str(place.epoch), "-mkfs-time", str(place.epoch)]

@@ -1,7 +1,7 @@
 """A virtual machine under QEMU's software emulation: QMP for screen and devices, an agent for commands inside.
 
-The image holds no code for tests. The agent comes in by QEMU's firmware configuration as systemd credentials (an extra
-unit and its program), which no real computer has, and talks JSON lines over a virtio port.
+The image holds no code for tests. The agent comes in as systemd credentials (an extra unit and its program) in the
+firmware's tables, which here are QEMU's, and talks JSON lines over a virtio port.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class Machine:
         out = []
         for number, (name, text) in enumerate(given.items()):
             file = self.folder / f"credential{number}"
-            file.write_text(text, encoding="utf-8")
-            out += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={file}"]
+            value = base64.b64encode(text.encode()).decode()
+            file.write_text(f"io.systemd.credential.binary:{name}={value}", encoding="ascii")
+            out += ["-smbios", f"type=11,path={file}"]
         return out
 
     def qmp(self, command: str, **arguments: Any) -> Any:
