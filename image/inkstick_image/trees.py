@@ -64,6 +64,7 @@ def lay(source: Path, tree: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             target.mkdir(parents=True, exist_ok=True)
             continue
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         shutil.copy2(path, target, follow_symlinks=False)
         if not path.is_symlink():
