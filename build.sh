@@ -17,7 +17,14 @@ usage: ./build.sh COMMAND [ARGUMENTS]
         set up and read files without a server: see ./build.sh ocr --help
   lock  resolve the dependencies anew and write locks/ (for maintainers)
 
-Not built yet, see CHANGELOG.md: image, vm, flash, fetch, verify; test --vm.
+  image [--edition cpu] [--offline] [--mirror URL]
+        build dist/inkstick-cpu-VERSION.iso, its .sha256 and its manifest (as root; see docs/image.md)
+  fetch fill cache/ for image --offline
+  vm ISO             boot it in QEMU
+  verify ISO         check it against its .sha256 and manifest
+  flash ISO DEVICE   write it to a removable disk and read it back
+
+Not built yet, see CHANGELOG.md: image --edition gpu.
 TEXT
 }
 
@@ -62,6 +69,11 @@ missing_packages() {
 system_packages() {
     local missing
     missing=$(missing_packages "$1" | tr '\n' ' ')
+    install_packages "$missing"
+}
+
+install_packages() {
+    local missing=$1
     [ -n "${missing// /}" ] || return 0
     command -v apt-get >/dev/null || { say "please install: $missing"; exit 2; }
     if [ "$(id -u)" != 0 ]; then
@@ -75,6 +87,16 @@ system_packages() {
     apt-get update -qq
     # shellcheck disable=SC2086
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+# Installs the Debian packages of those "program:package" pairs in $1 whose program is missing.
+image_packages() {
+    local pair missing=
+    for pair in $1; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+    install_packages "$missing"
 }
 
 # Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.
@@ -125,9 +147,18 @@ lock)
     environment dev
     exec .venv/bin/python locks/make.py "$@"
     ;;
-image | vm | flash | fetch | verify)
-    say "'$command' is not built yet: CHANGELOG.md says what there is"
-    exit 2
+image | fetch)
+    system_packages run
+    image_packages "mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin"
+    environment runtime
+    PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
+    ;;
+vm)
+    image_packages "qemu-system-x86_64:qemu-system-x86"
+    PYTHONPATH=image exec "$(find_python)" -m inkstick_image vm "$@"
+    ;;
+flash | verify)
+    PYTHONPATH=image exec "$(find_python)" -m inkstick_image "$command" "$@"
     ;;
 help | -h | --help) usage ;;
 *)

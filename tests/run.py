@@ -10,20 +10,33 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
-CODE = ["service", "tests", "locks"]
+CODE = ["service", "tests", "locks", "image", "provisioning"]
 NO_ENGINE = 3
 QUICK = ["-m", "not slow", "tests/unit"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What passed, failed and was skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
 
 
 def options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="./build.sh test", description=__doc__, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="a minute's worth: checks and unit tests")
     parser.add_argument("--engine", action="store_true", help="real vLLM on the CPU: 8 GB of packages at first")
-    parser.add_argument("--vm", action="store_true", help="the cpu edition, built and booted in QEMU (not built yet)")
+    parser.add_argument("--vm", action="store_true", help="the cpu edition, built and booted in QEMU (as root)")
     parser.add_argument("--corpora", metavar="DIR", action="append", help="read every file below DIR as hostile input")
     return parser.parse_known_args(arguments)
 
@@ -46,8 +59,8 @@ def static_checks() -> list[bool]:
     ]
 
 
-def pytest(*arguments: str) -> tuple[int, dict[str, int]]:
-    """Run pytest, pass its output on, and return its exit status and the counts of its closing line."""
+def pytest(*arguments: str) -> Counts:
+    """Run pytest, pass its output on, and count by its closing line."""
     command = [str(BIN / "python"), "-m", "pytest", "--durations=8", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -55,8 +68,11 @@ def pytest(*arguments: str) -> tuple[int, dict[str, int]]:
     for line in process.stdout:
         print(line, end="", flush=True)
         last = line if re.search(r"\d+ (passed|failed|skipped|error)", line) else last
-    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
-    return process.wait(), counts
+    found = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    failed = found.get("failed", 0) + found.get("error", 0)
+    if process.wait() and not failed:
+        failed = 1  # pytest itself ended badly: no tests, or an internal error
+    return Counts(found.get("passed", 0), failed, found.get("skipped", 0))
 
 
 def corpora(folders: list[str]) -> int:
@@ -64,41 +80,35 @@ def corpora(folders: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT / "tests").returncode
 
 
-def real_engine(rest: list[str], started: float) -> int:
+def real_engine(rest: list[str]) -> Counts:
     """The tests through real vLLM; counted as skipped, with the reason, where it cannot be had."""
     setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup"], cwd=ROOT / "tests")
-    if setup.returncode == NO_ENGINE:
-        print(f"\nall parts ({time.monotonic() - started:.0f} s): the reason stands above")
-        print("0 passed, 0 failed, 1 skipped")
-        return 0
-    status, counts = pytest("tests/engine", *rest)
-    failed = counts.get("failed", 0) + counts.get("error", 0) or (1 if status else 0)
-    print(f"\nall parts ({time.monotonic() - started:.0f} s):")
-    print(f"{counts.get('passed', 0)} passed, {failed} failed, {counts.get('skipped', 0)} skipped")
-    return 1 if failed else 0
+    return Counts(skipped=1) if setup.returncode == NO_ENGINE else pytest("tests/engine", *rest)
+
+
+def ordinary(*, quick: bool, rest: list[str]) -> Counts:
+    """The checks and tests of any machine; with pytest arguments only the tests that they name."""
+    if rest:
+        return pytest(*rest)
+    checks = static_checks()
+    tests = pytest("-n", "2", "--dist", "loadgroup", *(QUICK if quick else []))
+    return tests.plus(Counts(checks.count(True), checks.count(False)))
 
 
 def main(arguments: list[str]) -> int:
     chosen, rest = options(arguments)
     if chosen.corpora:
         return corpora(chosen.corpora)
-    if chosen.vm:
-        print("./build.sh test: --vm is not built yet; CHANGELOG.md says what there is", file=sys.stderr)
-        return 2
-    started = time.monotonic()
+    started, counts = time.monotonic(), Counts()
     if chosen.engine:
-        return real_engine(rest, started)
-    whole = not rest
-    checks = static_checks() if whole else []
-    parallel = ["-n", "2", "--dist", "loadgroup"] if whole else []
-    status, counts = pytest(*parallel, *(QUICK if chosen.quick else []), *rest)
-    failed = counts.get("failed", 0) + counts.get("error", 0) + checks.count(False)
-    if status and not failed:
-        failed = 1  # pytest itself ended badly: no tests, or an internal error
-    passed, skipped = counts.get("passed", 0) + checks.count(True), counts.get("skipped", 0)
+        counts = counts.plus(real_engine(rest))
+    if chosen.vm:
+        counts = counts.plus(pytest("-s", "tests/vm", *rest))
+    if not chosen.engine and not chosen.vm:
+        counts = ordinary(quick=chosen.quick, rest=rest)
     print(f"\nall parts ({time.monotonic() - started:.0f} s):")
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+    print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
+    return 1 if counts.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""Write an ISO to a stick: only to a whole, removable, unmounted disk, and read back before it counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inkstick_image.errors import ImageError
+from inkstick_image.tools import run
+
+BLOCK = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """As `lsblk` tells it. `size` in bytes; `mounts`: where it or a part of it is mounted."""
+
+    path: str
+    kind: str
+    size: int
+    removable: bool
+    read_only: bool
+    model: str
+    mounts: tuple[str, ...]
+
+
+def parse(listed: str) -> Disk:
+    """From `lsblk --json --bytes` of one device."""
+    device: Mapping[str, Any] = json.loads(listed)["blockdevices"][0]
+    parts = [device, *device.get("children", [])]
+    mounts = tuple(point for part in parts for point in part.get("mountpoints") or [] if point)
+    removable = bool(device["rm"]) or bool(device["hotplug"])
+    return Disk(
+        device["path"],
+        device["type"],
+        int(device["size"]),
+        removable,
+        bool(device["ro"]),
+        (device["model"] or "").strip(),
+        mounts,
+    )
+
+
+def look(device: Path) -> Disk:
+    if not device.exists() or not stat.S_ISBLK(device.stat().st_mode):
+        raise ImageError(f"{device} is not a disk.", "Name the whole stick, such as /dev/sdb: see lsblk.")
+    return parse(run(["lsblk", "--json", "--bytes", "-o", "PATH,TYPE,SIZE,RM,HOTPLUG,RO,MODEL,MOUNTPOINTS", device]))
+
+
+def refuse(disk: Disk, needed: int) -> None:
+    """Raises ImageError for whatever is no empty-handed stick."""
+    reasons = (
+        (disk.kind != "disk", f"{disk.path} is not a whole disk.", "Name the whole stick, not a partition."),
+        (
+            not disk.removable,
+            f"{disk.path} is not a removable disk.",
+            "Only sticks and cards are written: this looks built in.",
+        ),
+        (disk.read_only, f"{disk.path} is write-protected.", "Look for a switch on the stick."),
+        (bool(disk.mounts), f"{disk.path} is in use: {', '.join(disk.mounts)}.", "Unmount it first."),
+        (disk.size < needed, f"{disk.path} is too small.", f"It needs {needed / 1e9:.1f} GB."),
+    )
+    for bad, message, hint in reasons:
+        if bad:
+            raise ImageError(message, hint)
+
+
+def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
+    """Copy, sync, read back past the cache, compare. The device was looked at by the caller. Raises ImageError."""
+    size = iso.stat().st_size
+    wanted = hashlib.sha256()
+    with iso.open("rb") as source, device.open("r+b", buffering=0) as target:
+        while block := source.read(BLOCK):
+            wanted.update(block)
+            view = memoryview(block)
+            while view:
+                view = view[target.write(view) :]
+        os.fsync(target.fileno())
+        say("Written. Reading it back …")
+        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        target.seek(0)
+        found = hashlib.sha256()
+        left = size
+        while left and (block := target.read(min(BLOCK, left))):
+            found.update(block)
+            left -= len(block)
+    if left or found.digest() != wanted.digest():
+        raise ImageError("What was read back is not what was written.", "The stick is faulty: take another one.")
+    say("The stick holds exactly the image.")

@@ -1,0 +1,216 @@
+"""The layers of the cpu edition, each cached under the hash of all that it is made of.
+
+10-base: Debian, kernel, live-boot (and beside it the kernel and the first root file system).
+60-app: Python packages, the service, what runs at boot, units.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from inkstick_image import debs, hashes, trees, wheels
+from inkstick_image.recipe import Recipe
+from inkstick_image.tools import run
+from inkstick_image.trees import Place
+
+RULES = 1  # raise it when this package makes something else of the same inputs
+APP = "opt/inkstick"
+PIP = (
+    "--quiet",
+    "--no-index",
+    "--find-links",
+    "/wheels",
+    "--require-hashes",
+    "--no-deps",
+    "--no-compile",
+    "--no-cache-dir",
+)
+PIP += ("--ignore-requires-python", "--no-build-isolation", "--disable-pip-version-check")
+
+
+def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
+    return [deb.sha256 for deb in debs.recorded(place.cache / "debs", name, packages)]
+
+
+def base_key(place: Place, recipe: Recipe) -> str:
+    overlay = hashes.of_tree(place.repository / "image/overlay/base")
+    return hashes.of_value([RULES, recipe.epoch, recipe.data_uid, debian(place, "base", recipe.base_packages), overlay])
+
+
+def builder_key(place: Place, recipe: Recipe) -> str:
+    return hashes.of_value([RULES, recipe.epoch, debian(place, "builder", recipe.builder)])
+
+
+def environment_key(place: Place, recipe: Recipe) -> str:
+    locks = [hashes.of_file(place.repository / "locks" / name) for name in ("runtime.txt", "build.txt")]
+    return hashes.of_value([builder_key(place, recipe), recipe.python, locks])
+
+
+def app_key(place: Place, recipe: Recipe) -> str:
+    ours = [hashes.of_tree(place.repository / part) for part in ("service", "provisioning", "image/overlay/app")]
+    project = hashes.of_file(place.repository / "pyproject.toml")
+    return hashes.of_value([environment_key(place, recipe), ours, project])
+
+
+def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all."""
+    final = place.cache / "layers" / f"{name}-{key[:32]}"
+    if not final.exists():
+        part = final.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        make(part)
+        part.rename(final)
+    return final
+
+
+def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
+    """10-base.squashfs, vmlinuz, initrd.img and packages.txt."""
+
+    def make(out: Path) -> None:
+        with _tree(place, "base") as tree:
+            trees.unpack(place, "base", tree)
+            trees.lay(place.repository / "image/overlay/base", tree)
+            _user(tree, recipe.data_uid)
+            with trees.mounted(tree):
+                trees.inside(place, tree, "update-initramfs", "-u", "-k", recipe.kernel)
+                listed = trees.inside(place, tree, "dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
+            (out / "packages.txt").write_text(listed, encoding="utf-8")
+            shutil.copyfile(tree / f"boot/vmlinuz-{recipe.kernel}", out / "vmlinuz")
+            shutil.copyfile(tree / f"boot/initrd.img-{recipe.kernel}", out / "initrd.img")
+            for made in (tree / "boot").glob("initrd*"):  # the medium carries it
+                made.unlink()
+            trees.tidy(tree)
+            trees.squash(place, tree, out / "10-base.squashfs")
+
+    return make
+
+
+def builder(place: Place) -> Callable[[Path], None]:
+    """The builder's tree itself, in `tree`."""
+
+    def make(out: Path) -> None:
+        trees.unpack(place, "builder", out / "tree")
+
+    return make
+
+
+def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[Path], None]:
+    """`.venv`: the environment as it will lie in /opt/inkstick."""
+
+    def make(out: Path) -> None:
+        tree, wheel_folder = builder_tree, builder_tree / "wheels"
+        for left in (tree / APP, wheel_folder):  # by a build that was cut short
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(place.cache / "wheels", wheel_folder)
+        (wheel_folder / "requirements.txt").write_text(requirements(place, recipe), encoding="utf-8")
+        python = f"/{APP}/.venv/bin/python"
+        with trees.mounted(tree):
+            trees.inside(place, tree, "python3", "-m", "venv", f"/{APP}/.venv")
+            for lock in ("build.txt", "requirements.txt"):
+                trees.inside(place, tree, python, "-m", "pip", "install", *PIP, "-r", f"/wheels/{lock}")
+            trees.inside(place, tree, python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip")
+        _forget_bytecode(tree / APP)
+        shutil.move(tree / APP / ".venv", out / ".venv")
+        shutil.rmtree(tree / APP)
+        shutil.rmtree(wheel_folder)
+
+    return make
+
+
+def app(
+    place: Place, recipe: Recipe, environment_folder: Path, builder_tree: Path, version: str
+) -> Callable[[Path], None]:
+    """60-app.squashfs."""
+
+    def make(out: Path) -> None:
+        with _tree(place, "app") as tree:
+            home = tree / APP
+            shutil.copytree(environment_folder / ".venv", home / ".venv", symlinks=True)
+            packages = home / f".venv/lib/python{recipe.python}/site-packages"
+            trees.lay(place.repository / "service/inkstick", packages / "inkstick")
+            trees.lay(place.repository / "provisioning/inkstick_provisioning", packages / "inkstick_provisioning")
+            _metadata(home / ".venv", packages, version)
+            _compile(place, tree, builder_tree, packages)
+            trees.lay(place.repository / "image/overlay/app", tree)
+            trees.squash(place, tree, out / "60-app.squashfs")
+
+    return make
+
+
+def requirements(place: Place, recipe: Recipe) -> str:
+    return wheels.for_appliance((place.repository / "locks/runtime.txt").read_text(encoding="utf-8"), recipe.python)
+
+
+@contextlib.contextmanager
+def _tree(place: Place, name: str) -> Iterator[Path]:
+    """A work folder that goes away afterwards, whatever happened."""
+    tree = place.work / name
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    tree.chmod(0o755)
+    try:
+        yield tree
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def _user(tree: Path, uid: int) -> None:
+    """The service's user, with the same number in every image; nobody can log in, root neither."""
+    for name, line in (
+        ("passwd", f"inkstick:x:{uid}:{uid}::/var/lib/inkstick:/usr/sbin/nologin"),
+        ("group", f"inkstick:x:{uid}:"),
+        ("shadow", "inkstick:!*:1::::::"),
+        ("gshadow", "inkstick:!::"),
+    ):
+        with (tree / "etc" / name).open("a", encoding="ascii") as file:
+            file.write(f"{line}\n")
+
+
+def _metadata(environment_folder: Path, packages: Path, version: str) -> None:
+    """What pip would have written for the service: its metadata and its command."""
+    info = packages / f"inkstick-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: inkstick\nVersion: {version}\n", encoding="ascii")
+    command = environment_folder / "bin/inkstick"
+    command.write_text(
+        f"#!/{APP}/.venv/bin/python\nimport sys\nfrom inkstick.cli import main\nsys.exit(main())\n", encoding="ascii"
+    )
+    command.chmod(0o755)
+
+
+def _compile(place: Place, tree: Path, builder_tree: Path, packages: Path) -> None:
+    """Bytecode that carries no dates: quick to start, the same in every build."""
+    link = builder_tree / "compile"
+    link.mkdir(exist_ok=True)
+    run(["mount", "--bind", tree, link])
+    try:
+        where = f"/compile/{packages.relative_to(tree)}"
+        trees.inside(
+            place,
+            builder_tree,
+            "python3",
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "2",
+            "--invalidation-mode",
+            "unchecked-hash",
+            "-s",
+            "/compile",
+            "-p",
+            "/",
+            where,
+        )
+    finally:
+        run(["umount", link])
+        link.rmdir()
+
+
+def _forget_bytecode(root: Path) -> None:
+    for folder in list(root.rglob("__pycache__")):
+        shutil.rmtree(folder)

@@ -1,0 +1,168 @@
+"""The medium: one hybrid ISO that starts under BIOS, UEFI and Secure Boot (Debian's signed shim and GRUB)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from inkstick_image import trees
+from inkstick_image.tools import run
+from inkstick_image.trees import Place
+
+ESP_BYTES = 64 << 20  # room for keys and unified kernels later
+ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+ALIGN = 4 << 20  # a partition added on the stick later starts where flash likes it
+BIOS_MODULES = "biosdisk iso9660 search search_fs_file normal configfile part_gpt part_msdos test echo linux"
+EFI = {
+    "BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
+    "grubx64.efi": "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
+    "mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """`layers`: squashfs files in the order in which they are stacked. `kernel_folder`: vmlinuz and initrd.img."""
+
+    edition: str
+    version: str
+    layers: tuple[Path, ...]
+    kernel_folder: Path
+    builder_tree: Path
+    menu: str
+
+
+def verity(place: Place, layer: Path, out: Path) -> str:
+    """Write the layer's hash tree to `out`; its root hash. The salt and the id are fixed: same layer, same bits."""
+    uuid = "-".join(
+        hashlib.sha256(layer.name.encode()).hexdigest()[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+    )
+    said = run(["veritysetup", "format", "--salt=-", f"--uuid={uuid}", layer, out], log=place.log)
+    return next(line.split()[-1] for line in said.splitlines() if line.startswith("Root hash"))
+
+
+def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
+    """Write `iso`; the root hash of each layer."""
+    root = place.work / "iso"
+    shutil.rmtree(root, ignore_errors=True)
+    for folder in (".disk", "live", "boot/grub/i386-pc", "EFI/BOOT"):
+        (root / folder).mkdir(parents=True)
+    (root / ".disk/info").write_text(f"Inkstick {contents.version} {contents.edition}\n", encoding="ascii")
+    hashes = _live(place, contents, root / "live")
+    _grub(place, contents, root, hashes)
+    _sums(root)
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (place.epoch, place.epoch))
+    esp = _esp(place, root)
+    _xorriso(place, contents, root, esp, iso)
+    _pad(iso)
+    shutil.rmtree(root)
+    esp.unlink()
+    return hashes
+
+
+def _live(place: Place, contents: Contents, live: Path) -> dict[str, str]:
+    hashes = {}
+    for layer in contents.layers:
+        shutil.copyfile(layer, live / layer.name)
+        hashes[layer.name] = verity(place, layer, live / f"{layer.name}.verity")
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copyfile(contents.kernel_folder / name, live / name)
+    return hashes
+
+
+def _grub(place: Place, contents: Contents, root: Path, hashes: dict[str, str]) -> None:
+    words = "dm-verity-root-hash=" + ",".join(f"{name}:{value}" for name, value in hashes.items())
+    menu = contents.menu
+    for mark, value in (("@VERITY@", words), ("@VERSION@", contents.version), ("@EDITION@", contents.edition)):
+        menu = menu.replace(mark, value)
+    (root / "boot/grub/grub.cfg").write_text(menu, encoding="ascii")
+    modules = contents.builder_tree / "usr/lib/grub/i386-pc"
+    for module in sorted((*modules.glob("*.mod"), *modules.glob("*.lst"))):
+        shutil.copyfile(module, root / "boot/grub/i386-pc" / module.name)
+    early = contents.builder_tree / "early.cfg"
+    early.write_text("search --file --set=root /.disk/info\nset prefix=($root)/boot/grub\n", encoding="ascii")
+    trees.inside(
+        place,
+        contents.builder_tree,
+        "grub-mkimage",
+        "-d",
+        "/usr/lib/grub/i386-pc",
+        "-O",
+        "i386-pc-eltorito",
+        "-p",
+        "/boot/grub",
+        "-c",
+        "/early.cfg",
+        "-o",
+        "/eltorito.img",
+        *BIOS_MODULES.split(),
+    )
+    early.unlink()
+    (contents.builder_tree / "eltorito.img").rename(place.work / "eltorito.img")
+    shutil.move(place.work / "eltorito.img", root / "boot/grub/eltorito.img")
+    for name, source in EFI.items():
+        shutil.copyfile(contents.builder_tree / source, root / "EFI/BOOT" / name)
+
+
+def _sums(root: Path) -> None:
+    """md5sum.txt, which live-boot's own check reads. (xorriso patches eltorito.img and writes boot.cat: left out.)"""
+    lines = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path.name != "eltorito.img"):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        lines.append(f"{digest}  ./{path.relative_to(root)}\n")
+    (root / "md5sum.txt").write_text("".join(lines), encoding="ascii")
+
+
+def _esp(place: Place, root: Path) -> Path:
+    esp = place.work / "esp.img"
+    esp.unlink(missing_ok=True)
+    with esp.open("wb") as file:
+        file.truncate(ESP_BYTES)
+    dates = {**place.dates, "MTOOLS_SKIP_CHECK": "1"}
+    run(["mkfs.vfat", "-F", "16", "-n", "INKSTICKESP", "--invariant", esp], env=dates, log=place.log)
+    run(["mmd", "-i", esp, "::EFI", "::EFI/BOOT"], env=dates, log=place.log)
+    for name in EFI:
+        run(["mcopy", "-m", "-i", esp, root / "EFI/BOOT" / name, "::EFI/BOOT/"], env=dates, log=place.log)
+    return esp
+
+
+def _xorriso(place: Place, contents: Contents, root: Path, esp: Path, iso: Path) -> None:
+    hybrid = contents.builder_tree / "usr/lib/grub/i386-pc/boot_hybrid.img"
+    command = [
+        "xorriso",
+        "-as",
+        "mkisofs",
+        "-r",
+        "-J",
+        "-joliet-long",
+        "-V",
+        "INKSTICK",
+        "-no-pad",
+        "-iso-level",
+        "3",
+        "-o",
+        iso,
+    ]
+    command += ["--grub2-mbr", hybrid, "--protective-msdos-label", "-partition_offset", "16"]
+    command += [
+        "-b",
+        "boot/grub/eltorito.img",
+        "-no-emul-boot",
+        "-boot-load-size",
+        "4",
+        "-boot-info-table",
+        "--grub2-boot-info",
+    ]
+    command += ["-c", "boot.cat", "-append_partition", "2", ESP_TYPE, esp, "-appended_part_as_gpt"]
+    command += ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", root]
+    run([str(word) for word in command], env=place.dates, log=place.log)
+
+
+def _pad(iso: Path) -> None:
+    size = iso.stat().st_size
+    os.truncate(iso, -(-size // ALIGN) * ALIGN)

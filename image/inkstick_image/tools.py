@@ -1,0 +1,56 @@
+"""External programs: which the build needs, and one way to run them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from inkstick_image.errors import ImageError
+
+# program → Debian package that has it
+BUILD = {
+    "apt-get": "apt",
+    "mmdebstrap": "mmdebstrap",
+    "mksquashfs": "squashfs-tools",
+    "xorriso": "xorriso",
+    "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
+    "veritysetup": "cryptsetup-bin",
+    "dpkg-deb": "dpkg",
+}
+RUN = {"qemu-system-x86_64": "qemu-system-x86"}
+FIRMWARE = {"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd": "ovmf"}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """Debian packages whose program is not on this machine, in order."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [package for program, package in programs.items() if shutil.which(program, path=path) is None]
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+) -> str:
+    """Run to the end; its standard output. With `log`, everything it says is appended there.
+
+    Raises ImageError with the last lines of what it said."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True)
+    if log is not None:
+        with log.open("a", encoding="utf-8") as out:
+            out.write(f"$ {shlex.join(words)}\n{done.stdout}{done.stderr}\n")
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        raise ImageError(
+            f"{words[0]} failed ({done.returncode}):\n{tail}", f"The whole call: {shlex.join(words)[:2000]}"
+        )
+    return done.stdout

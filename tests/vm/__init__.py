@@ -1,0 +1,1 @@
+"""Tests in a virtual machine; `./build.sh test --vm` runs them."""
