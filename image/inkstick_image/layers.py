@@ -27,8 +27,10 @@ PIP = (
     "--no-deps",
     "--no-compile",
     "--no-cache-dir",
+    "--ignore-requires-python",
+    "--no-build-isolation",
+    "--disable-pip-version-check",
 )
-PIP += ("--ignore-requires-python", "--no-build-isolation", "--disable-pip-version-check")
 
 
 def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
