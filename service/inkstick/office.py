@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -23,7 +22,7 @@ from inkstick.document import Page
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
 from inkstick.errors import InkstickError, TooLarge, UsageError, by_code
-from inkstick.intake.watcher import CLAIM_LOCK
+from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Format, Priority, Profile, merge
@@ -91,7 +90,7 @@ class Office:
         self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
 
     def _recover(self) -> None:
-        with claim_lock(self._folder.state / CLAIM_LOCK):
+        with exclusive_lock(self._folder):
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
         for leftover in found.leftovers:
@@ -439,14 +438,3 @@ async def engine_info(engine: Engine, role: str) -> EngineInfo:
     health = await engine.health()
     tasks = tuple(sorted(task.value for task in engine.tasks))
     return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks)
-
-
-@contextlib.contextmanager
-def claim_lock(path: Path) -> Iterator[None]:
-    """While the spool is repaired, no watcher makes a claim (`intake.watcher.shared_lock` is the other side)."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

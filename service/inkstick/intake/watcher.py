@@ -369,13 +369,26 @@ def has_writer(fd: int) -> bool:
 @contextmanager
 def shared_lock(folder: DataFolder) -> Iterator[None]:
     """Held while claims are made. Whoever repairs the spool after a crash (`Spool.recover`, in another process) takes
-    state/claim.lock exclusively, so that it never clears away a claim that is just being made."""
+    state/claim.lock exclusively (`exclusive_lock`), so that it never clears away a claim that is just being made."""
+    with _claim_lock(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def exclusive_lock(folder: DataFolder) -> Iterator[None]:
+    """The other side of `shared_lock`: while it is held, no claim is made."""
+    with _claim_lock(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _claim_lock(folder: DataFolder, kind: int) -> Iterator[None]:
     try:
         fd = os.open(folder.state / CLAIM_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(f"The data folder cannot be used: {error.strerror}.") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        fcntl.flock(fd, kind)
         yield
     finally:
         os.close(fd)
