@@ -16,7 +16,7 @@ import functools
 import heapq
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from inkstick.reading.reader import Job, Reader
 from inkstick.reading.source import PartFile
 from inkstick.results.publish import build
 from inkstick.store.claim import Claim, Outcome
-from inkstick.store.ledger import Ledger
+from inkstick.store.ledger import Ledger, Row
 from inkstick.store.spool import Spool
 from inkstick.work import (
     Content,
@@ -94,7 +94,8 @@ class Desk:
                     log.warning("new documents wait: %s", error)
                 self._fill()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._wake.wait()
         finally:
             await self._clear()
 
@@ -111,39 +112,43 @@ class Desk:
             await asyncio.to_thread(self._ledger.accept, claims)
             for claim in claims:
                 self._known.add(claim.id)
-        await asyncio.to_thread(self._enqueue, [claim.id for claim in claims])
+        self._enqueue(await asyncio.to_thread(lambda: [self._ledger.get(claim.id) for claim in claims]))
         self._notify()
 
     def again(self, id: str) -> None:
         """A document was put back for another reading."""
         self._again.add(id)
-        self._enqueue([id])
+        self._enqueue([self._ledger.get(id)])
         self.wake()
 
     def _resume(self) -> None:
         """After a start: everything in the ledger is known, what is not at its end is to be taken up again."""
         rows = self._ledger.waiting()
         self._known.update(self._ledger.ids())
-        for row in rows:
-            heapq.heappush(self._waiting, (row.priority, row.seq, row.id))
+        self._enqueue(rows)
 
-    def _enqueue(self, ids: list[str]) -> None:
-        for id in ids:
-            row = self._ledger.get(id)
+    def _enqueue(self, rows: Iterable[Row | None]) -> None:
+        """Line documents up. Never beside `_fill`: on the loop's thread, or before the loop begins."""
+        for row in rows:
             if row is not None:
-                heapq.heappush(self._waiting, (row.priority, row.seq, id))
+                heapq.heappush(self._waiting, (row.priority, row.seq, row.id))
 
     def _fill(self) -> None:
         """Open documents up to the reader's appetite; a person's document is opened at once."""
         limit = max(8, 2 * self._reader.limit)
+        leaving = []
         while self._waiting:
             priority, _, id = self._waiting[0]
             room = 2 * limit if priority == Priority.PERSON else limit
             if len(self._active) >= room:
-                return
-            heapq.heappop(self._waiting)
-            if id not in self._active:
+                break
+            entry = heapq.heappop(self._waiting)
+            if id in self._active:  # put back for another reading while its task has not quite left
+                leaving.append(entry)
+            else:
                 self._active[id] = asyncio.create_task(self._document(id), name=f"document {id}")
+        for entry in leaving:
+            heapq.heappush(self._waiting, entry)
 
     async def _clear(self) -> None:
         tasks = list(self._active.values())
@@ -173,7 +178,7 @@ class Desk:
         with contextlib.suppress(InkstickError, OSError):  # the ledger may be what cannot be written
             await self._state(id, "blocked", error)
         await asyncio.sleep(BLOCKED_SECONDS)
-        self._enqueue([id])
+        self._enqueue([await asyncio.to_thread(self._ledger.get, id)])
 
     async def _state(self, id: str, state: str, error: InkstickError | None = None) -> None:
         if error is None:
@@ -314,8 +319,8 @@ class Desk:
 
     async def _conclude(self, claim: Claim, wish: Outcome) -> None:
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
+        self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
-        self._again.discard(claim.id)
         self._notify()
 
 

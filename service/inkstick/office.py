@@ -58,7 +58,7 @@ class Office:
         self._clock = clock or SystemClock()
         self._folder = settings.folder
         self._engines = engines
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._probe: tuple[float, str] = (float("-inf"), "not started")
@@ -111,13 +111,9 @@ class Office:
         await asyncio.to_thread(self._ledger.close)
 
     def _tell(self) -> None:
-        """Something changed: wake those who wait for events."""
-
-        async def notify() -> None:
-            async with self._changed:
-                self._changed.notify_all()
-
-        self._soon = asyncio.get_running_loop().create_task(notify())
+        """Something changed: wake those who wait for events. Who waits from now on waits for the next change."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     # ---- coming in
 
@@ -331,16 +327,16 @@ class Office:
         return await asyncio.to_thread(self._ledger.last_event)
 
     async def wait_event(self, *, after: int, timeout: float) -> bool:
-        async def arrived() -> None:
-            async with self._changed:
-                while await self.last_event() <= after:
-                    await self._changed.wait()
-
-        try:
-            await asyncio.wait_for(arrived(), timeout)
-        except TimeoutError:
-            return False
-        return True
+        until = asyncio.get_running_loop().time() + timeout
+        while True:
+            changed = self._changed  # taken before the look, so that nothing between the two is missed
+            if await self.last_event() > after:
+                return True
+            try:
+                async with asyncio.timeout_at(until):
+                    await changed.wait()
+            except TimeoutError:
+                return False
 
     # ---- how it goes
 

@@ -82,7 +82,7 @@ async def site(browser: Browser, office: OfficePort, *, script: bool = True) -> 
     if serving.done():
         await serving
     context = await browser.new_context(java_script_enabled=script, viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     found = Site(address.result().rstrip("/"), context)
 
     async def guard(route: Route) -> None:
@@ -98,7 +98,7 @@ async def site(browser: Browser, office: OfficePort, *, script: bool = True) -> 
     finally:
         await context.close()
         stop.set()
-        await asyncio.wait_for(serving, 20)
+        await asyncio.wait_for(serving, 60)
     assert found.elsewhere == []
     assert found.complaints == []
 

@@ -93,7 +93,7 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
         assert accepted.state in ("queued", "reading")
         info = await ended(office, accepted)
         checkpoints = settings.folder.state / "pages"
-        async with asyncio.timeout(20):  # they are for the way only, and go after the end was told
+        async with asyncio.timeout(60):  # they are for the way only, and go after the end was told
             while list(checkpoints.glob("*/*")):
                 await office.wait_event(after=await office.last_event(), timeout=0.1)
     assert (info.state, info.pages, info.pages_done, info.type) == ("done", 3, 3, "application/pdf")

@@ -96,7 +96,7 @@ class Place:
 
         path = drawn_pool.write(self.folder / f"d{pages}{len(wishes)}", first=0, pages=pages, **wishes)
         part = PartFile(None, path, drawn_pool.MEDIA)
-        await asyncio.wait_for(self.reader.submit(Job("d", (part,), profile or Profile(), 0, on_page)), 30)
+        await asyncio.wait_for(self.reader.submit(Job("d", (part,), profile or Profile(), 0, on_page)), 60)
         return sorted(out, key=lambda page: page.number)
 
 

@@ -670,7 +670,7 @@ async def test_the_watch_process_tells_the_service_and_works_without_it(tmp_path
         server = await asyncio.start_unix_server(answer, folder.state / "service.sock")
         await becomes(lambda: any(message["claims"] for message in heard), 20)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         server.close()
     finally:
         if process.returncode is None:

@@ -26,7 +26,7 @@ FAST = Timing(tokens=12)
 
 
 async def until(engine: ProvedEngine, good: Callable[[Health], bool]) -> Health:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not good(health := await engine.health()):
         assert time.monotonic() < end, health
         await asyncio.sleep(0.05)

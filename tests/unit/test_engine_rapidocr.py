@@ -188,7 +188,7 @@ async def test_closing_the_engine_fails_the_pages_that_are_read_or_wait() -> Non
     pages = [asyncio.create_task(engine.read(sample("stock-list.pdf"), Request())) for _ in range(3)]
     await asyncio.sleep(0.2)
     await engine.close()
-    found = await asyncio.wait_for(asyncio.gather(*pages, return_exceptions=True), 10)
+    found = await asyncio.wait_for(asyncio.gather(*pages, return_exceptions=True), 60)
     assert [type(error) for error in found] == [EngineDown] * 3
     assert not any(worker.alive for worker in engine._workers)
 

@@ -252,7 +252,7 @@ async def test_cancelling_closes_the_stream() -> None:
     async with FakeEngine(speed=1) as fake:
         engine = OpenAiEngine(fake.url)
         reading = asyncio.ensure_future(engine.read(PAGE, Request()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not fake.report()["running"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             reading.cancel()

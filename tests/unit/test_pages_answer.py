@@ -97,7 +97,7 @@ def test_only_png_and_jpeg_are_shown_to_people() -> None:
 
 def peers() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
+    ours.settimeout(60)
     return ours, theirs
 
 

@@ -52,7 +52,7 @@ class Watched:
     def state(self) -> EngineState:
         return statefile.read(self.folder.state / statefile.STATE) or EngineState(Stage.STOPPED)
 
-    async def until(self, good: Callable[[EngineState], bool], seconds: float = 20) -> EngineState:
+    async def until(self, good: Callable[[EngineState], bool], seconds: float = 60) -> EngineState:
         end = time.monotonic() + seconds
         while not good(self.state()):
             assert time.monotonic() < end, self.state()
@@ -219,7 +219,7 @@ async def test_an_engine_left_behind_is_ended_by_the_next_supervisor(tmp_path: P
     state = EngineState(Stage.READY, now=statefile.uptime(), pid=left.pid, started=started)
     statefile.write(folder.state / statefile.STATE, state)
     async with watched(tmp_path) as engine:
-        assert await asyncio.wait_for(left.wait(), 5) == -signal.SIGKILL
+        assert await asyncio.wait_for(left.wait(), 60) == -signal.SIGKILL
         await engine.until(ready)
 
 

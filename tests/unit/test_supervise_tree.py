@@ -24,7 +24,7 @@ def python(name: str, code: str) -> Command:
     return Command(name, [sys.executable, "-S", "-c", code])
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -48,7 +48,7 @@ async def upload(client: httpx.AsyncClient, text: str = "hello", name: str = "a.
 
 
 async def settled(client: httpx.AsyncClient, id: str) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             document: dict[str, Any] = (await client.get(f"/api/v1/documents/{id}")).json()
             if document["state"] in ("done", "partial", "failed"):

@@ -31,7 +31,7 @@ async def test_every_example_runs_in_its_order(tmp_path: Path) -> None:
     office = MemoryOffice(tmp_path / "data", settings=Settings(data=tmp_path / "data", port=0))
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    base = (await asyncio.wait_for(address, 10)).rstrip("/")
+    base = (await asyncio.wait_for(address, 60)).rstrip("/")
     script = "set -eu\n" + "\n".join(blocks("sh")).replace("http://127.0.0.1:8080", base).replace("curl ", "curl -f ")
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -46,7 +46,7 @@ async def served(data: Path, port: int = 0) -> AsyncIterator[tuple[MemoryOffice,
         yield office, await address
     finally:
         stop.set()
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, 60)
 
 
 async def test_a_document_goes_in_and_out_over_a_real_port(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_a_full_disk_is_said_before_the_body_is_sent(tmp_path: Path) -> No
         office.full = True
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(address).port)
         writer.write(b"PUT /api/v1/documents/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 60)
         assert answer.startswith(b"HTTP/1.1 507")
         writer.close()
 

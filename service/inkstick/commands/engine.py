@@ -110,7 +110,8 @@ async def _refused(settings: Settings, served: Weights, why: str, say: Callable[
         state = EngineState(Stage.REFUSED, why, since=since, now=statefile.uptime(), model=served.name)
         statefile.write(settings.folder.state / statefile.STATE, state)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), BEAT_SECONDS)
+            async with asyncio.timeout(BEAT_SECONDS):
+                await stopped.wait()
     return 0
 
 

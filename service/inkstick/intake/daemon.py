@@ -132,7 +132,8 @@ class Teller:
         """At once when there are new claims, else every `TELL_SECONDS`, until cancelled."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._new.wait(), TELL_SECONDS)
+                async with asyncio.timeout(TELL_SECONDS):
+                    await self._new.wait()
             self._new.clear()
             await self.tell(watcher.status())
 

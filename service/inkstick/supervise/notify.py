@@ -68,7 +68,8 @@ class Notifier:
 
 async def _within(alive: Alive, seconds: float) -> bool:
     try:
-        return await asyncio.wait_for(alive(), seconds)
+        async with asyncio.timeout(seconds):
+            return await alive()
     except TimeoutError:
         return False
 
