@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from inkstick import __version__
 from inkstick.document import Task
 from inkstick.profile import DEFAULT_FORMATS, Format
-from inkstick.web import manual, words
+from inkstick.web import language, manual, words
 from inkstick.web.documents import STATES, Id, content_length, documents, take_form
 from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort, PageInfo, Stats
 from inkstick.web.pieces import Piece, pieces
+from inkstick.web.screens import NAVIGATION
 
 HERE = Path(__file__).parent
 ROWS = 50
@@ -29,8 +30,8 @@ PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
-    templates = Jinja2Templates(directory=HERE / "templates")
-    templates.env.globals.update(version=__version__, states=STATES, words=words)
+    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context])
+    templates.env.globals.update(version=__version__, states=STATES, words=words, navigation=NAVIGATION)
     templates.env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
     return templates
 
@@ -87,6 +88,15 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
     async def retry(id: Id) -> Response:
         await office.retry(id)
         return RedirectResponse(f"/documents/{id}", 303)
+
+    @site.post("/language")
+    async def choose_language(
+        code: Annotated[str, Form(pattern="^[a-z]{2}$")],
+        back: Annotated[str, Form(pattern="^/(?!/)", max_length=2000)] = "/",
+    ) -> Response:
+        response = RedirectResponse(back, 303)
+        response.set_cookie(language.COOKIE, code, max_age=400 * 86_400, httponly=True, samesite="strict")
+        return response
 
     @site.get("/docs")
     async def docs(request: Request) -> HTMLResponse:

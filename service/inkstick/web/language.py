@@ -1,0 +1,67 @@
+"""The language of the pages: English sentences in the templates are the keys, a catalogue per language translates them.
+
+A catalogue is a folder of TOML files, ``locale/<code>/<screen>.toml``, of lines ``"English sentence" = "translation"``.
+What a catalogue lacks is shown in English. Placeholders: ``_("{n} pages", n=3)``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from starlette.requests import Request
+
+FOLDER = Path(__file__).parent / "locale"
+COOKIE = "inkstick-language"
+LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
+TAGS: Mapping[str, str] = {"en": "en", "zh": "zh-Hans"}
+
+
+class Translate(Protocol):
+    """From an English sentence to the language of the page, with the placeholders filled in."""
+
+    def __call__(self, sentence: str, /, **values: object) -> str: ...
+
+
+@cache
+def catalogue(code: str) -> Mapping[str, str]:
+    """All sentences of a language. Two files that give the same sentence differently: the later name counts."""
+    found: dict[str, str] = {}
+    for path in sorted((FOLDER / code).glob("*.toml")):
+        found |= tomllib.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def translator(code: str) -> Translate:
+    """Translates to the language `code`."""
+    sentences = catalogue(code)
+
+    def translate(sentence: str, /, **values: object) -> str:
+        text = sentences.get(sentence, sentence)
+        return text.format(**values) if values else text
+
+    return translate
+
+
+def chosen(cookie: str | None, accepted: str) -> str:
+    """The code of the page's language: what the person chose, else the first that the browser names and we have."""
+    if cookie in LANGUAGES:
+        return str(cookie)
+    for wish in accepted.split(","):
+        code = wish.split(";")[0].strip()[:2].lower()
+        if code in LANGUAGES:
+            return code
+    return "en"
+
+
+def of(request: Request) -> str:
+    return chosen(request.cookies.get(COOKIE), request.headers.get("accept-language", ""))
+
+
+def context(request: Request) -> dict[str, object]:
+    """What every template gets: ``_`` translates, ``language`` is the code, ``tag`` the value of the lang attribute."""
+    code = of(request)
+    return {"_": translator(code), "language": code, "tag": TAGS[code], "languages": LANGUAGES}

@@ -1,0 +1,20 @@
+"""The screens, one module each: a router and its templates. All work without JavaScript."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the navigation. `name` marks the current page; `title` is an English sentence, translated."""
+
+    name: str
+    address: str
+    title: str
+
+
+NAVIGATION: tuple[Entry, ...] = (
+    Entry("documents", "/", "Documents"),
+    Entry("docs", "/docs", "For programs"),
+)

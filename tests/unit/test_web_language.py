@@ -1,0 +1,48 @@
+"""The language of the pages: what is chosen, what is translated, and where a form may send people back to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from inkstick.web import language
+from inkstick.web.app import create_app
+from support.office import MemoryOffice
+
+
+@pytest.mark.parametrize(
+    ("cookie", "accepted", "code"),
+    [
+        (None, "", "en"),
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "fr-FR,de;q=0.7,zh;q=0.3", "zh"),
+        ("en", "zh-CN", "en"),
+        ("xx", "fr", "en"),
+    ],
+)
+def test_the_choice_counts_before_the_browsers_wish(cookie: str | None, accepted: str, code: str) -> None:
+    assert language.chosen(cookie, accepted) == code
+
+
+def test_a_sentence_without_translation_stays_english_and_placeholders_are_filled() -> None:
+    assert language.translator("zh")("Documents") == "文档"
+    assert language.translator("zh")("Nobody wrote this {n} times", n=3) == "Nobody wrote this 3 times"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    return TestClient(create_app(MemoryOffice(tmp_path)), base_url="http://127.0.0.1")
+
+
+def test_the_page_follows_the_choice(client: TestClient) -> None:
+    assert '<html lang="en">' in client.get("/").text
+    answer = client.post("/language", data={"code": "zh", "back": "/docs"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+    assert '<html lang="zh-Hans">' in client.get("/").text
+
+
+@pytest.mark.parametrize("back", ["//elsewhere.example/", "https://elsewhere.example/", "elsewhere"])
+def test_nobody_is_sent_to_another_machine(client: TestClient, back: str) -> None:
+    assert client.post("/language", data={"code": "zh", "back": back}, follow_redirects=False).status_code == 422
