@@ -43,6 +43,8 @@ def test_the_page_follows_the_choice(client: TestClient) -> None:
     assert '<html lang="zh-Hans">' in client.get("/").text
 
 
-@pytest.mark.parametrize("back", ["//elsewhere.example/", "https://elsewhere.example/", "elsewhere"])
+@pytest.mark.parametrize(
+    "back", ["//elsewhere.example/", "https://elsewhere.example/", "/\\elsewhere.example", "elsewhere"]
+)
 def test_nobody_is_sent_to_another_machine(client: TestClient, back: str) -> None:
     assert client.post("/language", data={"code": "zh", "back": back}, follow_redirects=False).status_code == 422

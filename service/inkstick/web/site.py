@@ -92,7 +92,7 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
     @site.post("/language")
     async def choose_language(
         code: Annotated[str, Form(pattern="^[a-z]{2}$")],
-        back: Annotated[str, Form(pattern="^/(?!/)", max_length=2000)] = "/",
+        back: Annotated[str, Form(pattern=r"^/([^/\\].*)?$", max_length=2000)] = "/",
     ) -> Response:
         response = RedirectResponse(back, 303)
         response.set_cookie(language.COOKIE, code, max_age=400 * 86_400, httponly=True, samesite="strict")
