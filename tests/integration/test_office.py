@@ -204,7 +204,7 @@ async def test_a_retry_asked_for_the_moment_the_end_is_told_is_not_forgotten(
     async with open_office(settings, fake) as office:
         info = await ended(office, await upload(office, "one.png", numbered.png(15)))
         retried = await ended(office, await office.retry(info.id))
-    assert (info.state, retried.state) == ("done", "done")
+    assert (info.state, retried.state, retried.attempts) == ("done", "done", info.attempts + 1)
     assert fake.seen.pages.count(15) == 2
 
 
