@@ -1,8 +1,9 @@
 """The first start as a dialogue: events in, screens out. Pure; the console and the page show the same screens.
 
-Language → (unlock | where documents are kept → passphrase, twice) → clock, if it is wrong → network → ready. A wrong
-answer changes nothing and is explained; an empty line goes back one step. A machine that nobody answers works on in
-memory all the while, and what it took in then is carried onto the volume.
+Language → network → clock, if it is wrong → (unlock | where documents are kept → passphrase, twice) → ready. The
+network comes early so that the rest can be answered in a browser. A wrong answer changes nothing and is explained; an
+empty line goes back one step. A machine that nobody answers works on in memory all the while, and what it took in then
+is carried onto the volume.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Screen:
 def begin(situation: Situation, language: str | None = None) -> Dialogue:
     """With a language that is known already, its question is left out."""
     dialogue = Dialogue(situation)
-    return _to(_language(dialogue, language), _after_language(dialogue)) if language in LANGUAGES else dialogue
+    return _after_language(_language(dialogue, language)) if language in LANGUAGES else dialogue
 
 
 def answer(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -98,13 +99,13 @@ def answer(dialogue: Dialogue, typed: str) -> Dialogue:
 
 def back(dialogue: Dialogue) -> Dialogue:
     """One step back. From a volume that nobody can open: to the other places."""
-    place = _BEFORE.get(dialogue.step, dialogue.step)
     if dialogue.step is Step.UNLOCK:
         return _to(replace(dialogue, offer=None), Step.WHERE)
     if dialogue.step is Step.WHERE and _locked(dialogue.situation.survey):
         return _to(dialogue, Step.UNLOCK)
-    if place is Step.PASSPHRASE and dialogue.step in (Step.CLOCK, Step.NETWORK, Step.CONFIRM):
-        place = Step.WHERE
+    place = _BEFORE.get(dialogue.step, dialogue.step)
+    if place is Step.NETWORK and not dialogue.situation.ports:
+        place = Step.LANGUAGE
     return _to(replace(dialogue, secret=""), place)
 
 
@@ -120,9 +121,8 @@ def finished(dialogue: Dialogue) -> Dialogue:
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
     """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open."""
-    dialogue = replace(begin(situation, wishes.language), wishes=wishes, secret=secret)
-    if not situation.clock.right:
-        dialogue = replace(dialogue, clock=situation.clock.best)
+    clock = None if situation.clock.right else situation.clock.best
+    dialogue = _volume(replace(begin(situation, wishes.language), wishes=wishes, secret=secret, clock=clock))
     if wishes.where is None:
         return replace(dialogue, secret="")
     offer, problem = choose(situation.survey, wishes)
@@ -174,16 +174,24 @@ def _locked(survey: Survey) -> Offer | None:
     return next((offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW)), None)
 
 
-def _after_language(dialogue: Dialogue) -> Step:
-    return Step.UNLOCK if _locked(dialogue.situation.survey) else Step.WHERE
+def _after_language(dialogue: Dialogue) -> Dialogue:
+    return _to(dialogue, Step.NETWORK) if dialogue.situation.ports else _after_network(dialogue)
+
+
+def _after_network(dialogue: Dialogue) -> Dialogue:
+    wrong = not dialogue.situation.clock.right and dialogue.clock is None
+    return _to(dialogue, Step.CLOCK) if wrong else _volume(dialogue)
+
+
+def _volume(dialogue: Dialogue) -> Dialogue:
+    return _to(dialogue, Step.UNLOCK if _locked(dialogue.situation.survey) else Step.WHERE)
 
 
 def _on_language(dialogue: Dialogue, typed: str) -> Dialogue:
     index = _number(typed, len(LANGUAGES))
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
-    chosen = _language(dialogue, list(LANGUAGES)[index])
-    return _to(chosen, _after_language(chosen))
+    return _after_language(_language(dialogue, list(LANGUAGES)[index]))
 
 
 def _on_unlock(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -201,7 +209,7 @@ def _on_where(dialogue: Dialogue, typed: str) -> Dialogue:
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
     chosen = replace(dialogue, offer=offers[index], wishes=replace(dialogue.wishes, where=offers[index].where))
-    return _next(chosen) if offers[index].where is Where.MEMORY else _to(chosen, Step.PASSPHRASE)
+    return _to(chosen, Step.CONFIRM if offers[index].where is Where.MEMORY else Step.PASSPHRASE)
 
 
 def _on_passphrase(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -213,14 +221,7 @@ def _on_passphrase(dialogue: Dialogue, typed: str) -> Dialogue:
 def _on_again(dialogue: Dialogue, typed: str) -> Dialogue:
     if typed != dialogue.secret:
         return replace(dialogue, step=Step.PASSPHRASE, secret="", problem="The two were not the same. Try again.")
-    return _next(dialogue)
-
-
-def _next(dialogue: Dialogue) -> Dialogue:
-    """The next question that this machine needs."""
-    if not dialogue.situation.clock.right and dialogue.clock is None:
-        return _to(dialogue, Step.CLOCK)
-    return _to(dialogue, Step.NETWORK if dialogue.situation.ports else Step.CONFIRM)
+    return _to(dialogue, Step.CONFIRM)
 
 
 def _on_clock(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -229,21 +230,21 @@ def _on_clock(dialogue: Dialogue, typed: str) -> Dialogue:
         return _wrong(dialogue, "Type it like this: 2026-11-20 14:05")
     if seconds < dialogue.situation.clock.floor - 86400:
         return _wrong(dialogue, "That is before this image was built or last used.")
-    return _next(replace(dialogue, clock=seconds))
+    return _volume(replace(dialogue, clock=seconds))
 
 
 def _on_network(dialogue: Dialogue, typed: str) -> Dialogue:
     index = _number(typed, len(_MODES))
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
-    return _to(replace(dialogue, wishes=replace(dialogue.wishes, network=_MODES[index])), Step.CONFIRM)
+    return _after_network(replace(dialogue, wishes=replace(dialogue.wishes, network=_MODES[index])))
 
 
 def _on_confirm(dialogue: Dialogue, typed: str) -> Dialogue:
     index = _number(typed, 2)
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
-    return _to(dialogue, Step.WORKING) if index == 0 else _to(replace(dialogue, secret="", clock=None), Step.WHERE)
+    return _to(dialogue, Step.WORKING) if index == 0 else _to(replace(dialogue, secret=""), Step.WHERE)
 
 
 _MODES = (Mode.DIRECT, Mode.JOIN, Mode.NONE)
@@ -258,12 +259,12 @@ _HANDLERS: Mapping[Step, Callable[[Dialogue, str], Dialogue]] = {
     Step.CONFIRM: _on_confirm,
 }
 _BEFORE = {
-    Step.WHERE: Step.LANGUAGE,
+    Step.NETWORK: Step.LANGUAGE,
+    Step.CLOCK: Step.NETWORK,
+    Step.WHERE: Step.NETWORK,
     Step.PASSPHRASE: Step.WHERE,
     Step.AGAIN: Step.PASSPHRASE,
-    Step.CLOCK: Step.WHERE,
-    Step.NETWORK: Step.WHERE,
-    Step.CONFIRM: Step.NETWORK,
+    Step.CONFIRM: Step.WHERE,
 }
 
 

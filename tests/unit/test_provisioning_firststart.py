@@ -46,17 +46,17 @@ def go(situation: Situation, *typed: str) -> Dialogue:
 @pytest.mark.parametrize(
     ("situation", "typed", "offer", "mode"),
     [
-        (NEW, ["1", "1", PASS, PASS, "1", "1"], STICK, Mode.DIRECT),
-        (NEW, ["2", "1", PASS, PASS, "２", "1"], STICK, Mode.JOIN),  # full-width two
-        (NEW, ["1", "2", "3", "1"], MEMORY, Mode.NONE),
+        (NEW, ["1", "1", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
+        (NEW, ["2", "２", "1", PASS, PASS, "1"], STICK, Mode.JOIN),  # full-width two
+        (NEW, ["1", "3", "2", "1"], MEMORY, Mode.NONE),
         (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.DIRECT),
-        (replace(NEW, clock=BAD), ["1", "1", PASS, PASS, "2026-11-20 14:05", "1", "1"], STICK, Mode.DIRECT),
-        (KNOWN, ["1", PASS], LOCKED, Mode.DIRECT),
-        (KNOWN, ["1", "", "1", "1", "1"], MEMORY, Mode.DIRECT),  # the passphrase is forgotten: go on in memory
-        (replace(NEW, survey=Survey((BLANK,), (MEMORY,), ())), ["1", "1", PASS, PASS, "1", "1"], BLANK, Mode.DIRECT),
-        (NEW, ["1", "1", PASS, "other", PASS, PASS, "1", "1"], STICK, Mode.DIRECT),  # mistyped, then right
-        (NEW, ["1", "1", PASS, PASS, "1", "2", "2", "1", "1"], MEMORY, Mode.DIRECT),  # "no, choose again"
-        (NEW, ["1", "1", "", "2", "1", "1"], MEMORY, Mode.DIRECT),  # back from the passphrase
+        (replace(NEW, clock=BAD), ["1", "1", "2026-11-20 14:05", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
+        (KNOWN, ["1", "1", PASS], LOCKED, Mode.DIRECT),
+        (KNOWN, ["1", "1", "", "1", "1"], MEMORY, Mode.DIRECT),  # the passphrase is forgotten: go on in memory
+        (replace(NEW, survey=Survey((BLANK,), (MEMORY,), ())), ["1", "1", "1", PASS, PASS, "1"], BLANK, Mode.DIRECT),
+        (NEW, ["1", "1", "1", PASS, "other", PASS, PASS, "1"], STICK, Mode.DIRECT),  # mistyped, then right
+        (NEW, ["1", "1", "1", PASS, PASS, "2", "2", "1"], MEMORY, Mode.DIRECT),  # "no, choose again"
+        (NEW, ["1", "1", "1", "", "2", "1"], MEMORY, Mode.DIRECT),  # back from the passphrase
     ],
 )
 def test_every_way_ends_with_a_decision(situation: Situation, typed: list[str], offer: Offer, mode: Mode) -> None:
@@ -73,11 +73,11 @@ def test_every_way_ends_with_a_decision(situation: Situation, typed: list[str], 
         (NEW, ["3"], Step.LANGUAGE, "Type one of the numbers."),
         (NEW, ["x"], Step.LANGUAGE, "Type one of the numbers."),
         (NEW, [""], Step.LANGUAGE, "Type one of the numbers."),
-        (NEW, ["1", "9"], Step.WHERE, "Type one of the numbers."),
-        (NEW, ["1", "0"], Step.WHERE, "Type one of the numbers."),
-        (NEW, ["1", "1", "short"], Step.PASSPHRASE, "A passphrase has at least 8 letters."),
-        (NEW, ["1", "1", "aaaaaaaaaaaa"], Step.PASSPHRASE, "A passphrase has at least 4 different letters."),
-        (NEW, ["1", "1", PASS, "x"], Step.PASSPHRASE, "The two were not the same. Try again."),
+        (NEW, ["1", "1", "9"], Step.WHERE, "Type one of the numbers."),
+        (NEW, ["1", "4"], Step.NETWORK, "Type one of the numbers."),
+        (NEW, ["1", "1", "1", "short"], Step.PASSPHRASE, "A passphrase has at least 8 letters."),
+        (NEW, ["1", "1", "1", "aaaaaaaaaaaa"], Step.PASSPHRASE, "A passphrase has at least 4 different letters."),
+        (NEW, ["1", "1", "1", PASS, "x"], Step.PASSPHRASE, "The two were not the same. Try again."),
         (replace(NEW, clock=BAD), ["1", "2", "today"], Step.CLOCK, "Type it like this: 2026-11-20 14:05"),
         (replace(NEW, clock=BAD), ["1", "2", "1999-01-01 00:00"], Step.CLOCK, EARLY),
     ],
@@ -91,35 +91,35 @@ def test_a_wrong_answer_is_explained_and_changes_nothing(
 
 
 def test_work_that_failed_leads_back_to_a_question_with_the_reason() -> None:
-    wrong = firststart.failed(go(KNOWN, "1", "wrong words"), "This passphrase does not open the data volume.")
+    wrong = firststart.failed(go(KNOWN, "1", "1", "wrong words"), "This passphrase does not open the data volume.")
     assert (wrong.step, wrong.secret) == (Step.UNLOCK, "")
     assert "passphrase" in screen(wrong).problem
-    full = firststart.failed(go(NEW, "1", "1", PASS, PASS, "1", "1"), "systemd-repart failed")
+    full = firststart.failed(go(NEW, "1", "1", "1", PASS, PASS, "1"), "systemd-repart failed")
     assert full.step is Step.WHERE
 
 
 def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
-    dialogue = go(KNOWN, "1", "")
+    dialogue = go(KNOWN, "1", "1", "")
     assert dialogue.step is Step.WHERE
     assert [place.where for place in firststart.places(dialogue.situation.survey)] == [Where.MEMORY]
 
 
 def test_foreign_disks_are_named_as_untouched() -> None:
-    assert any("SAMSUNG" in line and "stays as it is" in line for line in screen(go(NEW, "1")).lines)
+    assert any("SAMSUNG" in line and "stays as it is" in line for line in screen(go(NEW, "1", "1")).lines)
 
 
 def test_a_passphrase_is_on_no_screen_and_in_no_repr() -> None:
     dialogue = begin(NEW)
-    for line in ("1", "1", PASS, PASS, "1", "1"):
+    for line in ("1", "1", "1", PASS, PASS, "1"):
         dialogue = answer(dialogue, line)
         assert PASS not in repr(screen(dialogue)) + repr(dialogue)
     assert PASS not in repr(replace(Wishes(), passphrase=PASS))
 
 
 def test_secrets_are_typed_unseen() -> None:
-    assert screen(go(NEW, "1", "1")).field is Field.SECRET
-    assert screen(go(NEW, "1", "1", PASS)).field is Field.SECRET
-    assert screen(go(KNOWN, "1")).field is Field.SECRET
+    assert screen(go(NEW, "1", "1", "1")).field is Field.SECRET
+    assert screen(go(NEW, "1", "1", "1", PASS)).field is Field.SECRET
+    assert screen(go(KNOWN, "1", "1")).field is Field.SECRET
 
 
 @given(st.lists(st.sampled_from(["", "1", "2", "3", "9", PASS, "x", "2026-11-20 14:05", "\x1b[A"]), max_size=14))
