@@ -313,7 +313,7 @@ class Ledger:
         return list(self._rows(f"WHERE seq IN ({inner}) ORDER BY seq DESC", values))
 
     def _found(self, wanted: Filter, after: int | None, limit: int) -> builtins.list[int]:
-        """Numbers of documents whose name or text holds `q`, newest first: pages are looked at until there are enough."""
+        """Numbers of documents whose name or text holds `q`, newest first; pages are looked at until it is enough."""
         matching, value = _matching(wanted.q or "")
         where, values = wanted.conditions("d")
         clause = " AND ".join([matching, "search.rowid < ?", *where])
@@ -388,11 +388,16 @@ class Ledger:
             parts[identifier].append((segment, level, count))
         return {row[0]: strips.strip(row[1], parts[row[0]]) for row in known if row[1]}
 
+    def at_work(self, sha256: str) -> bool:
+        """Is a document of these bytes waiting or being read?"""
+        where = "sha256 = ? AND state IN ('queued', 'reading', 'blocked')"
+        return bool(self._query(f"SELECT 1 FROM documents WHERE {where} LIMIT 1", (sha256,)))  # noqa: S608
+
     def folders(self, limit: int = 200) -> builtins.list[str]:
         """Folders below inbox/ that documents came from, in order."""
         least = f"SELECT min({listing.FOLDER}) FROM documents WHERE {listing.FOLDER} >"  # noqa: S608
         sql = (  # from each folder to the next in the index: the documents in between are not looked at
-            f"WITH RECURSIVE f(folder) AS ({least} '' UNION ALL"
+            f"WITH RECURSIVE f(folder) AS ({least} '' UNION ALL"  # noqa: S608
             f" SELECT ({least} f.folder) FROM f WHERE f.folder IS NOT NULL)"
             " SELECT folder FROM f WHERE folder IS NOT NULL LIMIT ?"
         )
