@@ -2,7 +2,7 @@
 
 Its documents are UTF-8 text files, a page per form feed; "reading" one takes `page_seconds`. A page that says
 ``FAIL`` cannot be read (``LOCKED``: without a password), one
- that says ``DOUBT`` is flagged suspect. Nothing here is used outside the tests.
+that says ``DOUBT`` is flagged suspect. Nothing here is used outside the tests.
 """
 
 from __future__ import annotations
