@@ -70,6 +70,7 @@ class Settings:
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
     engine_seconds: in the engine. reserve_bytes: free space below which nothing is accepted.
     image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
+    appliance: unix socket of what may lock the data and switch off (see `inkstick.appliance`; state/appliance.sock).
     """
 
     data: Path
@@ -91,6 +92,7 @@ class Settings:
     image_bytes: int = 512 << 20
     max_bytes: int = 20 << 30
     max_pages: int = 100_000
+    appliance: Path | None = None
 
     @property
     def folder(self) -> DataFolder:
@@ -99,6 +101,10 @@ class Settings:
     @property
     def models_folder(self) -> Path:
         return self.models or self.folder.models
+
+    @property
+    def appliance_socket(self) -> Path:
+        return self.appliance or self.folder.state / "appliance.sock"
 
     @property
     def parser_processes(self) -> int:

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
-from inkstick.web import documents, events, inference, metrics, problems, site
+from inkstick.web import documents, events, inference, language, metrics, problems, shelves, site
 from inkstick.web.office_port import OfficePort
+from inkstick.web.screens import documents as documents_screen
+from inkstick.web.screens import failures, inbox, system
 from inkstick.web.security import Gate
 from inkstick.web.shapes import Checks, Status
 
@@ -29,6 +31,9 @@ def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> 
     app.include_router(documents.router(office))
     app.include_router(events.router(streams or events.Streams(office)))
     app.include_router(inference.router(office))
+    app.include_router(shelves.router(office))
+    for screen in (inbox, documents_screen, failures, system):
+        app.include_router(screen.router(office, templates))
     app.include_router(site.router(office, app, templates))
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     app.add_middleware(Gate)
@@ -53,8 +58,9 @@ def service_router(office: OfficePort) -> APIRouter:
         return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
 
     @api.get("/api/v1/status", response_model=Status, summary="How things stand")
-    async def status() -> Status:
-        return Status.of(await office.stats())
+    async def status(request: Request) -> Status:
+        """What `says` is in the language that the request accepts."""
+        return Status.of(await office.stats(), await office.remaining(), language.translator(language.of(request)))
 
     return api
 
