@@ -22,7 +22,7 @@ from inkstick.web.documents import STATES, Id, content_length, documents, take_f
 from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort, PageInfo, Stats
 from inkstick.web.pieces import Piece, pieces
-from inkstick.web.screens import NAVIGATION
+from inkstick.web.screens import NAVIGATION, access
 
 HERE = Path(__file__).parent
 ROWS = 50
@@ -30,7 +30,7 @@ PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
-    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context])
+    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context, access.context])
     templates.env.globals.update(version=__version__, states=STATES, words=words, navigation=NAVIGATION)
     templates.env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
     return templates
