@@ -18,14 +18,14 @@ from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
 from inkstick.web.office_port import OfficePort, PageInfo
 from inkstick.web.pieces import Piece, pieces
-from inkstick.web.screens import NAVIGATION
+from inkstick.web.screens import NAVIGATION, access
 
 HERE = Path(__file__).parent
 PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
-    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context])
+    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context, access.context])
     templates.env.globals.update(
         version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION
     )
