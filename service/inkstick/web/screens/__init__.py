@@ -16,5 +16,6 @@ class Entry:
 
 NAVIGATION: tuple[Entry, ...] = (
     Entry("documents", "/", "Documents"),
+    Entry("ask", "/ask", "Ask"),
     Entry("docs", "/docs", "For programs"),
 )
