@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from inkstick import __version__
 from inkstick.web import documents, events, inference, metrics, problems, site
 from inkstick.web.office_port import OfficePort
-from inkstick.web.screens import ask
+from inkstick.web.screens import ask, folders
 from inkstick.web.security import Gate
 from inkstick.web.shapes import Checks, Status
 from inkstick.web.shelf import Shelf
@@ -34,6 +34,7 @@ def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> 
     app.include_router(site.router(office, app, templates))
     shelf = Shelf()
     app.include_router(ask.router(office, templates, shelf))
+    app.include_router(folders.router(office, templates, shelf))
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     app.add_middleware(Gate)
     return app

@@ -16,6 +16,7 @@ class Entry:
 
 NAVIGATION: tuple[Entry, ...] = (
     Entry("documents", "/", "Documents"),
+    Entry("folders", "/folders", "Folders"),
     Entry("ask", "/ask", "Ask"),
     Entry("docs", "/docs", "For programs"),
 )
