@@ -232,6 +232,9 @@ class MemoryOffice:
         elif not source.startswith(b"\x89PNG"):
             raise Damaged
         self.asked.append(asked)
+        if asked.picture == 0:
+            plain = Request(asked.profile.task, keys=asked.profile.keys, prompt=asked.profile.prompt)
+            return PageRead(await self.read_image(source, plain), 1)
         if self.gate is not None:
             told("engine_down")
             await self.gate.wait()

@@ -15,15 +15,18 @@ from inkstick.web import documents, events, inference, metrics, problems, site
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import ask, folders
 from inkstick.web.security import Gate
-from inkstick.web.shapes import Checks, Status
+from inkstick.web.shapes import Checks, Problem, Status
 from inkstick.web.shelf import Shelf
 
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "Any other error."}}
 SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
 
 
 def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> FastAPI:
     """The pages and the API over one office. `streams` lets the server end the event streams when it stops."""
-    app = FastAPI(title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None, responses=ERRORS
+    )
     templates = site.load_templates()
     problems.install(app, templates)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -40,20 +43,26 @@ def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> 
     return app
 
 
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Checks, "description": "No; the checks say why."}}
+_FIGURES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
+}
+
+
 def service_router(office: OfficePort) -> APIRouter:
     api = APIRouter(tags=["service"])
 
-    @api.get("/healthz", response_model=Checks, summary="Is the service alive?")
+    @api.get("/healthz", response_model=Checks, responses=_NOT_READY, summary="Is the service alive?")
     async def healthz() -> Response:
         health = await office.health()
         return _checks(health.live, "ok", "stuck", dict(health.checks))
 
-    @api.get("/readyz", response_model=Checks, summary="Can it accept a document now?")
+    @api.get("/readyz", response_model=Checks, responses=_NOT_READY, summary="Can it accept a document now?")
     async def readyz() -> Response:
         health = await office.health()
         return _checks(health.live and health.ready, "ready", "not ready", dict(health.checks))
 
-    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES)
     async def figures() -> Response:
         return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
 

@@ -19,6 +19,7 @@ from inkstick.document import Task
 from inkstick.profile import DEFAULT_FORMATS, Format
 from inkstick.web import language, manual, words
 from inkstick.web.documents import STATES, Id, content_length, documents, take_form
+from inkstick.web.examples import PREAMBLE
 from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort, PageInfo, Stats
 from inkstick.web.pieces import Piece, pieces
@@ -100,7 +101,13 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
 
     @site.get("/docs")
     async def docs(request: Request) -> HTMLResponse:
-        shown = {"sections": manual.sections(app.openapi()), "title": app.title, "summary": app.summary}
+        address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
+        shown = {
+            "sections": manual.sections(app.openapi()),
+            "title": app.title,
+            "summary": app.summary,
+            "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
+        }
         return templates.TemplateResponse(request, "docs.html", shown)
 
     return site
