@@ -106,7 +106,10 @@ _CURSOR = "^[0-9]{1,18}$"
 
 def _files(*media: str) -> dict[int | str, dict[str, Any]]:
     """The good answer of an operation that gives a file of one of these media types."""
-    content = {kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}} for kind in media}
+    content = {
+        name: {} if name == "application/json" else {"schema": {"type": "string", "format": "binary"}}
+        for name in (kind.partition(";")[0] for kind in media)
+    }
     return {200: {"content": content, "description": "The file"}}
 
 

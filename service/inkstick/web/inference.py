@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import re
 import time
@@ -215,7 +214,7 @@ def _decode(url: str) -> bytes:
         )
     try:
         image = base64.b64decode(url[head.end() :], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also for what is not ASCII
         raise UsageError("The image is not valid base64.", hint="Encode the file's bytes as base64.") from error
     if len(image) > IMAGE_BYTES:
         raise TooLarge(f"The image is larger than {IMAGE_BYTES >> 20} MiB.")
