@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import pages
+from inkstick.supervise.python import NEWER
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inkstick"
-LOCKS = (ROOT / "locks" / "engine-cpu.txt", ROOT / "locks" / "engine-train.txt")
+LOCKS = (ROOT / "locks" / "engine-cpu.txt", ROOT / "locks" / "engine-transformers.txt")
 BYTES = 20 << 30
 """Free space that an installation wants: 8 GB of environment, and the packages while they are unpacked."""
 INSTALL_SECONDS, TRAIN_SECONDS = 3000, 1800
@@ -109,7 +110,7 @@ def _install(folder: Path) -> None:
     ]
     whole, newer = (str(lock) for lock in LOCKS)
     _run([*pip, "--no-cache-dir", "--require-hashes", "-r", whole], "installing vLLM for the CPU")
-    _run([*pip, "--require-hashes", "--target", str(folder / "train"), "-r", newer], "installing a newer transformers")
+    _run([*pip, "--require-hashes", "--target", str(folder / NEWER), "-r", newer], "installing a newer transformers")
     with tempfile.TemporaryDirectory() as scratch:  # building in place would leave files in the checkout
         copy = shutil.copytree(HERE / "plugin", Path(scratch) / "plugin")
         _run([*pip, "--no-build-isolation", "--no-index", str(copy)], "installing the plug-in")
@@ -140,7 +141,7 @@ def tiny(python: Path, drawn: Path) -> Path:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     closed = {"PATH": os.environ["PATH"], "HOME": str(part), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    train = python.parent.parent / "train"
+    train = python.parent.parent / NEWER
     _run(
         [str(python), str(script), str(drawn), str(part)],
         "training the tiny checkpoint",

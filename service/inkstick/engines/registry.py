@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from inkstick.config import Settings
+from inkstick.engines import transformers
 from inkstick.engines.protocol import Engine
 from inkstick.engines.proved import ProvedEngine
 from inkstick.engines.rapidocr import RapidOcrEngine
@@ -14,7 +16,8 @@ from inkstick.errors import UsageError
 from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
-from inkstick.supervise import machine, python, statefile, weights
+from inkstick.supervise import machine, python, serving, statefile, weights
+from inkstick.supervise.isolation import isolation
 
 
 def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
@@ -23,6 +26,8 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
     cpu = RapidOcrEngine(settings.workers, deadline_seconds=settings.engine_seconds)
     if settings.engine is EngineChoice.RAPIDOCR:
         return Engines(cpu)
+    if settings.engine is EngineChoice.TRANSFORMERS:
+        return Engines(_plain(settings), fallback=cpu)
     if settings.engine_url is not None:
         return Engines(_somebody_elses(settings, settings.engine_url), fallback=cpu)
     if supervises(settings) and (beside or runs(settings)):
@@ -31,14 +36,9 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
         return Engines(client, fallback=cpu)
     if settings.engine is EngineChoice.AUTO:
         return Engines(cpu)
-    if settings.engine is EngineChoice.VLLM:
-        raise UsageError(
-            "The engine does not run.",
-            hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
-        )
     raise UsageError(
-        f"The engine {settings.engine} cannot be started by Inkstick yet.",
-        hint="Give the address of a running server with --engine-url, or choose --engine vllm or rapidocr.",
+        "The engine does not run.",
+        hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
     )
 
 
@@ -67,6 +67,22 @@ def supervises(settings: Settings) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _plain(settings: Settings) -> Engine:
+    """The transformers engine. Raises UsageError where it or its model is not here."""
+    served, (interpreter, newer) = weights.chosen(settings), python.require_transformers(settings)
+    state = settings.folder.state
+    cache = state / statefile.CACHE if state.is_dir() else Path.home() / ".cache" / "inkstick" / statefile.CACHE
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bwrap = isolation()
+    environment = serving.environment(os.environ, cache, cpu=False) | {"PYTHONPATH": str(newer)}
+
+    def command(pixels: int) -> list[str]:
+        return serving.script(interpreter, transformers.WORKER, (str(served.folder), str(pixels)), bwrap)
+
+    start = transformers.Start(command, environment)
+    return transformers.TransformersEngine(start, served.spec, deadline_seconds=settings.engine_seconds)
 
 
 def _somebody_elses(settings: Settings, url: str) -> Engine:
