@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from inkstick.config import Settings
-from inkstick.engines import transformers
+from inkstick.engines import regions, transformers
+from inkstick.engines.doclayout import DocLayout
 from inkstick.engines.protocol import Engine
 from inkstick.engines.proved import ProvedEngine
 from inkstick.engines.rapidocr import RapidOcrEngine
@@ -18,6 +20,8 @@ from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.isolation import isolation
+
+log = logging.getLogger("inkstick.engine")
 
 
 def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
@@ -33,7 +37,7 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
     if supervises(settings) and (beside or runs(settings)):
         served = weights.chosen(settings)
         client = SupervisedEngine(settings.folder, served.spec, deadline_seconds=settings.engine_seconds)
-        return Engines(client, fallback=cpu)
+        return Engines(_cut_up(client, served), fallback=cpu)
     if settings.engine is EngineChoice.AUTO:
         return Engines(cpu)
     raise UsageError(
@@ -82,7 +86,21 @@ def _plain(settings: Settings) -> Engine:
         return serving.script(interpreter, transformers.WORKER, (str(served.folder), str(pixels)), bwrap)
 
     start = transformers.Start(command, environment)
-    return transformers.TransformersEngine(start, served.spec, deadline_seconds=settings.engine_seconds)
+    plain = transformers.TransformersEngine(start, served.spec, deadline_seconds=settings.engine_seconds)
+    return _cut_up(plain, served)
+
+
+def _cut_up(engine: Engine, served: weights.Weights) -> Engine:
+    """The engine behind its model's layout stage, if it has one. A folder given by hand may lack the layout model: its
+    pages are read whole, and the log says so."""
+    cutting = regions.cutting_of(served.manifest)
+    if cutting is None:
+        return engine
+    path = served.folder / cutting.layout.model
+    if not path.is_file():
+        log.warning("%s is not there: pages are read whole, which is worse for pages with several parts", path)
+        return engine
+    return regions.RegionEngine(engine, cutting, lambda: DocLayout(path, cutting.layout))
 
 
 def _somebody_elses(settings: Settings, url: str) -> Engine:
