@@ -47,7 +47,7 @@ def _field(tag: int, value: int | bytes | str) -> bytes:
     return _number(tag << 3 | 2) + _number(len(content)) + content
 
 
-def _tensor(name: str, values: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _tensor(name: str, values: np.ndarray) -> bytes:
     kind = 7 if values.dtype == np.int64 else 1
     dims = b"".join(_field(1, size) for size in values.shape)
     return dims + _field(2, kind) + _field(8, name) + _field(9, values.tobytes())
