@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from inkstick.config import Settings
 from inkstick.document import Flag, Task
 from inkstick.engines.protocol import Request
+from inkstick.engines.regions import RegionEngine
+from inkstick.engines.registry import engines_for
 from inkstick.engines.spec import default_spec
 from inkstick.engines.transformers import Start, TransformersEngine
-from inkstick.errors import EngineDown, PageFailed, Timeout
+from inkstick.errors import EngineDown, PageFailed, Timeout, UsageError
 from inkstick.pages.view import Pixels
+from inkstick.profile import EngineChoice
+from inkstick.supervise.python import NEWER
 
 STAND_IN = r"""
 import json, os, sys
@@ -128,3 +134,47 @@ async def test_an_engine_that_does_not_start_says_so(tmp_path: Path) -> None:
     with pytest.raises(EngineDown, match="status 3"):
         await made.start()
     await made.close()
+
+
+def settings(folder: Path, family: str, *, installed: bool) -> Settings:
+    """With a checkpoint folder of a family, and perhaps an engine's environment."""
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": family}))
+    python = folder / "engine" / "bin" / "python"
+    if installed:
+        python.parent.mkdir(parents=True)
+        python.touch()
+        (folder / "engine" / NEWER / "transformers").mkdir(parents=True)
+        (folder / "engine" / NEWER / "transformers" / "__init__.py").touch()
+    return Settings(
+        data=folder / "data",
+        engine=EngineChoice.TRANSFORMERS,
+        model=str(folder / "model"),
+        engine_python=python,
+    )
+
+
+def test_it_is_refused_where_it_is_not_installed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not installed here") as refused:
+        engines_for(settings(tmp_path, "hunyuan_vl", installed=False))
+    assert str(tmp_path) in refused.value.message
+
+
+def test_the_cpu_engine_carries_on_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    engines = engines_for(settings(tmp_path, "hunyuan_vl", installed=True))
+    assert engines.primary is not None
+    assert engines.fallback is not None
+    assert (engines.primary.name, engines.primary.limit, engines.fallback.name) == ("transformers", 1, "rapidocr")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_model_of_regions_gets_its_layout_stage_where_the_layout_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cut: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    chosen = settings(tmp_path, "paddleocr_vl", installed=True)
+    if cut:
+        (tmp_path / "model" / "layout").mkdir()
+        (tmp_path / "model" / "layout" / "inference.onnx").touch()
+    assert isinstance(engines_for(chosen).primary, RegionEngine) is cut
