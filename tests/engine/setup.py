@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine import pages
@@ -45,10 +45,12 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """`python`: of the engine's environment. `model`: the tiny checkpoint. `pages`: the pages it knows, as PNG."""
+    """`python`: of the engine's environment. `model`: the tiny checkpoint, `paddle`: the one of PaddleOCR-VL's kind.
+    `pages`: the pages that both know, as PNG."""
 
     python: Path
     model: Path
+    paddle: Path
     pages: Path
 
 
@@ -56,7 +58,7 @@ def ready() -> Engine:
     """Everything, made now where it is not there. Raises Missing."""
     python = environment()
     drawn = _drawn()
-    return Engine(python, tiny(python, drawn), drawn)
+    return Engine(python, tiny(python, drawn), paddle(python, drawn), drawn)
 
 
 def key(*parts: bytes) -> str:
@@ -141,25 +143,37 @@ def _drawn() -> Path:
 
 
 def tiny(python: Path, drawn: Path) -> Path:
-    """The tiny checkpoint that reads `drawn`; trained where it is not in the cache (one to four minutes)."""
-    script = HERE / "tiny.py"
-    folder = CACHE / f"tiny-{key(script.read_bytes(), drawn.name.encode(), LOCKS[1].read_bytes())}"
+    """The tiny HunYuanVL checkpoint that reads `drawn`."""
+    return _trained("tiny", python, drawn, [HERE / "tiny.py"])
+
+
+def paddle(python: Path, drawn: Path) -> Path:
+    """The tiny PaddleOCR-VL checkpoint that reads `drawn`."""
+    code = sorted((HERE / "paddle_code").glob("*.py"))
+    return _trained("paddle", python, drawn, [HERE / "paddle.py", HERE / "tiny.py", *code])
+
+
+def _trained(name: str, python: Path, drawn: Path, sources: list[Path]) -> Path:
+    """What the first of `sources` trains, from the cache where it is there; else made now, in one to four minutes."""
+    stamp = key(*(source.read_bytes() for source in sources), drawn.name.encode(), LOCKS[1].read_bytes())
+    folder = CACHE / f"{name}-{stamp}"
     if (folder / "trained").is_file():
         return folder
-    print("training the tiny checkpoint", flush=True)
+    what = f"training the tiny checkpoint ({sources[0].name})"
+    print(what, flush=True)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     closed = {"PATH": os.environ["PATH"], "HOME": str(part), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    train = python.parent.parent / NEWER
+    newer = python.parent.parent / NEWER
     _run(
-        [str(python), str(script), str(drawn), str(part)],
-        "training the tiny checkpoint",
+        [str(python), str(sources[0]), str(drawn), str(part)],
+        what,
         seconds=TRAIN_SECONDS,
         error=Failed,
-        environment=closed | {"PYTHONPATH": str(train), "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
+        environment=closed | {"PYTHONPATH": str(newer), "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
     )
     (part / "trained").touch()
-    for old in CACHE.glob("tiny-????????????????"):
+    for old in CACHE.glob(f"{name}-????????????????"):
         shutil.rmtree(old, ignore_errors=True)
     part.rename(folder)
     return folder
@@ -197,4 +211,4 @@ if __name__ == "__main__":
         sys.exit(3)
     except Failed as failed:
         sys.exit(str(failed))
-    print(json.dumps({"python": str(found.python), "model": str(found.model), "pages": str(found.pages)}))
+    print(json.dumps({name: str(value) for name, value in asdict(found).items()}))
