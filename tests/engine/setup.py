@@ -1,4 +1,4 @@
-"""The engine's own Python environment for tests: vLLM 0.19.1 for the CPU, from the hash lock; and the tiny checkpoint.
+"""The engine's own Python environment for tests: vLLM 0.19.1 for the CPU, from the hash lock; and the tiny checkpoints.
 
     .venv/bin/python tests/engine/setup.py          make or check both, print their places as JSON
 
@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine import pages
-from inkstick.supervise.python import NEWER
+from inkstick.supervise.python import NEWER, newer_transformers
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -58,7 +59,9 @@ def ready() -> Engine:
     """Everything, made now where it is not there. Raises Missing."""
     python = environment()
     drawn = _drawn()
-    return Engine(python, tiny(python, drawn), paddle(python, drawn), drawn)
+    with ThreadPoolExecutor(2) as pool:  # each trains on one core
+        model, other = pool.submit(tiny, python, drawn), pool.submit(paddle, python, drawn)
+        return Engine(python, model.result(), other.result(), drawn)
 
 
 def key(*parts: bytes) -> str:
@@ -85,7 +88,7 @@ def environment() -> Path:
 def _holds(folder: Path, stamp: str) -> bool:
     """The stamp is written last: an environment half made has none. It must also start."""
     file = folder / "inkstick-stamp"
-    if not file.is_file() or file.read_text() != stamp:
+    if not file.is_file() or file.read_text() != stamp or newer_transformers(folder / "bin" / "python") is None:
         return False
     return subprocess.run([str(folder / "bin" / "python"), "-c", "import torch"], capture_output=True).returncode == 0
 
