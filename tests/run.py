@@ -6,17 +6,25 @@ With pytest arguments (paths, -k …) only pytest runs, with those.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from inkstick.supervise.process import descendants
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 CODE = ["service", "tests", "locks", "image", "provisioning"]
 NO_ENGINE = 3
+ENGINE_SECONDS = 3600
+"""No test of the engine may begin later than this after the first, and half as long again after it all is killed."""
 QUICK = ["-m", "not slow", "tests/unit"]
 
 
@@ -59,17 +67,28 @@ def static_checks() -> list[bool]:
     ]
 
 
-def pytest(*arguments: str) -> Counts:
-    """Run pytest, pass its output on, and count by its closing line."""
+def end(pid: int) -> None:
+    """Kill a process and all below it: one that is left would keep our pipe open."""
+    for number in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def pytest(*arguments: str, seconds: float | None = None) -> Counts:
+    """Run pytest, pass its output on, and count by its closing line. After `seconds` it is killed: a failure."""
     command = [str(BIN / "python"), "-m", "pytest", "--durations=8", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = ""
+    guard = threading.Timer(seconds or threading.TIMEOUT_MAX, end, (process.pid,))
+    guard.daemon = True
+    guard.start()
     for line in process.stdout:
         print(line, end="", flush=True)
         last = line if re.search(r"\d+ (passed|failed|skipped|error)", line) else last
     found = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     failed = found.get("failed", 0) + found.get("error", 0)
+    guard.cancel()
     if process.wait() and not failed:
         failed = 1  # pytest itself ended badly: no tests, or an internal error
     return Counts(found.get("passed", 0), failed, found.get("skipped", 0))
@@ -83,7 +102,12 @@ def corpora(folders: list[str]) -> int:
 def real_engine(rest: list[str]) -> Counts:
     """The tests through real vLLM; counted as skipped, with the reason, where it cannot be had."""
     setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup"], cwd=ROOT / "tests")
-    return Counts(skipped=1) if setup.returncode == NO_ENGINE else pytest("tests/engine", *rest)
+    if setup.returncode == NO_ENGINE:
+        return Counts(skipped=1)
+    if setup.returncode:
+        return Counts(failed=1)
+    limits = (f"--session-timeout={ENGINE_SECONDS}", "-rs")
+    return pytest("tests/engine", *limits, *rest, seconds=ENGINE_SECONDS * 1.5)
 
 
 def ordinary(*, quick: bool, rest: list[str]) -> Counts:
