@@ -63,6 +63,10 @@ missing_packages() {
         # Ubuntu's chromium package only installs a snap: there the browser tests look for any Chrome and else skip.
         command -v chromium >/dev/null || grep -q '^ID=ubuntu' /etc/os-release || echo chromium
         command -v pdftotext >/dev/null || echo poppler-utils
+        # The appliance's own tools, tried for real; what this machine forbids is skipped with its reason.
+        PATH=$PATH:/usr/sbin:/sbin command -v nft >/dev/null || echo nftables
+        PATH=$PATH:/usr/sbin:/sbin command -v cryptsetup >/dev/null || echo cryptsetup-bin
+        PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
     fi
 }
 
