@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     image = commands.add_parser("image", help="build the ISO", allow_abbrev=False)
     image.add_argument("--edition", choices=["cpu"], default="cpu", help="gpu is not built yet")
     image.add_argument("--offline", action="store_true", help="only what `fetch` left in cache/")
+    image.add_argument("--quick", action="store_true", help="pack less tightly: a larger ISO, sooner (for tests)")
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
         command.add_argument("--mirror", metavar="URL", help="a Debian archive (default: that of this machine's apt)")
         command.add_argument("--security-mirror", metavar="URL", help="its security archive")
@@ -49,9 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _place(rules: recipe.Recipe) -> Place:
-    cache = REPOSITORY / "cache"
-    place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch)
+def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
+    cache = Path(os.environ.get("INKSTICK_CACHE") or REPOSITORY / "cache").resolve()
+    place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch, level)
     for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work):
         folder.mkdir(parents=True, exist_ok=True)
     return place
@@ -99,7 +100,8 @@ def fetch(options: argparse.Namespace) -> int:
 def image(options: argparse.Namespace) -> int:
     _check_host(offline=options.offline)
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
-    place, progress, version = _place(rules), Progress(_say), _version()
+    place = _place(rules, level=1 if options.quick else 9)
+    progress, version = Progress(_say), _version()
     if not options.offline:
         _fetch_into(place, rules, options, progress)
     place.log.write_text("", encoding="utf-8")
@@ -111,12 +113,12 @@ def image(options: argparse.Namespace) -> int:
         key = layers.environment_key(place, rules)
         environment = layers.cached(place, "environment", key, layers.environment(place, rules, builder))
     with progress.step("60-app"):
-        make = layers.app(place, rules, environment, builder, version)
+        make = layers.app(place, rules, builder, version, (base, environment))
         app = layers.cached(place, "app", layers.app_key(place, rules), make)
     (REPOSITORY / "dist").mkdir(exist_ok=True)
     iso = REPOSITORY / "dist" / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
-    stack = (base / "10-base.squashfs", app / "60-app.squashfs")
+    stack = (base / "10-base.squashfs", environment / "20-python.squashfs", app / "60-app.squashfs")
     with progress.step("medium"):
         roots = medium.make(place, medium.Contents(options.edition, version, stack, base, builder, menu), iso)
     with progress.step("hash"):
