@@ -29,7 +29,17 @@ KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL = "nothing", "all", "first",
 IMAGES = (KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL)
 
 
-_NEEDS_NO_SPACE = ("unlink_source", "unlink_original", "undo", "drop", "tidy.folder", "tidy.file", "withdraw_error", "drop_replaced", "edit.done")
+_NEEDS_NO_SPACE = (
+    "unlink_source",
+    "unlink_original",
+    "undo",
+    "drop",
+    "tidy.folder",
+    "tidy.file",
+    "withdraw_error",
+    "drop_replaced",
+    "edit.done",
+)
 
 
 class Crash(BaseException):

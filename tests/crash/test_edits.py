@@ -103,9 +103,9 @@ def new_disk() -> ModelDisk:
 def inspect(disk: ModelDisk, said: list[int], *, end: bool = False) -> None:
     edits = Edits(DATA, disk)
     for n in said:
-        number, text = CHANGES[n - 1]
+        number, said_text = CHANGES[n - 1]
         version = sum(1 for page, _ in CHANGES[:n] if page == number)
-        assert edits.version(DOCUMENT, number, version).page.text() == text, "a saved version is gone"
+        assert edits.version(DOCUMENT, number, version).page.text() == said_text, "a saved version is gone"
         assert edits.version(DOCUMENT, number, 0).page == read_page(number), "the page as it was read is gone"
     text = disk.read(RESULTS / "letter.txt")
     assert text in texts(), "results nobody made"

@@ -101,7 +101,9 @@ class Edits:
         try:
             return _load(self._disk.read(path))
         except FileNotFoundError:
-            raise UsageError("There is no such version.", hint="The list of versions shows all.", code="not_found") from None
+            raise UsageError(
+                "There is no such version.", hint="The list of versions shows all.", code="not_found"
+            ) from None
 
     def versions(self, identifier: str, page: int) -> list[Version]:
         """Oldest first, version 0 included; empty for a page that nobody changed."""

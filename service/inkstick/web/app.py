@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
-from inkstick.web import documents, events, inference, metrics, problems, site
+from inkstick.web import corrections, documents, events, inference, metrics, problems, site
 from inkstick.web.office_port import OfficePort
+from inkstick.web.screens import document
 from inkstick.web.security import Gate
 from inkstick.web.shapes import Checks, Status
 
@@ -27,9 +28,11 @@ def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> 
     app.add_exception_handler(ClientDisconnect, _gone)
     app.include_router(service_router(office))
     app.include_router(documents.router(office))
+    app.include_router(corrections.router(office))
     app.include_router(events.router(streams or events.Streams(office)))
     app.include_router(inference.router(office))
     app.include_router(site.router(office, app, templates))
+    app.include_router(document.router(office, templates))
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     app.add_middleware(Gate)
     return app

@@ -5,7 +5,6 @@ Every text of a document reaches the page through Jinja2's autoescaping, as text
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,13 +19,11 @@ from inkstick.profile import DEFAULT_FORMATS, Format
 from inkstick.web import language, manual, words
 from inkstick.web.documents import STATES, Id, content_length, documents, take_form
 from inkstick.web.multipart import Parts
-from inkstick.web.office_port import OfficePort, PageInfo, Stats
-from inkstick.web.pieces import Piece, pieces
+from inkstick.web.office_port import OfficePort, Stats
 from inkstick.web.screens import NAVIGATION
 
 HERE = Path(__file__).parent
 ROWS = 50
-PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
@@ -69,21 +66,6 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
         await take_form(office, Parts(request), [], many=True)
         return RedirectResponse("/", 303)
 
-    @site.get("/documents/{id}")
-    async def document(request: Request, id: Id, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-        row = await office.document(id)
-        pages = await office.pages(id, after=after, limit=PAGES)
-        texts = await asyncio.gather(*(_text(office, id, page) for page in pages))
-        shown = {
-            "row": row,
-            "pages": list(zip(pages, texts, strict=True)),
-            "first": after + 1,
-            "before": max(0, after - PAGES) if after else None,
-            "after": pages[-1].number if len(pages) == PAGES and pages[-1].number < (row.pages or 0) else None,
-            "last_event": await office.last_event(),
-        }
-        return templates.TemplateResponse(request, "document.html", shown)
-
     @site.post("/documents/{id}/retry")
     async def retry(id: Id) -> Response:
         await office.retry(id)
@@ -104,12 +86,6 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
         return templates.TemplateResponse(request, "docs.html", shown)
 
     return site
-
-
-async def _text(office: OfficePort, id: str, page: PageInfo) -> list[Piece] | None:
-    """The page's text in pieces; None while it is not read."""
-    text = await office.page_text(id, page.number) if page.state == "read" else None
-    return None if text is None else pieces(text)
 
 
 def _standing(stats: Stats, office: OfficePort) -> dict[str, Any]:
