@@ -86,6 +86,10 @@ class Corrections:
             if row and self._edits.is_unpublished(id):
                 self._ledger.pages_done(id, self._changed(id))
 
+    def forget(self, id: str) -> None:
+        """The document is deleted: so is what people wrote."""
+        self._edits.forget(id)
+
     def _changed(self, id: str) -> Iterator[Page]:
         for number in self._edits.pages(id):
             version = self._edits.newest(id, number)

@@ -16,6 +16,7 @@ from inkstick.profile import EngineChoice
 from inkstick.web.corrections_port import PageNow, Wish
 from inkstick.web.documents import PROBLEMS, Id
 from inkstick.web.office_port import OfficePort
+from inkstick.web.screens.access import person_of
 from inkstick.web.shapes import Problem
 
 Number = Annotated[int, Path(ge=1, le=10_000_000, description="The page's number, from 1.")]
@@ -195,5 +196,4 @@ async def now(office: OfficePort, id: str, number: int) -> PageNow:
 
 def who(request: Request) -> str:
     """Who asks, for the list of versions: whoever opened the session, else the machine itself."""
-    name = getattr(request.state, "who", None)
-    return str(name)[:200] if name else "this machine"
+    return person_of(request).name[:200] or "this machine"

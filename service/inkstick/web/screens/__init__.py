@@ -15,6 +15,9 @@ class Entry:
 
 
 NAVIGATION: tuple[Entry, ...] = (
-    Entry("documents", "/", "Documents"),
+    Entry("inbox", "/", "Inbox"),
+    Entry("documents", "/documents", "Documents"),
+    Entry("failures", "/failures", "Failures"),
+    Entry("system", "/system", "System"),
     Entry("docs", "/docs", "For programs"),
 )

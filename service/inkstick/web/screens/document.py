@@ -16,6 +16,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
+from inkstick.access.roles import Role
 from inkstick.correct.change import Change, Settle, Text
 from inkstick.correct.difference import Piece, difference
 from inkstick.correct.doubt import Doubt, doubts, is_doubtful
@@ -29,6 +30,7 @@ from inkstick.web.corrections import Number, who
 from inkstick.web.corrections_port import PageNow, VersionInfo, Wish
 from inkstick.web.documents import Id
 from inkstick.web.office_port import DocumentInfo, OfficePort, PageInfo
+from inkstick.web.screens.access import person_of
 
 VIEWS = ("text", "source", "fields", "tables")
 STRIP = 12
@@ -246,6 +248,7 @@ class _Screen:
             "edit_cells": EDIT_CELLS,
             "next_doubt": await self.office.corrections.doubtful(id, number),
             "previous_doubt": await self.office.corrections.doubtful(id, number, back=True),
+            "may_edit": person_of(request).may(Role.OPERATOR),
             "engines": engines,
             "tasks": {task.value for _, tasks in engines for task in tasks},
             "states": {word: translate(text) for word, text in words.STATES.items()},
