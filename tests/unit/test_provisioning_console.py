@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import sys
 import time
@@ -254,11 +255,11 @@ def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
     if child == 0:
         os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": ":".join(sys.path)})
     try:
-        seen = b""
-        while b"W wipe" not in seen:
+        seen, until = b"", time.monotonic() + 60
+        while b"W wipe" not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
             seen += os.read(handle, 65536)
+        assert b"W wipe" in seen, seen
         os.write(handle, b"n")
-        until = time.monotonic() + 60
         while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
             time.sleep(0.05)
         assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
