@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -104,6 +104,7 @@ def test_it_fits_every_screen(columns: int, rows: int, language: str) -> None:
     assert all(width(line) < columns for line in lines)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_nothing_from_outside_controls_the_terminal(name: str, card: str) -> None:
     stick = Stick("x", f"\x1b[2J{name}", "offered", 3)
