@@ -168,3 +168,42 @@ def task(word: str) -> str:
 
 def format(word: str) -> str:
     return FORMATS.get(word, word)
+
+
+ROLES: Mapping[str, str] = {
+    "reader": "Look and take away",
+    "operator": "Bring in, correct and delete",
+    "admin": "Everything",
+}
+ACTS: Mapping[str, str] = {
+    "paired": "browser paired",
+    "pair_failed": "wrong PIN",
+    "refused": "came without a good token or session",
+    "forbidden": "asked for more than allowed",
+    "left": "browser unpaired itself",
+    "upload": "document brought in",
+    "upload_begun": "upload begun",
+    "upload_dropped": "upload dropped",
+    "download": "results taken away",
+    "retry": "read again",
+    "read_at_once": "image read at once",
+    "edit": "text corrected",
+    "delete": "document deleted",
+    "settings": "settings changed",
+    "power": "machine locked or switched off",
+    "pin_made": "PIN made",
+    "session_revoked": "browser revoked",
+    "token_made": "token made",
+    "token_revoked": "token revoked",
+    "mended": "a torn line was cut off",
+}
+
+
+def role(word: str) -> str:
+    """What a role may do."""
+    return ROLES.get(word, word)
+
+
+def act(word: str) -> str:
+    """What an entry of the audit log says."""
+    return ACTS.get(word, word)
