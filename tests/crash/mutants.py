@@ -19,6 +19,10 @@ SOON = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30, 45)
 LOOKS = ((KEEP_NOTHING, 1), (KEEP_SOME, 4), (KEEP_FIRST, 2), (KEEP_ALL, 1), (KILL, 1))
 
 EXEMPT = {
+    "amend.claim.write": "the password of a retry: lost in a crash, it is asked for again (test_office_screens)",
+    "amend.claim.sync": "the password of a retry: lost in a crash, it is asked for again (test_office_screens)",
+    "amend.claim.rename": "the password of a retry: lost in a crash, it is asked for again (test_office_screens)",
+    "amend.claim.sync_folder": "the password of a retry: lost in a crash, it is asked for again (test_office_screens)",
     "accept.undo": "after an error; its absence is noticed when the disk is full (test_faults)",
     "accept.put_back": "only when a file is swapped for something else between two system calls (test_spool)",
     "reopen.give_up": "only when a person takes the original away during a retry (test_spool)",

@@ -52,13 +52,16 @@ def left(data: DataFolder) -> set[str]:
 def test_a_document_goes_with_its_results_its_original_and_its_explanation(data: DataFolder, spool: Spool) -> None:
     done, failed = ended(spool, "a.pdf", b"one"), ended(spool, "b.pdf", b"two", failed=True)
     stays = ended(spool, "c.pdf", b"three")
+    for claim in (done, stays):  # as people's corrections lie there
+        (data.edits / claim.id / "1").mkdir(parents=True)
+        (data.edits / claim.id / "1" / "1.json").write_text("corrected")
     before = left(data)
     forgotten: list[str] = []
     spool.remove(done.id, forgotten.append)
     spool.remove(failed.id, forgotten.append)
     assert forgotten == [done.id, failed.id]
     assert before - left(data) == {
-        "results/a/text.md", "done/a.pdf", "failed/b.pdf", "failed/b.pdf.error.json",
+        f"state/edits/{done.id}/1/1.json", "results/a/text.md", "done/a.pdf", "failed/b.pdf", "failed/b.pdf.error.json",
         *(f"state/spool/{claim.id}/{name}" for claim in (done, failed) for name in ("claim.json", "outcome.json")),
     }  # fmt: skip
     assert [claim.id for claim, _ in spool.everything()] == [stays.id]

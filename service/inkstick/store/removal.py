@@ -1,4 +1,4 @@
-"""A person deletes a document: its results, its original, what was written down about it.
+"""A person deletes a document: its results and corrections, its original, what was written down about it.
 
 The intent is one rename, ``outcome.json`` to ``removing.json``, made durable; from then on the document is not listed
 any more, and what is left of it goes, now or after a crash. Its folder in the spool, which holds the intent, goes
@@ -48,6 +48,8 @@ def finish(spool: Spool, identifier: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # without one of them all the rest is gone already
         claim, outcome = spool.claim(identifier), outcome_from_bytes(disk.read(folder / INTENT))
         _remove_results(spool, outcome)
+        disk.remove_tree(spool.data.edits / identifier, at="remove.edits")
+        _sync(spool, spool.data.edits)
         _remove_original(spool, claim, outcome)
         conclusion.withdraw_explanation(spool, claim, outcome)
         if outcome.explained is not None:
