@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import hashlib
 import json
 import struct
@@ -17,11 +18,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from inkstick.clock import SystemClock
 from inkstick.config import Settings
 from inkstick.document import Block, Flag, Kind, Page
 from inkstick.engines.protocol import Request
 from inkstick.errors import Damaged, DiskFull, InkstickError, TooLarge, UsageError
 from inkstick.profile import Priority, Profile, merge
+from inkstick.store.disk import Disk
+from inkstick.store.spool import Spool
+from inkstick.uploads import Uploads
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 
 
@@ -93,9 +98,13 @@ class MemoryOffice:
         digest = hashlib.sha256(data).hexdigest()
         if sha256 and sha256 != digest:
             raise UsageError("The bytes are not those that were announced.", code="checksum")
+        return self._take(f"{len(self._held) + 1:026d}", name, bytes(data), profile)
+
+    def _take(self, id: str, name: str, data: bytes, profile: Profile) -> DocumentInfo:
+        digest = hashlib.sha256(data).hexdigest()
         seq = len(self._held) + 1
         info = DocumentInfo(
-            id=f"{seq:026d}",
+            id=id,
             seq=seq,
             name=name,
             relpath=name,
@@ -107,10 +116,21 @@ class MemoryOffice:
             sha256=digest,
             type="text/plain",
         )
-        self._held[info.id] = Held(info, bytes(data).decode("utf-8", "replace").split("\f"))
+        self._held[info.id] = Held(info, data.decode("utf-8", "replace").split("\f"))
         self._tell("accepted", info.id)
         self._read(info.id)
         return info
+
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """Resumable uploads on the real spool; what they become is kept in memory like everything else."""
+        spool = Spool(self._settings.folder, Disk(), SystemClock(), reserve_bytes=1 << 62 if self.full else 0)
+
+        async def accepted(id: str) -> None:
+            claim = spool.claim(id)
+            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile))
+
+        return Uploads(spool, self._settings.max_bytes, accepted)
 
     async def document(self, id: str) -> DocumentInfo:
         return self._get(id).info

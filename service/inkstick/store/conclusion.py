@@ -62,7 +62,7 @@ def tidy(spool: Spool, identifier: str) -> None:
     for name in ("staging", "parts"):
         if spool.disk.exists(folder / name):
             spool.disk.remove_tree(folder / name, at="tidy.folder")
-    for name in ("error.json", "outcome.json.tmp", "original.part", "reopening.json"):
+    for name in ("error.json", "outcome.json.tmp", "original.part", "reopening.json", "upload.json", "offset.json"):
         if spool.disk.exists(folder / name):
             spool.disk.unlink(folder / name, at="tidy.file")
 

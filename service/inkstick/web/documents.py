@@ -49,6 +49,7 @@ OPTIONS = [
     {"name": "to", "description": "For task translate: en or zh."},
     {"name": "priority", "description": "person, watched or bulk. An upload is a person's unless it says otherwise."},
     {"name": "text_layer", "description": "auto, force or skip."},
+    {"name": "passwords", "description": "Tried on an encrypted document. May be given more than once."},
 ]
 _PARAMETERS = [{"in": "query", "required": False, "schema": {"type": "string"}} | option for option in OPTIONS]
 _FORM = {
