@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="inkstick: %(message)s")
+    for handler in logging.getLogger().handlers:  # what is less goes to the ring that the System page shows
+        handler.setLevel(logging.WARNING)
     try:
         return _COMMANDS[options.command](options, given)
     except UsageError as error:

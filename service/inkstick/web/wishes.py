@@ -11,7 +11,7 @@ from inkstick.profile import Priority, Profile, merge
 LISTS = ("formats", "keys")
 VERBATIM = ("passwords",)
 """Lists by repetition only, and to the letter: a password may hold a comma or begin with a space."""
-NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer", "passwords")
+NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer", "second_reader", "passwords")
 
 
 def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

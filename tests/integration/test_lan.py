@@ -224,8 +224,8 @@ async def test_a_stranger_is_not_read_from(tmp_path: Path) -> None:
 
 
 async def test_quotas_stop_one_person_and_not_the_other(tmp_path: Path) -> None:
-    quota: dict[str, Any] = {"upload_bytes_per_hour": 1000, "uploads_at_once": 1}
-    async with lan(tmp_path, **quota) as served, served.paired(Role.OPERATOR) as one:
+    settings: dict[str, Any] = {"upload_bytes_per_hour": 1000, "uploads_at_once": 1}
+    async with lan(tmp_path, **settings) as served, served.paired(Role.OPERATOR) as one:
         assert (await one.put("/api/v1/documents/a", content=b"x" * 900)).status_code == 201
         for content in (b"x" * 101, _pieces(101)):
             refused = await one.put("/api/v1/documents/b", content=content)
