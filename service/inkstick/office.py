@@ -40,6 +40,7 @@ from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool, Upload
 from inkstick.store.strips import Strip
 from inkstick.system import System
+from inkstick.uploads import Uploads
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from inkstick.web.words import WARNING_FLAGS
@@ -107,6 +108,8 @@ class Office:
         self._desk = Desk(self.settings, self._spool, self._ledger, self._pool, self._reader, self._tell)
         await self._pool.start()
         await self._reader.start()
+        self.uploads = Uploads(self._spool, self.settings.max_bytes, self._uploaded)
+        await self.uploads.resume()
         self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
         self._corrections.start(self._pool, self._reader, engines)
 
@@ -179,6 +182,10 @@ class Office:
                 raise TooLarge
             await asyncio.to_thread(upload.write, chunk)
         return await asyncio.to_thread(upload.commit, sha256)
+
+    async def _uploaded(self, _id: str) -> None:
+        await self._desk.register()
+        self._desk.wake()
 
     async def watched(self, claims: Sequence[str], status: Mapping[str, Any]) -> None:
         self._watch = status

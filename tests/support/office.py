@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import hashlib
 import json
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 
 from inkstick import diagnostics
 from inkstick.atonce import Asked, PageOf, PageRead, Told, check, untold
+from inkstick.clock import SystemClock
 from inkstick.config import Settings
 from inkstick.document import Block, Box, Flag, Kind, Page
 from inkstick.engines.protocol import Request
@@ -31,9 +33,12 @@ from inkstick.logring import Line
 from inkstick.profile import Priority, Profile, merge
 from inkstick.selftest import SelfTest, Tried
 from inkstick.store import strips
+from inkstick.store.disk import Disk
 from inkstick.store.listing import Filter
+from inkstick.store.spool import Spool
 from inkstick.store.strips import Strip
 from inkstick.throughput import Series
+from inkstick.uploads import Uploads
 from inkstick.web.corrections_port import CorrectionsPort
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
@@ -124,9 +129,13 @@ class MemoryOffice:
         digest = hashlib.sha256(data).hexdigest()
         if sha256 and sha256 != digest:
             raise UsageError("The bytes are not those that were announced.", code="checksum")
+        return self._take(f"{self._seq + 1:026d}", name, bytes(data), profile, relpath)
+
+    def _take(self, id: str, name: str, data: bytes, profile: Profile, relpath: str | None = None) -> DocumentInfo:
+        digest = hashlib.sha256(data).hexdigest()
         seq = self._seq = self._seq + 1
         info = DocumentInfo(
-            id=f"{seq:026d}",
+            id=id,
             seq=seq,
             name=name,
             relpath=relpath or name,
@@ -141,10 +150,21 @@ class MemoryOffice:
         original = self._settings.folder.done / info.id
         original.parent.mkdir(parents=True, exist_ok=True)
         original.write_bytes(data)
-        self._held[info.id] = Held(info, bytes(data).decode("utf-8", "replace").split("\f"))
+        self._held[info.id] = Held(info, data.decode("utf-8", "replace").split("\f"))
         self._tell("accepted", info.id)
         self._read(info.id)
         return info
+
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """Resumable uploads on the real spool; what they become is kept in memory like everything else."""
+        spool = Spool(self._settings.folder, Disk(), SystemClock(), reserve_bytes=1 << 62 if self.full else 0)
+
+        async def accepted(id: str) -> None:
+            claim = spool.claim(id)
+            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile))
+
+        return Uploads(spool, self._settings.max_bytes, accepted)
 
     async def document(self, id: str) -> DocumentInfo:
         return self._get(id).info

@@ -148,7 +148,7 @@ RULES: tuple[Rule, ...] = (
     Rule("POST", "/access/tokens", _ADMIN, "token_made"),
     Rule("POST", "/access/tokens/{id}/revoke", _ADMIN, "token_revoked"),
 )
-LOGGED = ("id", "n", "format")
+LOGGED = ("id", "n", "format", "action")
 """The parts of an address that go into the audit log: never a file's name, never a word that was searched for."""
 
 

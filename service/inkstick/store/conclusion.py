@@ -62,7 +62,8 @@ def tidy(spool: Spool, identifier: str) -> None:
     for name in ("staging", "parts"):
         if spool.disk.exists(folder / name):
             spool.disk.remove_tree(folder / name, at="tidy.folder")
-    for name in ("error.json", "outcome.json.tmp", "claim.json.tmp", "original.part", "reopening.json"):
+    notes = ("error.json", "outcome.json.tmp", "claim.json.tmp", "reopening.json", "upload.json", "offset.json")
+    for name in (*notes, "original.part"):
         if spool.disk.exists(folder / name):
             spool.disk.unlink(folder / name, at="tidy.file")
 

@@ -133,6 +133,15 @@ class Disk:
         with _translated():
             return _FileSink(self, os.fdopen(_open_new(path), "wb", buffering=0), at)
 
+    def grow(self, path: Path, size: int, at: str) -> Sink:
+        """A file that is there, cut to `size` bytes, to be added to piece by piece; each piece is a step too."""
+        self.step(at)
+        with _translated():
+            handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+            os.ftruncate(handle, size)
+            os.lseek(handle, 0, os.SEEK_END)
+            return _FileSink(self, os.fdopen(handle, "wb", buffering=0), at)
+
     def sync_file(self, path: Path, at: str) -> None:
         if self.step(at):
             self._sync(path, os.O_RDONLY | os.O_NOFOLLOW, at)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inkstick.profile import Originals
-from inkstick.store import conclusion, removal
+from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def _repair(spool: Spool, identifier: str, names: list[str], found: Recovery) ->
         removal.finish(spool, identifier)
         return
     ended = {"outcome.json", "reopening.json"} & set(names)
+    if "original" not in names and not ended and growing.PLAN in names:
+        return  # an upload that goes on when its sender comes back
     if "original" not in names and not ended:
         spool.disk.remove_tree(spool.folder(identifier), at="recover.undo")
         found.undone.append(identifier)

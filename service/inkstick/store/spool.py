@@ -167,7 +167,7 @@ class Spool:
             if self.digest(part) != sha256:
                 raise Unavailable("The copy of a file differs from it: the disk or the device is not reliable.")
             claim = replace(claim, method="copy", sha256=sha256)
-            self._seal(claim, part)
+            self.seal(claim, part)
         if claim.originals is not Originals.KEEP:
             self.forget_source(source, claim)
         self._remember(claim)
@@ -186,7 +186,7 @@ class Spool:
         self.disk.sync_file(part, at="accept.sync_copy")
         return digest.hexdigest()
 
-    def _seal(self, claim: Claim, part: Path) -> None:
+    def seal(self, claim: Claim, part: Path) -> None:
         """The bytes are durable in `part`: write the claim, give them their name. Now the document is accepted."""
         self._write_claim(claim)
         self.disk.rename(part, part.with_name("original"), at="accept.name_copy")
@@ -231,12 +231,16 @@ class Spool:
 
     def begin_upload(self, name: str, relpath: str, profile: Profile, *, size: int = 0) -> Upload:
         """A document that arrives in pieces. `size`: how many bytes are expected, where that is known."""
-        text, raw = clean_relpath(relpath)
-        self.check_space(size)
-        claim = replace(self._new_claim(text, raw, "upload", "upload", profile), name=display_name(name))
+        claim = self.new_upload(name, profile, size, relpath)
         with self._undone_on_error(claim.id):
             self.disk.make_dir(self.folder(claim.id), at="accept.make_folder")
             return Upload(self, claim, self.disk.create(self.folder(claim.id) / "original.part", at="accept.upload"))
+
+    def new_upload(self, name: str, profile: Profile, size: int, relpath: str | None = None) -> Claim:
+        """A claim for bytes that are to come. Raises DiskFull where `size` of them would not leave the reserve."""
+        text, raw = clean_relpath(relpath or name)
+        self.check_space(size)
+        return replace(self._new_claim(text, raw, "upload", "upload", profile), name=display_name(name))
 
     # -- looking
 
@@ -409,7 +413,7 @@ class Upload:
                 raise UsageError(message, hint="Send it again.", code="checksum")
             claim = replace(self._claim, size=self.size, sha256=found)
             spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
-            spool._seal(claim, folder / "original.part")
+            spool.seal(claim, folder / "original.part")
         return claim
 
     def abort(self) -> None:

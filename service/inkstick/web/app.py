@@ -12,7 +12,18 @@ from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
 from inkstick.access.reception import Reception
-from inkstick.web import corrections, documents, events, inference, language, metrics, problems, shelves, site
+from inkstick.web import (
+    corrections,
+    documents,
+    events,
+    inference,
+    language,
+    metrics,
+    problems,
+    resumable,
+    shelves,
+    site,
+)
 from inkstick.web.lan import LanGate
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import access, ask, document, failures, folders, inbox, system
@@ -39,6 +50,7 @@ def create_app(
     app.add_exception_handler(ClientDisconnect, _gone)
     app.include_router(service_router(office))
     app.include_router(documents.router(office))
+    app.include_router(resumable.router(office))
     app.include_router(corrections.router(office))
     app.include_router(events.router(streams or events.Streams(office)))
     app.include_router(inference.router(office))

@@ -67,6 +67,7 @@ OPTIONS: list[dict[str, Any]] = [
         "description": "off, idle or on: does the CPU engine check what the GPU engine reads.",
         "enum": list(SecondMode),
     },
+    {"name": "passwords", "description": "Tried on an encrypted document. May be given more than once."},
     {"name": "folder", "description": "Where it belongs below inbox/, like letters/2026; its results go there too."},
 ]
 

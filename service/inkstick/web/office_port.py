@@ -140,11 +140,44 @@ class OfficeHealth:
     checks: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """An upload that can be resumed: `offset` of its `length` bytes are certainly here. `document`: the id of the
+    document that it has become, None before."""
+
+    id: str
+    offset: int
+    length: int
+    document: str | None = None
+
+
+class UploadsPort(Protocol):
+    """Uploads that go on where they broke off, also after a restart. Errors: ``not_found``; ``wrong_offset`` (409):
+    bytes from elsewhere than where it goes on, or another connection is sending."""
+
+    async def begin(
+        self, name: str, length: int, *, sha256: str | None = None, wishes: Mapping[str, Any] | None = None
+    ) -> UploadInfo:
+        """Announce a document of `length` bytes. Raises `DiskFull` or `TooLarge` before any byte is sent."""
+
+    async def look(self, id: str) -> UploadInfo: ...
+
+    async def append(self, id: str, offset: int, chunks: AsyncIterator[bytes]) -> UploadInfo:
+        """Add bytes at `offset`. If `chunks` raises or is cancelled, what came until then counts. With the last byte
+        the document is accepted durably. Code ``checksum``: it is not what was announced; the upload is forgotten."""
+
+    async def drop(self, id: str) -> None:
+        """Forget an upload that is not whole."""
+
+
 class OfficePort(ScreensPort, Protocol):
     """The use cases. One office per data folder; the only one that opens the ledger."""
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def uploads(self) -> UploadsPort: ...
 
     @property
     def corrections(self) -> CorrectionsPort:

@@ -9,7 +9,9 @@ from inkstick.errors import UsageError
 from inkstick.profile import Priority, Profile, merge
 
 LISTS = ("formats", "keys")
-NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer", "second_reader")
+VERBATIM = ("passwords",)
+"""Lists by repetition only, and to the letter: a password may hold a comma or begin with a space."""
+NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer", "second_reader", "passwords")
 
 
 def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -20,6 +22,10 @@ def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     for name, value in pairs:
         if name not in NAMES:
             raise UsageError(f"request: unknown option {name!r}", hint=f"Known options: {', '.join(NAMES)}.")
+        if name in VERBATIM:
+            if value:
+                wishes[name] = [*wishes.get(name, []), value]
+            continue
         words = [word.strip() for word in value.split(",") if word.strip()]
         if not words:
             continue

@@ -190,6 +190,8 @@ ACTS: Mapping[str, str] = {
     "edit": "text corrected",
     "delete": "document deleted",
     "settings": "settings changed",
+    "bulk": "several documents read again or deleted",
+    "diagnostics": "diagnostics taken away",
     "power": "machine locked or switched off",
     "pin_made": "PIN made",
     "session_revoked": "browser revoked",

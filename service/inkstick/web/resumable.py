@@ -1,0 +1,111 @@
+"""``/api/v1/uploads``: uploads that go on where they broke off, by the tus protocol 1.0 (core, creation, termination).
+
+The upload's id is the id of its document from the beginning. Metadata: `filename`, `sha256` (of the whole, in hex), and
+the options that any upload takes. When the last byte is safely on the disk, `Content-Location` names the document.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from inkstick.errors import UsageError
+from inkstick.web import wishes
+from inkstick.web.documents import body, content_length, file_name, hex_digest
+from inkstick.web.office_port import OfficePort, UploadInfo
+from inkstick.web.problems import problem
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,termination"
+CHUNK_TYPE = "application/offset+octet-stream"
+
+Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$")]
+
+
+def router(office: OfficePort) -> APIRouter:
+    api = APIRouter(prefix="/api/v1/uploads", include_in_schema=False)
+
+    @api.options("")
+    async def options() -> Response:
+        known = {"Tus-Version": VERSION, "Tus-Extension": EXTENSIONS, "Tus-Max-Size": str(office.settings.max_bytes)}
+        return _empty(204, known)
+
+    @api.post("")
+    async def begin(request: Request) -> Response:
+        if refused := _other_version(request):
+            return refused
+        length = _number(request, "upload-length")
+        pairs = metadata(request.headers.get("upload-metadata", ""))
+        name, sha256 = pairs.pop("filename", ""), pairs.pop("sha256", None)
+        asked = wishes.gather(pairs.items())
+        info = await office.uploads.begin(file_name(name), length, sha256=hex_digest(sha256), wishes=asked)
+        return _empty(201, {"Location": f"/api/v1/uploads/{info.id}", **_standing(info)})
+
+    @api.head("/{id}")
+    async def look(request: Request, id: Id) -> Response:
+        if refused := _other_version(request):
+            return refused
+        return _empty(200, _standing(await office.uploads.look(id)))
+
+    @api.patch("/{id}")
+    async def append(request: Request, id: Id) -> Response:
+        if refused := _other_version(request):
+            return refused
+        if request.headers.get("content-type", "") != CHUNK_TYPE:
+            raise UsageError("That is no piece of an upload.", hint=f"Its type is {CHUNK_TYPE}.", code="unsupported")
+        offset = _number(request, "upload-offset")
+        await office.admit(content_length(request))
+        return _empty(204, _standing(await office.uploads.append(id, offset, body(request))))
+
+    @api.delete("/{id}")
+    async def drop(request: Request, id: Id) -> Response:
+        if refused := _other_version(request):
+            return refused
+        await office.uploads.drop(id)
+        return _empty(204, {})
+
+    return api
+
+
+def metadata(header: str) -> dict[str, str]:
+    """Upload-Metadata: pairs by comma, of a word and a value in base64. Raises UsageError."""
+    found: dict[str, str] = {}
+    for pair in header.split(","):
+        key, _, value = pair.strip().partition(" ")
+        if not key:
+            continue
+        try:
+            found[key] = base64.b64decode(value, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"Upload-Metadata: {key} is not text in base64.", hint="Encode its UTF-8 bytes."
+            ) from error
+    return found
+
+
+def _standing(info: UploadInfo) -> dict[str, str]:
+    known = {"Upload-Offset": str(info.offset), "Upload-Length": str(info.length)}
+    return {**known, "Content-Location": f"/api/v1/documents/{info.document}"} if info.document else known
+
+
+def _empty(status: int, headers: dict[str, str]) -> Response:
+    return Response(status_code=status, headers={"Tus-Resumable": VERSION, "Cache-Control": "no-store", **headers})
+
+
+def _other_version(request: Request) -> Response | None:
+    if request.headers.get("tus-resumable") == VERSION:
+        return None
+    error = UsageError("The upload speaks another version.", hint=f"Send the header Tus-Resumable: {VERSION}.")
+    response = problem(error, 412)
+    response.headers["Tus-Version"] = VERSION
+    return response
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.headers.get(name, "")
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        return int(text)
+    raise UsageError(f"{name.title()} is missing or no number.", hint="Send it as the tus protocol 1.0 says.")
