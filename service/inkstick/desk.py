@@ -17,7 +17,7 @@ import heapq
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick.config import Settings
@@ -318,6 +318,8 @@ class Desk:
             await self._conclude(claim, ending(content, parts.records, summary))
 
     async def _conclude(self, claim: Claim, wish: Outcome) -> None:
+        row = await asyncio.to_thread(self._ledger.get, claim.id)
+        wish = replace(wish, attempts=max(1, row.attempts if row else 1))  # putting it back for another reading counts
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)

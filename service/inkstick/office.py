@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inkstick import atonce
+from inkstick import appliance, atonce, diagnostics, selftest
 from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
@@ -30,11 +30,17 @@ from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Engines, Reader
 from inkstick.results.names import result_name
+from inkstick.selftest import SelfTest
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger, Row
+from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool, Upload
+from inkstick.store.strips import Strip
+from inkstick.system import System
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+from inkstick.web.screens_port import Remaining, SystemInfo
+from inkstick.web.words import WARNING_FLAGS
 from inkstick.work import CONTAINERS, files_of, record_pages, record_parts, work_key
 
 log = logging.getLogger(__name__)
@@ -63,10 +69,12 @@ class Office:
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._probe: tuple[float, str] = (float("-inf"), "not started")
+        self._system = System(settings, self._clock)
 
     # ---- life
 
     async def start(self) -> None:
+        self._system.start()
         self._folder.create()
         self._ledger = await asyncio.to_thread(Ledger, self._folder.ledger)
         self._spool = Spool(
@@ -92,6 +100,8 @@ class Office:
 
     def _recover(self) -> None:
         with exclusive_lock(self._folder):
+            for id in self._spool.removals():  # before the last trace of them goes
+                self._ledger.forget(id)
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
         for leftover in found.leftovers:
@@ -110,9 +120,11 @@ class Office:
         await self._reader.close()
         await self._pool.close()
         await asyncio.to_thread(self._ledger.close)
+        self._system.close()
 
     def _tell(self) -> None:
         """Something changed: wake those who wait for events. Who waits from now on waits for the next change."""
+        self._system.note(self._reader.stats().pages_read)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -130,9 +142,10 @@ class Office:
         *,
         sha256: str | None = None,
         wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> DocumentInfo:
         profile = merge(Profile(priority=Priority.PERSON), wishes or {}, where="upload")
-        upload = await asyncio.to_thread(self._spool.begin_upload, name, name, profile)
+        upload = await asyncio.to_thread(self._spool.begin_upload, name, relpath or name, profile)
         try:
             claim = await self._fill(upload, chunks, sha256)
         except BaseException:
@@ -301,11 +314,15 @@ class Office:
 
         return await asyncio.to_thread(files)
 
-    async def retry(self, id: str) -> DocumentInfo:
+    async def retry(self, id: str, *, password: str | None = None) -> DocumentInfo:
         def reopen() -> None:
             row = self._row(id)
             if row.state not in ("failed", "partial", "done"):
                 raise UsageError("The document is still being read.", hint="Wait for its end.", code="not_ready")
+            if password:
+                profile = {**row.profile, "passwords": [password, *_passwords(row)]}
+                self._spool.amend(id, profile)
+                self._ledger.set_profile(id, profile)
             self._spool.reopen(id)
             self._ledger.reopened(id)
 
@@ -317,6 +334,60 @@ class Office:
         hits = await asyncio.to_thread(self._ledger.search, q, limit)
         plain = str.maketrans("", "", "\u2068\u2069")
         return [Hit(hit.document, hit.name, hit.page, hit.snippet.translate(plain)) for hit in hits]
+
+    # ---- for the screens (see `ScreensPort`)
+
+    async def listed(self, wanted: Filter, *, after: int | None = None, limit: int = 50) -> Sequence[DocumentInfo]:
+        def listed() -> list[DocumentInfo]:
+            return [self._info(row) for row in self._ledger.list(wanted=wanted, after=after, limit=limit)]
+
+        return await asyncio.to_thread(listed)
+
+    async def folders(self) -> Sequence[str]:
+        return await asyncio.to_thread(self._ledger.folders)
+
+    async def strips(self, ids: Sequence[str]) -> Mapping[str, Strip]:
+        return await asyncio.to_thread(self._ledger.strips, ids, WARNING_FLAGS)
+
+    async def remaining(self) -> Remaining:
+        return Remaining(*await asyncio.to_thread(self._ledger.remaining))
+
+    async def failures(self) -> Mapping[str, int]:
+        return await asyncio.to_thread(self._ledger.failures)
+
+    async def remove(self, id: str) -> None:
+        def remove() -> None:
+            row = self._row(id)
+            self._spool.remove(id, self._ledger.forget)
+            if row.sha256 is not None and not self._ledger.at_work(row.sha256):
+                self._spool.drop_checkpoints(work_key(row.sha256, merge(Profile(), row.profile, where=row.name)))
+
+        await asyncio.to_thread(remove)
+        log.info("document %s was deleted", id)
+        self._tell()
+
+    async def original_file(self, id: str) -> Path:
+        return await asyncio.to_thread(lambda: self._original(self._row(id)))
+
+    async def result_folder(self, id: str) -> Path:
+        folder = await asyncio.to_thread(lambda: self._results(self._row(id)))
+        if folder is None:
+            raise UsageError("The document has no results yet.", hint="Wait until its state is done.", code="not_ready")
+        return folder
+
+    async def system(self) -> SystemInfo:
+        return await self._system.info(self._reader.stats().pages_read)
+
+    async def self_test(self) -> SelfTest:
+        first = (await self.stats()).engines[0]
+        return await selftest.test(self.read_image, first.name)
+
+    async def diagnostics(self) -> bytes:
+        rows = await asyncio.to_thread(self._ledger.list, limit=diagnostics.DOCUMENTS)
+        return await self._system.export(await self.stats(), self._reader.stats().pages_read, rows)
+
+    async def appliance(self, action: str) -> None:
+        await appliance.do(self.settings.appliance_socket, action)
 
     # ---- events
 

@@ -15,13 +15,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from inkstick.document import Task
+from inkstick.document import Flag, Task
 from inkstick.errors import UsageError
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, SecondMode
+from inkstick.store.listing import Filter
 from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
+from inkstick.web.screens_shapes import Password
 from inkstick.web.shapes import Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
@@ -65,6 +67,7 @@ OPTIONS: list[dict[str, Any]] = [
         "description": "off, idle or on: does the CPU engine check what the GPU engine reads.",
         "enum": list(SecondMode),
     },
+    {"name": "folder", "description": "Where it belongs below inbox/, like letters/2026; its results go there too."},
 ]
 
 
@@ -158,10 +161,13 @@ def router(office: OfficePort) -> APIRouter:
     ) -> Document:
         """The body is the file. With X-Content-SHA256 it is accepted only if that is what arrived; a file of the same
         name is a document of its own. The answer comes when it is safely on disk."""
-        asked = wishes.gather(request.query_params.multi_items())
+        folder, pairs = split_folder(request.query_params.multi_items())
+        asked = wishes.gather(pairs)
         digest = hex_digest(sha256)
         await office.admit(content_length(request))
-        row = await office.accept_upload(file_name(name), body(request), sha256=digest, wishes=asked)
+        name = file_name(name)
+        place = f"{folder}{name}"
+        row = await office.accept_upload(name, body(request), sha256=digest, wishes=asked, relpath=place)
         return created(response, row)
 
     @api.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
@@ -172,9 +178,15 @@ def router(office: OfficePort) -> APIRouter:
         ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
+        flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
+        folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
+        since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.")] = None,
+        until: Annotated[str | None, Query(description="Last day of arrival (UTC).")] = None,
+        code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
     ) -> DocumentList:
         """Newest first."""
-        rows = await documents(office, q, state, limit, after)
+        wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+        rows = await office.listed(wanted, after=int(after) if after else None, limit=limit)
         more = str(rows[-1].seq) if len(rows) == limit else None
         return DocumentList(documents=[Document.of(row) for row in rows], after=more)
 
@@ -224,8 +236,9 @@ def router(office: OfficePort) -> APIRouter:
         responses=PROBLEMS | _NOT_READY,
         summary="Read a failed or partial document again",
     )
-    async def retry(id: Id) -> Document:
-        return Document.of(await office.retry(id))
+    async def retry(id: Id, asked: Password | None = None) -> Document:
+        """A document that ended is queued again; an encrypted one may be given its password."""
+        return Document.of(await office.retry(id, password=asked.password if asked else None))
 
     @api.get("/search", response_model=FoundList, responses={422: PROBLEMS[422]}, summary="Search the text")
     async def search(
@@ -240,15 +253,30 @@ def router(office: OfficePort) -> APIRouter:
 _NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
 
 
-async def documents(
-    office: OfficePort, q: str | None, state: str | None, limit: int, after: str | None
-) -> Sequence[DocumentInfo]:
-    """A validated list request. Raises `UsageError` for an unknown state."""
-    if state and state not in STATES:
-        raise UsageError(f"state cannot be {state!r}", hint=f"One of: {', '.join(STATES)}.")
-    return await office.documents(
-        q=(q or "").strip() or None, state=state or None, after=int(after) if after else None, limit=limit
-    )
+def filter_of(**asked: str | None) -> Filter:
+    """A validated list request. Raises `UsageError` for a state or flag that there is not, or a date that is none."""
+    given = {name: value.strip() or None for name, value in asked.items() if value}
+    for name, known in (("state", STATES), ("flag", tuple(Flag))):
+        if (value := given.get(name)) and value not in known:
+            raise UsageError(f"{name} cannot be {value!r}", hint=f"One of: {', '.join(known)}.")
+    return Filter(**given)
+
+
+def split_folder(pairs: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
+    """Takes the option `folder` out: the folder below inbox/ with a slash behind, or nothing; and the others.
+
+    Raises `UsageError` if it leads anywhere else, or is too deep."""
+    given = [value for name, value in pairs if name == "folder" and value.strip("/")]
+    rest = [pair for pair in pairs if pair[0] != "folder"]
+    return (folder_path(given[0]) if given else ""), rest
+
+
+def folder_path(given: str) -> str:
+    parts = [part for part in given.split("/") if part]
+    cleaned = [file_name(part) for part in parts]
+    if len(parts) > 32 or any(part in (".", "..") or "\\" in part or len(part.encode()) > 255 for part in parts):
+        raise UsageError(f"folder cannot be {given!r}", hint="Name folders below the inbox, like letters/2026.")
+    return "".join(f"{part}/" for part in cleaned)
 
 
 def content_length(request: Request) -> int | None:
@@ -289,7 +317,12 @@ async def take_form(
             if part.name != "file":
                 raise UsageError(f"unknown file field {part.name!r}", hint="Name it file.")
             chunks = part.source if many else _only(part, parts)
-            accepted.append(await office.accept_upload(file_name(part.filename), chunks, wishes=wishes.gather(pairs)))
+            folder, wished = split_folder(pairs)
+            if many and not folder:  # a browser names the files of a chosen folder with their folders
+                folder = folder_path(part.filename.rpartition("/")[0])
+            name = file_name(part.filename)
+            asked_for = wishes.gather(wished)
+            accepted.append(await office.accept_upload(name, chunks, wishes=asked_for, relpath=f"{folder}{name}"))
     if not accepted:
         raise UsageError("There is no file in the form.", hint="Choose a file; its field is named file.")
     return accepted
@@ -322,12 +355,12 @@ async def result(format: Format, files: Sequence[FilePath]) -> Response:
     spooled = await run_in_threadpool(_zip, files)
     name = files[0].parent.parent.name
     return StreamingResponse(
-        _blocks(spooled), media_type=MEDIA[format], headers={"Content-Disposition": _attachment(f"{name} tables.zip")}
+        _blocks(spooled), media_type=MEDIA[format], headers={"Content-Disposition": attachment(f"{name} tables.zip")}
     )
 
 
-def _attachment(name: str) -> str:
-
+def attachment(name: str) -> str:
+    """A Content-Disposition for a file to save."""
     return f"attachment; filename*=utf-8''{quote(name)}"
 
 

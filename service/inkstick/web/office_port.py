@@ -17,6 +17,7 @@ from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.config import Settings
 from inkstick.document import Page
 from inkstick.engines.protocol import Request
+from inkstick.web.screens_port import ScreensPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class OfficeHealth:
     checks: Mapping[str, str] = field(default_factory=dict)
 
 
-class OfficePort(Protocol):
+class OfficePort(ScreensPort, Protocol):
     """The use cases. One office per data folder; the only one that opens the ledger."""
 
     @property
@@ -161,12 +162,14 @@ class OfficePort(Protocol):
         *,
         sha256: str | None = None,
         wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> DocumentInfo:
         """Stream the bytes into the spool and accept them durably; returns only then.
 
         If `chunks` raises, or is cancelled, nothing was accepted and nothing is left behind. `sha256` (64 lower-case
         hex digits) is compared with what arrived. `wishes` are keys of a profile (`inkstick.profile.merge`) over the
-        defaults of an upload (priority person); checked before the first chunk is asked for."""
+        defaults of an upload (priority person); checked before the first chunk is asked for. `relpath`: its place
+        below the inbox, ending with `name`, for one of a folder; `name` alone otherwise."""
 
     async def document(self, id: str) -> DocumentInfo: ...
 
@@ -187,8 +190,8 @@ class OfficePort(Protocol):
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
         """The file of this format; for csv all the tables (none if the document has no table)."""
 
-    async def retry(self, id: str) -> DocumentInfo:
-        """Queue a failed or partial document again."""
+    async def retry(self, id: str, *, password: str | None = None) -> DocumentInfo:
+        """Queue an ended document again; a `password` is tried on it, before those it had."""
 
     async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]: ...
 
