@@ -48,6 +48,11 @@ class DataFolder:
         return self.state / "spool"
 
     @property
+    def edits(self) -> Path:
+        """One folder per document that a person changed, by its id: every version of every page."""
+        return self.state / "edits"
+
+    @property
     def ledger(self) -> Path:
         return self.state / "ledger.sqlite"
 

@@ -20,8 +20,9 @@ from inkstick import appliance, atonce, diagnostics, selftest
 from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
+from inkstick.corrections import Corrections
 from inkstick.desk import Desk
-from inkstick.document import Page
+from inkstick.document import Box, Page
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
 from inkstick.errors import InkstickError, TooLarge, UsageError
@@ -33,6 +34,7 @@ from inkstick.results.names import result_name
 from inkstick.selftest import SelfTest
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
+from inkstick.store.edits import Edits
 from inkstick.store.ledger import Ledger, Row
 from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool, Upload
@@ -41,7 +43,7 @@ from inkstick.system import System
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from inkstick.web.words import WARNING_FLAGS
-from inkstick.work import CONTAINERS, files_of, record_pages, record_parts, work_key
+from inkstick.work import CONTAINERS, files_of, record_parts, work_key
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,15 @@ class Office:
             name_of=result_name,
             reserve_bytes=self.settings.reserve_bytes,
         )
+        self._corrections = Corrections(
+            self.settings,
+            self._clock,
+            self._spool,
+            self._ledger,
+            Edits(self._folder, self._disk),
+            original=self._original,
+            notify=self._tell,
+        )
         await asyncio.to_thread(self._recover)
         engines = self._engines = self._engines or engines_for(self.settings)
         self._pool = PagePool(
@@ -97,13 +108,19 @@ class Office:
         await self._pool.start()
         await self._reader.start()
         self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
+        self._corrections.start(self._pool, self._reader, engines)
+
+    @property
+    def corrections(self) -> Corrections:
+        return self._corrections
 
     def _recover(self) -> None:
         with exclusive_lock(self._folder):
             for id in self._spool.removals():  # before the last trace of them goes
-                self._ledger.forget(id)
+                self._forget(id)
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
+        self._corrections.recover()
         for leftover in found.leftovers:
             log.warning("nobody knows what this is, it is left alone: %s", leftover)
         if rebuilt.added or rebuilt.healed:
@@ -117,6 +134,7 @@ class Office:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._corrections.close()
         await self._reader.close()
         await self._pool.close()
         await asyncio.to_thread(self._ledger.close)
@@ -246,28 +264,17 @@ class Office:
         return await asyncio.to_thread(listed)
 
     async def page_text(self, id: str, number: int) -> str | None:
-        page = await asyncio.to_thread(self._page, id, number)
-        return page.text() if page else None
+        now = await self._corrections.page(id, number)
+        return now.page.text() if now else None
 
-    def _page(self, id: str, number: int) -> Page | None:
-        """A page as it was read: from the published record, or from its checkpoint while the document is at work."""
-        row = self._row(id)
-        records = self._files(row, Format.JSON)
-        if records:
-            return next((page for page in record_pages(records[0]) if page.number == number), None)
-        if row.sha256 is None:
-            return None
-        profile = merge(Profile(), row.profile, where=row.name)
-        return self._spool.checkpoint_page(work_key(row.sha256, profile), number)
-
-    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
+    async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
-        page = await asyncio.to_thread(self._page, id, number)
+        page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)
             document = await self._pool.open(path, media_type, passwords=_passwords(row))
             try:
-                data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0)
+                data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0, box=box)
             finally:
                 await document.close()
         return data, "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
@@ -304,6 +311,8 @@ class Office:
         return path
 
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
+        await self._corrections.exported(id)
+
         def files() -> list[Path]:
             row = self._row(id)
             if self._results(row) is None:
@@ -358,13 +367,17 @@ class Office:
     async def remove(self, id: str) -> None:
         def remove() -> None:
             row = self._row(id)
-            self._spool.remove(id, self._ledger.forget)
+            self._spool.remove(id, self._forget)
             if row.sha256 is not None and not self._ledger.at_work(row.sha256):
                 self._spool.drop_checkpoints(work_key(row.sha256, merge(Profile(), row.profile, where=row.name)))
 
         await asyncio.to_thread(remove)
         log.info("document %s was deleted", id)
         self._tell()
+
+    def _forget(self, id: str) -> None:
+        self._ledger.forget(id)
+        self._corrections.forget(id)
 
     async def original_file(self, id: str) -> Path:
         return await asyncio.to_thread(lambda: self._original(self._row(id)))

@@ -23,7 +23,7 @@ from typing import Any
 from inkstick import diagnostics
 from inkstick.atonce import Asked, PageOf, PageRead, Told, check, untold
 from inkstick.config import Settings
-from inkstick.document import Block, Flag, Kind, Page
+from inkstick.document import Block, Box, Flag, Kind, Page
 from inkstick.engines.protocol import Request
 from inkstick.errors import Damaged, DiskFull, Encrypted, InkstickError, TooLarge, UsageError
 from inkstick.inventory import inventory
@@ -34,8 +34,10 @@ from inkstick.store import strips
 from inkstick.store.listing import Filter
 from inkstick.store.strips import Strip
 from inkstick.throughput import Series
+from inkstick.web.corrections_port import CorrectionsPort
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
+from support.corrections import MemoryCorrections
 
 
 def png(width: int, height: int) -> bytes:
@@ -76,10 +78,16 @@ class MemoryOffice:
         self._seq = 0
         self.passwords: list[str] = []
         self.offered: tuple[str, ...] = ()
-        self.asked: list[str] = []
+        self.ordered: list[str] = []
         self._events: list[Event] = []
         self._happened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.corrections: CorrectionsPort = MemoryCorrections(self._page_read, lambda id: self._get(id).pages)
+
+    def _page_read(self, id: str, number: int) -> tuple[str, PageInfo] | None:
+        held = self._get(id)
+        found = next((page for page in held.pages if page.number == number and page.state == "read"), None)
+        return (held.texts[number - 1], found) if found else None
 
     @property
     def settings(self) -> Settings:
@@ -159,7 +167,7 @@ class MemoryOffice:
         read = any(page.number == number and page.state == "read" for page in held.pages)
         return held.texts[number - 1] if read else None
 
-    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
+    async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         if number > len(self._get(id).texts):
             raise UsageError("There is no such page.", code="not_found")
         return png(max_side * 5 // 7, max_side), "image/png"
@@ -240,7 +248,7 @@ class MemoryOffice:
     async def appliance(self, action: str) -> None:
         if action not in self.offered:
             raise UsageError("This machine does not offer that.", code="not_found", hint="Use its own switch.")
-        self.asked.append(action)
+        self.ordered.append(action)
 
     async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]:
         hits = [

@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
 from inkstick.access.reception import Reception
-from inkstick.web import documents, events, inference, language, metrics, problems, shelves, site
+from inkstick.web import corrections, documents, events, inference, language, metrics, problems, shelves, site
 from inkstick.web.lan import LanGate
 from inkstick.web.office_port import OfficePort
-from inkstick.web.screens import access, ask, failures, folders, inbox, system
+from inkstick.web.screens import access, ask, document, failures, folders, inbox, system
 from inkstick.web.screens import documents as documents_screen
 from inkstick.web.security import Gate
 from inkstick.web.shapes import Checks, Document, DocumentList, Problem, Status
@@ -39,16 +39,18 @@ def create_app(
     app.add_exception_handler(ClientDisconnect, _gone)
     app.include_router(service_router(office))
     app.include_router(documents.router(office))
+    app.include_router(corrections.router(office))
     app.include_router(events.router(streams or events.Streams(office)))
     app.include_router(inference.router(office))
     app.include_router(shelves.router(office))
     for screen in (inbox, documents_screen, failures, system):
         app.include_router(screen.router(office, templates))
     app.include_router(site.router(office, app, templates))
+    app.include_router(document.router(office, templates))
+    app.include_router(access.router(reception, templates))
     shelf = Shelf()
     app.include_router(ask.router(office, templates, shelf))
     app.include_router(folders.router(office, templates, shelf))
-    app.include_router(access.router(reception, templates))
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     if reception.lan:
         app.add_middleware(LanGate, reception=reception)

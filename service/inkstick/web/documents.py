@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from inkstick.document import Flag, Task
+from inkstick.document import Box, Flag, Task
 from inkstick.errors import UsageError
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, SecondMode
@@ -224,9 +224,16 @@ def router(office: OfficePort) -> APIRouter:
         id: Id,
         n: Annotated[int, Path(ge=1, le=10_000_000)],
         max_side: Annotated[int, Query(ge=32, le=4096, description="Pixels of the longer side, at most.")] = 1600,
+        box: Annotated[
+            str | None,
+            Query(
+                pattern="^[0-9]{1,4}(,[0-9]{1,4}){3}$",
+                description="Only this part: left, top, right, bottom in thousandths of the page.",
+            ),
+        ] = None,
     ) -> Response:
         """The page as it was read: upright, a PNG or JPEG."""
-        data, media = await office.page_image(id, n, max_side=max_side)
+        data, media = await office.page_image(id, n, max_side=max_side, box=box_of(box))
         return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=3600"})
 
     @api.post(
@@ -277,6 +284,16 @@ def folder_path(given: str) -> str:
     if len(parts) > 32 or any(part in (".", "..") or "\\" in part or len(part.encode()) > 255 for part in parts):
         raise UsageError(f"folder cannot be {given!r}", hint="Name folders below the inbox, like letters/2026.")
     return "".join(f"{part}/" for part in cleaned)
+
+
+def box_of(given: str | None) -> Box | None:
+    """A box in an address, ``100,200,300,250``. Raises `UsageError` for one that has no area or leaves the page."""
+    if given is None:
+        return None
+    x0, y0, x1, y1 = (int(value) for value in given.split(","))
+    if x0 >= x1 or y0 >= y1 or max(x1, y1) > 1000:
+        raise UsageError("box is not a part of the page.", hint="Left, top, right, bottom in thousandths.")
+    return (x0, y0, x1, y1)
 
 
 def content_length(request: Request) -> int | None:

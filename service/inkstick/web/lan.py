@@ -166,7 +166,7 @@ class _Visit:
             return
         headers = Headers(raw=start["headers"])
         document = _document(headers.get("content-location") or headers.get("location") or "")
-        if self.scope["method"] == "PATCH" and document is None:
+        if self.scope["method"] == "PATCH" and rule.quota and document is None:
             return  # a piece of an upload, not yet the whole
         about = dict(roles.logged(rule, self.scope["path"]))
         if document:

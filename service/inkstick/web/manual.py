@@ -8,7 +8,7 @@ from typing import Any
 
 from inkstick.web.examples import EXAMPLES
 
-METHODS = ("get", "put", "post", "delete")
+METHODS = ("get", "put", "patch", "post", "delete")
 
 
 @dataclass(frozen=True, slots=True)

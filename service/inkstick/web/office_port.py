@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.config import Settings
-from inkstick.document import Page
+from inkstick.document import Box, Page
 from inkstick.engines.protocol import Request
+from inkstick.web.corrections_port import CorrectionsPort
 from inkstick.web.screens_port import ScreensPort
 
 
@@ -145,6 +146,10 @@ class OfficePort(ScreensPort, Protocol):
     @property
     def settings(self) -> Settings: ...
 
+    @property
+    def corrections(self) -> CorrectionsPort:
+        """Everything about single pages: as they are now, changed, read once more."""
+
     async def start(self) -> None:
         """Open the ledger, recover, start pool and engines. Raises `UsageError` if another service has the folder."""
 
@@ -184,8 +189,9 @@ class OfficePort(ScreensPort, Protocol):
     async def page_text(self, id: str, number: int) -> str | None:
         """The page's text as `Page.text()` gives it; None while it is not read."""
 
-    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
-        """The page as an upright picture for people, at most `max_side` pixels either way, and its media type."""
+    async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
+        """The page (`box`: only that part of it) as an upright picture for people, at most `max_side` pixels either
+        way, and its media type."""
 
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
         """The file of this format; for csv all the tables (none if the document has no table)."""

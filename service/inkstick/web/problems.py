@@ -29,6 +29,7 @@ STATUS: Mapping[str, int] = {
     "not_found": 404,
     "method": 405,
     "not_ready": 409,
+    "conflict": 409,
     "cross_site": 403,
     "wrong_host": 421,
     "engine_down": 503,

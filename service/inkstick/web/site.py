@@ -5,11 +5,10 @@ Every text of a document reaches the page through Jinja2's autoescaping, as text
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
@@ -17,12 +16,10 @@ from inkstick import __version__
 from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
 from inkstick.web.examples import PREAMBLE
-from inkstick.web.office_port import OfficePort, PageInfo
-from inkstick.web.pieces import Piece, pieces
+from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import NAVIGATION, access
 
 HERE = Path(__file__).parent
-PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
@@ -36,21 +33,6 @@ def load_templates() -> Jinja2Templates:
 
 def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIRouter:
     site = APIRouter(include_in_schema=False)
-
-    @site.get("/documents/{id}")
-    async def document(request: Request, id: Id, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-        row = await office.document(id)
-        pages = await office.pages(id, after=after, limit=PAGES)
-        texts = await asyncio.gather(*(_text(office, id, page) for page in pages))
-        shown = {
-            "row": row,
-            "pages": list(zip(pages, texts, strict=True)),
-            "first": after + 1,
-            "before": max(0, after - PAGES) if after else None,
-            "after": pages[-1].number if len(pages) == PAGES and pages[-1].number < (row.pages or 0) else None,
-            "last_event": await office.last_event(),
-        }
-        return templates.TemplateResponse(request, "document.html", shown)
 
     @site.post("/documents/{id}/retry")
     async def retry(id: Id) -> Response:
@@ -78,9 +60,3 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
         return templates.TemplateResponse(request, "docs.html", shown)
 
     return site
-
-
-async def _text(office: OfficePort, id: str, page: PageInfo) -> list[Piece] | None:
-    """The page's text in pieces; None while it is not read."""
-    text = await office.page_text(id, page.number) if page.state == "read" else None
-    return None if text is None else pieces(text)
