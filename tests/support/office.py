@@ -77,7 +77,7 @@ class MemoryOffice:
         self.engine_tasks: tuple[str, ...] = ("parse", "text", "spotting", "table")
         self.engine_prompts = False
         self.page_blocks: tuple[Block, ...] | None = None
-        self.asked: list[Asked] = []
+        self.page_asked: list[Asked] = []
         self.gate: asyncio.Event | None = None
         self._held: dict[str, Held] = {}
         self._seq = 0
@@ -338,7 +338,7 @@ class MemoryOffice:
             source = self._get(source.document).texts[source.number - 1].encode()
         elif not source.startswith(b"\x89PNG"):
             raise Damaged
-        self.asked.append(asked)
+        self.page_asked.append(asked)
         if asked.picture == 0:
             plain = Request(asked.profile.task, keys=asked.profile.keys, prompt=asked.profile.prompt)
             return PageRead(await self.read_image(source, plain), 1)

@@ -451,7 +451,7 @@ async def test_the_plain_form_takes_a_task_and_refuses_what_no_engine_here_does(
 ) -> None:
     where, files = "/v1/models/inkstick/inference", {"file": ("a.png", png(4, 4))}
     assert (await client.post(where, files=files, data={"task": "text", "page": "3"})).status_code == 200
-    assert (office.asked[-1].profile.task, office.asked[-1].number) == ("text", 3)
+    assert (office.page_asked[-1].profile.task, office.page_asked[-1].number) == ("text", 3)
     for fields in ({"prompt": "Who signed?"}, {"task": "extract", "keys": "total,date"}):
         body = problem(await client.post(where, files=files, data=fields), 415, "unsupported")
         assert "HunyuanOCR" in body["hint"]

@@ -110,8 +110,8 @@ async def test_an_answer_shows_text_boxes_and_files_and_can_be_forgotten(
 ) -> None:
     office.engine_tasks = ("parse", "extract")
     address = await asked(client, task="extract", keys="number, total\ndate", page="2")
-    assert office.asked[-1].profile.keys == ("number", "total", "date")
-    assert office.asked[-1].number == 2
+    assert office.page_asked[-1].profile.keys == ("number", "total", "date")
+    assert office.page_asked[-1].number == 2
     page = (await client.get(address)).text
     assert "<th scope=\"row\">total</th><td>3</td>" in page  # fmt: skip
     assert '<rect data-n="1" x="80" y="50" width="520" height="70">' in page
@@ -191,7 +191,7 @@ async def test_a_page_of_a_document_that_is_here_is_asked_about(
     )
     assert answer.status_code == 201, answer.text
     await seen(client, f"{answer.json()['address']}/state", lambda text: "done" in text)
-    assert office.asked[-1].number == 2
+    assert office.page_asked[-1].number == 2
     assert (await client.get("/ask?document=none")).status_code == 404
 
 

@@ -145,8 +145,8 @@ async def test_a_try_reads_a_page_with_unsaved_settings_and_stores_nothing(
         while "Invoice" not in (text := (await client.get(address)).text):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert "A document in this folder would get: md, json, txt, pdf, alto, csv." in text
-    assert (office.asked[-1].profile.task, office.asked[-1].number) == ("text", 2)
-    assert office.asked[-1].profile.passwords == ("x",)
+    assert (office.page_asked[-1].profile.task, office.page_asked[-1].number) == ("text", 2)
+    assert office.page_asked[-1].profile.passwords == ("x",)
     assert sorted(tmp_path.rglob("*")) == before
     without = await client.post("/folders/edit", files=form(at="", action="try", known=digest(None), text=""))
     assert "no file to try on" in without.text

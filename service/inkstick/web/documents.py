@@ -179,7 +179,7 @@ def router(office: OfficePort) -> APIRouter:
         ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
-        flag: Annotated[str | None, Query(description=", ".join(Flag))] = None,
+        flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
         folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
         since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.")] = None,
         until: Annotated[str | None, Query(description="Last day of arrival (UTC).")] = None,
