@@ -12,10 +12,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inkstick import appliance, diagnostics, selftest
+from inkstick import appliance, atonce, diagnostics, selftest
+from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
 from inkstick.corrections import Corrections
@@ -23,13 +25,11 @@ from inkstick.desk import Desk
 from inkstick.document import Box, Page
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
-from inkstick.errors import InkstickError, TooLarge, UsageError, by_code
+from inkstick.errors import InkstickError, TooLarge, UsageError
 from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
-from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Format, Priority, Profile, merge
-from inkstick.reading.reader import Engines, Job, Reader
-from inkstick.reading.source import PartFile
+from inkstick.reading.reader import Engines, Reader
 from inkstick.results.names import result_name
 from inkstick.selftest import SelfTest
 from inkstick.store.claim import Claim
@@ -43,7 +43,7 @@ from inkstick.system import System
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from inkstick.web.words import WARNING_FLAGS
-from inkstick.work import CONTAINERS, files_of, identify_file, record_parts, work_key
+from inkstick.work import CONTAINERS, files_of, record_parts, work_key
 
 log = logging.getLogger(__name__)
 
@@ -477,38 +477,19 @@ class Office:
     # ---- at once
 
     async def read_image(self, image: bytes, request: Request) -> Page:
+        return (await self.read_page(image, Asked(atonce.profile_of(request)))).page
+
+    async def read_page(self, source: bytes | PageOf, asked: Asked, told: Told = untold) -> PageRead:
+        asked = replace(asked, profile=atonce.check(asked.profile, await self._engine_infos()))
         with self._scratch() as scratch:
-            path = scratch / "image"
-            await asyncio.to_thread(path.write_bytes, image)
-            content = await asyncio.to_thread(identify_file, path, self.settings.max_bytes)
-            if content.type in CONTAINERS:
-                raise UsageError("Only a page can be read at once, not an archive.", hint="Upload it as a document.")
-            profile = Profile(
-                task=request.task,
-                keys=request.keys,
-                to=request.to,
-                prompt=request.prompt,
-                text_layer=TextLayerMode.SKIP,
-                priority=Priority.PERSON,
-            )
-            pages: list[Page] = []
-
-            async def on_page(page: Page) -> None:
-                pages.append(page)
-
-            files = (PartFile(None, path, content.type),)
-            ticket = self._reader.submit(
-                Job(id=f"at once {id(pages)}", parts=files, profile=profile, order=0, on_page=on_page)
-            )
-            try:
-                await ticket
-            except asyncio.CancelledError:
-                ticket.cancel()
-                raise
-        page = pages[0]
-        if page.error is not None:
-            raise by_code(page.error["code"], page.error["message"], page.error["hint"])
-        return page
+            if isinstance(source, bytes):
+                path, media_type = await atonce.written(source, scratch / "image", self.settings.max_bytes)
+            else:
+                row = await asyncio.to_thread(self._row, source.document)
+                path, media_type, number = await self._page_file(row, source.number, scratch)
+                profile = replace(asked.profile, passwords=(*asked.profile.passwords, *_passwords(row)))
+                asked = replace(asked, number=number, profile=profile)
+            return await atonce.read(self._pool, self._reader, path, media_type, asked, told)
 
 
 def _passwords(row: Row) -> tuple[str, ...]:
@@ -518,4 +499,5 @@ def _passwords(row: Row) -> tuple[str, ...]:
 async def engine_info(engine: Engine, role: str) -> EngineInfo:
     health = await engine.health()
     tasks = tuple(sorted(task.value for task in engine.tasks))
-    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks)
+    prompts = getattr(engine, "takes_prompts", True)
+    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks, prompts)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstick import diagnostics
+from inkstick.atonce import Asked, PageOf, PageRead, Told, check, untold
 from inkstick.config import Settings
 from inkstick.document import Block, Box, Flag, Kind, Page
 from inkstick.engines.protocol import Request
@@ -68,11 +69,16 @@ class MemoryOffice:
         self.engine_ready = True
         self.last_watch: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
         self.requests: list[Request] = []
+        self.engine_tasks: tuple[str, ...] = ("parse", "text", "spotting", "table")
+        self.engine_prompts = False
+        self.page_blocks: tuple[Block, ...] | None = None
+        self.asked: list[Asked] = []
+        self.gate: asyncio.Event | None = None
         self._held: dict[str, Held] = {}
         self._seq = 0
         self.passwords: list[str] = []
         self.offered: tuple[str, ...] = ()
-        self.asked: list[str] = []
+        self.ordered: list[str] = []
         self._events: list[Event] = []
         self._happened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -242,7 +248,7 @@ class MemoryOffice:
     async def appliance(self, action: str) -> None:
         if action not in self.offered:
             raise UsageError("This machine does not offer that.", code="not_found", hint="Use its own switch.")
-        self.asked.append(action)
+        self.ordered.append(action)
 
     async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]:
         hits = [
@@ -272,7 +278,13 @@ class MemoryOffice:
         states = [held.info.state for held in self._held.values()]
         read = sum(len(held.pages) for held in self._held.values())
         engine = EngineInfo(
-            "rapidocr", "pp-ocrv6-small@3.10.0", "primary", self.engine_ready, "ready" if self.engine_ready else "gone"
+            "rapidocr",
+            "pp-ocrv6-small@3.10.0",
+            "primary",
+            self.engine_ready,
+            "ready" if self.engine_ready else "gone",
+            tasks=self.engine_tasks,
+            prompts=self.engine_prompts,
         )
         return Stats(
             documents={state: states.count(state) for state in set(states)},
@@ -298,6 +310,27 @@ class MemoryOffice:
         flags = (Flag.TRUNCATED,) if request.prompt == "cut it" else ()
         blocks = (Block(1, Kind.TITLE, "Invoice 墨"), Block(2, Kind.PARAGRAPH, f"{len(image)} bytes"))
         return Page(1, 10, 10, "rapidocr", "pp-ocrv6-small@3.10.0", score=0.9, flags=flags, blocks=blocks)
+
+    async def read_page(self, source: bytes | PageOf, asked: Asked, told: Told = untold) -> PageRead:
+        """Blocks are `page_blocks`, else a title and a field for each key; it waits for `gate` if there is one."""
+        check(asked.profile, (await self.stats()).engines)
+        if isinstance(source, PageOf):
+            source = self._get(source.document).texts[source.number - 1].encode()
+        elif not source.startswith(b"\x89PNG"):
+            raise Damaged
+        self.asked.append(asked)
+        if asked.picture == 0:
+            plain = Request(asked.profile.task, keys=asked.profile.keys, prompt=asked.profile.prompt)
+            return PageRead(await self.read_image(source, plain), 1)
+        if self.gate is not None:
+            told("engine_down")
+            await self.gate.wait()
+            told(None)
+        fields = [Block(n, Kind.FIELD, f"{key}: {n}", (100, 100 * n, 500, 100 * n + 60))
+                  for n, key in enumerate(asked.profile.keys, 2)]  # fmt: skip
+        blocks = self.page_blocks or (Block(1, Kind.TITLE, "Invoice 墨", (80, 50, 600, 120)), *fields)
+        page = Page(asked.number, 700, 1000, "rapidocr", "pp-ocrv6-small@3.10.0", score=0.9, blocks=blocks)
+        return PageRead(page, 3, png(asked.picture * 7 // 10, asked.picture) if asked.picture else b"")
 
     def _get(self, id: str) -> Held:
         if id not in self._held:

@@ -218,7 +218,7 @@ async def test_the_machine_is_locked_only_where_it_offers_that(client: httpx.Asy
     assert "Yes, lock now" in page
     assert "Yes, switch off now" not in page
     assert (await client.post("/system/machine", data={"action": "lock"})).status_code == 303
-    assert office.asked == ["lock"]
+    assert office.ordered == ["lock"]
 
 
 def test_the_chart_knows_what_it_does_not_know() -> None:

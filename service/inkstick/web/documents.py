@@ -15,9 +15,10 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from inkstick.document import Box, Flag
+from inkstick.document import Box, Flag, Task
 from inkstick.errors import UsageError
-from inkstick.profile import Format
+from inkstick.pages.view import TextLayerMode
+from inkstick.profile import EngineChoice, Format, SecondMode
 from inkstick.store.listing import Filter
 from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
@@ -44,17 +45,41 @@ UPLOAD_PROBLEMS = PROBLEMS | {
     413: {"model": Problem, "description": "Larger than this appliance accepts."},
     507: {"model": Problem, "description": "The disk is nearly full; said before the body is read."},
 }
-OPTIONS = [
-    {"name": "task", "description": "What is asked of each page, for example parse or text."},
-    {"name": "formats", "description": "Formats to write, by comma: md json txt pdf alto hocr csv docx."},
-    {"name": "engine", "description": "auto, vllm, transformers or rapidocr."},
+_FORMATS = "|".join(Format)
+OPTIONS: list[dict[str, Any]] = [
+    {"name": "task", "description": "What is asked of each page, for example parse or text.", "enum": list(Task)},
+    {
+        "name": "formats",
+        "description": "Formats to write, by comma: md json txt pdf alto hocr csv docx.",
+        "pattern": f"^({_FORMATS})(,({_FORMATS}))*$",
+    },
+    {"name": "engine", "description": "auto, vllm, transformers or rapidocr.", "enum": list(EngineChoice)},
     {"name": "keys", "description": "For task extract: what to extract, by comma."},
-    {"name": "to", "description": "For task translate: en or zh."},
-    {"name": "priority", "description": "person, watched or bulk. An upload is a person's unless it says otherwise."},
-    {"name": "text_layer", "description": "auto, force or skip."},
+    {"name": "to", "description": "For task translate: en or zh.", "enum": ["en", "zh"]},
+    {
+        "name": "priority",
+        "description": "person, watched or bulk. An upload is a person's unless it says otherwise.",
+        "enum": ["person", "watched", "bulk"],
+    },
+    {"name": "text_layer", "description": "auto, force or skip.", "enum": list(TextLayerMode)},
+    {
+        "name": "second_reader",
+        "description": "off, idle or on: does the CPU engine check what the GPU engine reads.",
+        "enum": list(SecondMode),
+    },
     {"name": "folder", "description": "Where it belongs below inbox/, like letters/2026; its results go there too."},
 ]
-_PARAMETERS = [{"in": "query", "required": False, "schema": {"type": "string"}} | option for option in OPTIONS]
+
+
+def _schema(option: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "string"} | {key: option[key] for key in ("enum", "pattern", "description") if key in option}
+
+
+_PARAMETERS = [
+    {"in": "query", "required": False, "schema": _schema(option)}
+    | {"name": option["name"], "description": option["description"]}
+    for option in OPTIONS
+]
 _FORM = {
     "parameters": _PARAMETERS,
     "requestBody": {
@@ -64,8 +89,9 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {
-                        **{option["name"]: {"type": "string"} for option in OPTIONS},
+                        **{option["name"]: _schema(option) for option in OPTIONS},
                         "file": {"type": "string", "contentMediaType": "application/octet-stream"},
                     },
                 }
@@ -77,6 +103,18 @@ _RAW = {
     "parameters": _PARAMETERS,
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 }
+_DIGEST = "^[0-9a-fA-F]{64}$"
+_CURSOR = "^[0-9]{1,18}$"
+
+
+def _files(*media: str) -> dict[int | str, dict[str, Any]]:
+    """The good answer of an operation that gives a file of one of these media types."""
+    content = {
+        name: {} if name == "application/json" else {"schema": {"type": "string", "format": "binary"}}
+        for name in (kind.partition(";")[0] for kind in media)
+    }
+    return {200: {"content": content, "description": "The file"}}
+
 
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The document's id.")]
 
@@ -113,7 +151,12 @@ def router(office: OfficePort) -> APIRouter:
         response: Response,
         name: Annotated[str, Path(description="The file's name, percent-encoded.")],
         sha256: Annotated[
-            str | None, Header(alias="X-Content-SHA256", description="SHA-256 of the bytes, 64 hexadecimal digits.")
+            str | None,
+            Header(
+                alias="X-Content-SHA256",
+                description="SHA-256 of the bytes, 64 hexadecimal digits.",
+                json_schema_extra={"pattern": _DIGEST},
+            ),
         ] = None,
     ) -> Document:
         """The body is the file. With X-Content-SHA256 it is accepted only if that is what arrived; a file of the same
@@ -130,9 +173,11 @@ def router(office: OfficePort) -> APIRouter:
     @api.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
     async def list_documents(
         q: Annotated[str | None, Query(max_length=500, description="Words in the name or the text.")] = None,
-        state: Annotated[str | None, Query(description=", ".join(STATES))] = None,
+        state: Annotated[
+            str | None, Query(description=", ".join(STATES), json_schema_extra={"enum": ["", *STATES]})
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="From the answer before.")] = None,
+        after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
         flag: Annotated[str | None, Query(description=", ".join(Flag))] = None,
         folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
         since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.")] = None,
@@ -158,13 +203,23 @@ def router(office: OfficePort) -> APIRouter:
         more = pages[-1].number if len(pages) == limit else None
         return PageList(pages=[PageOf.of(page) for page in pages], after=more)
 
-    @api.get("/documents/{id}/results/{format}", responses=PROBLEMS | _NOT_READY, summary="A result")
+    @api.get(
+        "/documents/{id}/results/{format}",
+        responses=PROBLEMS | _NOT_READY | _files(*MEDIA.values()),
+        response_class=Response,
+        summary="A result",
+    )
     async def get_result(id: Id, format: Format) -> Response:
         """Always as a file to save. csv is a ZIP of all tables."""
         files = await office.result_files(id, format.value)
         return await result(format, files)
 
-    @api.get("/documents/{id}/pages/{n}/image", responses=PROBLEMS, summary="A picture of a page")
+    @api.get(
+        "/documents/{id}/pages/{n}/image",
+        responses=PROBLEMS | _files("image/png", "image/jpeg"),
+        response_class=Response,
+        summary="A picture of a page",
+    )
     async def get_image(
         id: Id,
         n: Annotated[int, Path(ge=1, le=10_000_000)],

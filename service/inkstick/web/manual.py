@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inkstick.web.examples import EXAMPLES
+
 METHODS = ("get", "put", "patch", "post", "delete")
 
 
@@ -32,6 +34,7 @@ class Operation:
     fields: tuple[Field, ...]
     answers: tuple[tuple[str, str], ...]
     returns: tuple[Field, ...]
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def _operation(document: Mapping[str, Any], method: str, path: str, data: Mappin
         fields=(*_parameters(data), *_body(document, data)),
         answers=answers,
         returns=tuple(_properties(document, _schema(good), "json")),
+        example=EXAMPLES.get((method, path), ""),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.config import Settings
 from inkstick.document import Box, Page
 from inkstick.engines.protocol import Request
@@ -90,7 +91,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who reads. `ready`: pages may be sent now. `state`, `detail`: words for people. `role`: primary fallback."""
+    """Who reads. `ready`: pages may be sent now. `state`, `detail`: words for people. `role`: primary fallback.
+    `prompts`: it can be asked in words of one's own."""
 
     name: str
     model: str
@@ -99,6 +101,7 @@ class EngineInfo:
     state: str
     detail: str = ""
     tasks: tuple[str, ...] = ()
+    prompts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,12 @@ class OfficePort(ScreensPort, Protocol):
         """The watch daemon says: these claims are in the spool (take them into the ledger), and this is my status."""
 
     async def read_image(self, image: bytes, request: Request) -> Page:
-        """Read one encoded image at once, at a person's priority, nothing stored."""
+        """Read one encoded image (or the first page of a document) at once, at a person's priority, nothing stored."""
+
+    async def read_page(self, source: bytes | PageOf, asked: Asked, told: Told = untold) -> PageRead:
+        """Read one page of a file, or of a document that is here, at once; nothing is stored. Raises `Unsupported`
+        that names a model where no engine here does what is asked; `UsageError` not_found for a page beyond the
+        last; the page's own error if it cannot be read."""
 
 
 class OnProgress(Protocol):

@@ -15,6 +15,7 @@ from fastapi.templating import Jinja2Templates
 from inkstick import __version__
 from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
+from inkstick.web.examples import PREAMBLE
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import NAVIGATION, access
 
@@ -49,7 +50,13 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
 
     @site.get("/docs")
     async def docs(request: Request) -> HTMLResponse:
-        shown = {"sections": manual.sections(app.openapi()), "title": app.title, "summary": app.summary}
+        address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
+        shown = {
+            "sections": manual.sections(app.openapi()),
+            "title": app.title,
+            "summary": app.summary,
+            "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
+        }
         return templates.TemplateResponse(request, "docs.html", shown)
 
     return site

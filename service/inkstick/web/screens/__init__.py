@@ -18,6 +18,8 @@ NAVIGATION: tuple[Entry, ...] = (
     Entry("inbox", "/", "Inbox"),
     Entry("documents", "/documents", "Documents"),
     Entry("failures", "/failures", "Failures"),
+    Entry("folders", "/folders", "Folders"),
+    Entry("ask", "/ask", "Ask"),
     Entry("system", "/system", "System"),
     Entry("docs", "/docs", "For programs"),
 )

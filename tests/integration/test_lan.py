@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ def addresses(data: Path) -> Iterator[tuple[str, str]]:
         if isinstance(route, Mount):
             yield "GET", f"{route.path}/{{path:path}}"
             continue
-        path = context.path or getattr(route, "path", "")
+        path = context.path or str(getattr(route, "path", ""))
         for method in sorted((context.methods or set()) - {"HEAD"}):
             yield method, path
 
@@ -223,7 +224,7 @@ async def test_a_stranger_is_not_read_from(tmp_path: Path) -> None:
 
 
 async def test_quotas_stop_one_person_and_not_the_other(tmp_path: Path) -> None:
-    settings = {"upload_bytes_per_hour": 1000, "uploads_at_once": 1}
+    settings: dict[str, Any] = {"upload_bytes_per_hour": 1000, "uploads_at_once": 1}
     async with lan(tmp_path, **settings) as served, served.paired(Role.OPERATOR) as one:
         assert (await one.put("/api/v1/documents/a", content=b"x" * 900)).status_code == 201
         for content in (b"x" * 101, _pieces(101)):
