@@ -203,6 +203,7 @@ def _stick(stick: Stick, code: str) -> str:
         "exported": "The results are on {name}, in inkstick-results. It can be taken out.",
         "full": "{name} is full: not all results are on it.",
         "unreadable": "{name} cannot be read. Copy its files to another stick.",
+        "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",
     }.get(stick.state)
     return say(code, sentence, **values) if sentence else clean(stick.name)
 

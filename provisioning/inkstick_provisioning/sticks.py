@@ -51,6 +51,8 @@ def mount_command(candidate: Candidate, folder: str, owner: int, *, write: bool 
     options = [("rw" if write else "ro"), SAFE]
     if candidate.system in _OWNED:
         options.append(f"uid={owner},gid={owner},umask=0077")
+    if candidate.system == "vfat":
+        options.append("utf8=1")
     if candidate.system == "ext4" and not write:
         options.append("noload")  # a stick that was not closed: its journal is not replayed, nothing is written
     return ["mount", "-t", candidate.system, "-o", ",".join(options), candidate.device, folder]

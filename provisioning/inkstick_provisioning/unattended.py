@@ -77,6 +77,17 @@ def parse(text: str) -> Wishes:
     return wishes
 
 
+def text(wishes: Wishes) -> str:
+    """The same as a file, without passphrase and key: `parse` reads it back. No value can hold a quote."""
+    ports = "".join(f'"{name}" = "{mode.value}"\n' for name, mode in wishes.ports.items())
+    name = f'name = "{wishes.name}"\n' if wishes.name else ""
+    where = f'[data]\nwhere = "{wishes.where.value}"\n' if wishes.where else ""
+    return (
+        f'language = "{wishes.language}"\n{name}{where}[network]\nmode = "{wishes.network.value}"\n'
+        f'[network.ports]\n{ports}[usb]\nread = "{wishes.usb.value}"\n[power]\nlid = "{wishes.lid.value}"\n'
+    )
+
+
 def _values(read: Mapping[str, Any], schema: Mapping[str, Any], at: str, problems: list[str]) -> dict[str, Any]:
     """Checked values by their dotted names; what is wrong goes into `problems`."""
     found: dict[str, Any] = {}

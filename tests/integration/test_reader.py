@@ -145,44 +145,7 @@ async def test_pages_of_several_documents_are_read_once_each_with_their_own_text
         assert fake.seen.requests == 15
 
 
-# -- whatever the engine does
-
-
-HARMLESS = (
-    "429",
-    "503",
-    "oom",
-    "truncated",
-    "reset",
-    "restart",
-    "wrong_id",
-    "wrong_model",
-    "garbage",
-    "500",
-    "slow_first",
-)
-ANSWERED_BADLY = ("length", "repetition", "empty", "echo", "coordinates", "noise")
-PHASED = {"reset", "truncated", "wrong_id", "wrong_model", "garbage"}
-MATRIX = [
-    (kind, at)
-    for kind in (*HARMLESS, *ANSWERED_BADLY, "hang", "drip")
-    for at in (("before", "middle", "end") if kind in PHASED or kind in ("length", "repetition") else ("middle",))
-]
-
-
-@pytest.mark.parametrize(("kind", "at"), MATRIX)
-async def test_no_fault_of_the_engine_loses_doubles_or_mixes_up_a_page(kind: str, at: str, tmp_path: Path) -> None:
-    """One page of each of three documents suffers once; all their pages come out right."""
-    seconds = 0.8 if kind == "drip" else 0.2
-    rules = [Rule(kind, at, pages=(n * 10 + 1,), times=1, seconds=seconds) for n in range(3)]
-    async with FakeEngine(speed=60, rules=rules) as fake:
-        async with desk_with(tmp_path, OpenAiEngine(fake.url, deadlines=QUICK, in_flight=4)) as desk:
-            tickets = [desk.submit(f"d{n}", first=n * 10, pages=3) for n in range(3)]
-            for ticket in tickets:
-                assert (await asyncio.wait_for(ticket, 60)).failed == {}
-        assert fake.seen.struck[kind] >= 1, "the fault must have happened"
-    for n in range(3):
-        desk.assert_all_read(f"d{n}", n * 10, 3)
+# -- whatever the engine does (all of it: test_fault_matrix.py)
 
 
 async def test_an_answer_that_was_cut_off_is_never_taken_as_complete(tmp_path: Path) -> None:

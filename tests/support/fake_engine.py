@@ -13,24 +13,8 @@ number gets a text that names the image's hash. So a page that ends up with anot
 tokens is log-normal with mean 1,000 and drawn from the image's hash. `speed` divides all times. `interval` tokens
 make one event of the stream.
 
-**Faults.** A `Rule` says which requests (every n-th, the first n, from one on, or given page numbers) suffer what:
-
-    429 503 500 404 oom      refused, with that status (oom: 500 with a CUDA out of memory text)
-    hang                     accepted, never answered; /health stays 200
-    reset                    connection reset     at = before | middle | end (before [DONE])
-    truncated                stream ends early without finish_reason     at = before | middle | end
-    length                   finish_reason = length     at = before | middle | end of the text
-    repetition               at `at`, the last words come again and again
-    garbage                  bytes that are no event stream     at = before | middle | end
-    noise                    text of unmapped characters
-    empty                    an empty answer, finish_reason = stop
-    echo                     the prompt comes back as the answer
-    coordinates              only coordinates, as HunyuanOCR gives on some figures
-    mixed                    the text of another page
-    wrong_id, wrong_model    another id (model) than announced     at = before (first event) | middle | end
-    slow_first, drip         `seconds` before the first token; `seconds` between events
-    restart                  all connections drop, nothing listens for `seconds`
-    exit                     the process ends (in-process: the server stops for good)
+**Faults.** A `Rule` says which requests (every n-th, the first n, from one on, or given page numbers) suffer what, and
+at which moment: `support.engine_faults` names them all.
 
 ``POST /control {"rules": [{"kind": "reset", "at": "middle", "every": 3}], "texts": {"7": "..."}, "slots": 8}``
 changes them while it runs; ``GET /control`` tells what was seen. `start_seconds` delays the moment from which
@@ -50,44 +34,15 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from support import page_code
+from support.engine_faults import MODEL, STATUS, TEXTUAL, Dropped, Ended, Rule, Scene, Stream, act, spoiled
 
-MODEL = "tencent/HunyuanOCR"
-STATUS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
-STATUS |= {503: "Service Unavailable"}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One fault. `every` = 3: the 3rd, 6th, ...; `first` = 2: the first two; `after` = 5: from the 6th on; `pages`:
-    those page numbers, each time. With none of them: all requests. `times` bounds how often it strikes (0: no
-    bound). `crowd`: only while at least so many requests are under way."""
-
-    kind: str
-    at: str = "middle"
-    every: int = 0
-    first: int = 0
-    after: int = 0
-    pages: tuple[int, ...] = ()
-    seconds: float = 1.0
-    times: int = 0
-    crowd: int = 0
-
-    def strikes(self, request: int, page: int | None, inside: int = 1) -> bool:
-        if inside < self.crowd:
-            return False
-        if self.pages and page not in self.pages:
-            return False
-        if self.every and request % self.every:
-            return False
-        if self.first and request > self.first:
-            return False
-        return request > self.after
+__all__ = ["MODEL", "FakeEngine", "Rule", "Timing", "text_for"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +98,7 @@ class Running:
     finish: str
     fault: Rule | None
     total: int
+    paced: bool = True
     emitted: int = 0
     tokens: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -166,14 +122,6 @@ class Seen:
     prompt_tokens: int = 0
     connections: int = 0
     bodies: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=8))
-
-
-class Dropped(Exception):
-    """The connection is to be cut, now."""
-
-
-class _CutShort(Exception):
-    """The stream was ended early, in good order."""
 
 
 class FakeEngine:
@@ -206,12 +154,14 @@ class FakeEngine:
         self._running: dict[str, Running] = {}
         self._taken = 0
         self._inside = 0
+        self._arrived = 0
         self._prefill = asyncio.Lock()
         self._turn = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._struck: dict[int, int] = {}
+        self._loading_until = self._stuck_until = self._frozen_until = 0.0
 
     # -- life
 
@@ -228,7 +178,7 @@ class FakeEngine:
 
     async def start(self) -> None:
         await self._listen()
-        self._spawn(self._gpu())
+        self.spawn(self._gpu())
 
     async def stop(self) -> None:
         await self._deafen()
@@ -259,7 +209,43 @@ class FakeEngine:
         await asyncio.sleep(seconds)
         await self._listen()
 
-    def _spawn(self, work: Any) -> None:
+    async def crash_loop(self, seconds: float) -> None:
+        """Three lives, each of them short."""
+        for _ in range(3):
+            await self.restart(seconds / 3)
+            await asyncio.sleep(0.05)
+
+    async def reload(self, seconds: float) -> None:
+        """A restart after which it says for `seconds` that it is not ready."""
+        self._loading_until = time.monotonic() + 2 * seconds
+        await self.restart(seconds)
+
+    async def deaf(self, seconds: float) -> None:
+        """Who is connected goes on; nobody else comes in for `seconds`."""
+        if self._server:
+            self._server.close()
+        await asyncio.sleep(seconds)
+        await self._listen()
+
+    def leave(self) -> None:
+        """The end, for good."""
+        if self._on_exit:
+            self._on_exit()
+        self.spawn(self._deafen())
+
+    def stop_computing(self, seconds: float) -> None:
+        """Nothing moves on the pretended GPU for `seconds`; everything else answers."""
+        self._stuck_until = time.monotonic() + seconds
+
+    def freeze(self, seconds: float) -> None:
+        """Nothing at all answers for `seconds`."""
+        self._frozen_until = time.monotonic() + seconds
+        self.stop_computing(seconds)
+
+    async def awake(self) -> None:
+        await _until(lambda: self._frozen_until)
+
+    def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -289,39 +275,55 @@ class FakeEngine:
         lines = head.decode("latin-1").split("\r\n")
         method, path, _ = lines[0].split(" ", 2)
         headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
-        late = self._ready_at - time.monotonic()
-        if late > 0:
-            await asyncio.sleep(late)
-        await self._route(method, path.partition("?")[0], body, reader, writer)
+        await self.awake()
+        stream = Stream(writer)
+        try:
+            if path == "/v1/chat/completions":
+                await self._at_the_door(stream, reader)
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            late = self._ready_at - time.monotonic()
+            if late > 0:
+                await asyncio.sleep(late)
+            await self._route(method, path.partition("?")[0], body, reader, stream)
+        except Ended as end:
+            return not end.close
         return headers.get("connection", "").lower() != "close"
 
-    async def _route(
-        self, method: str, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        if path == "/health":
-            await self._reply(writer, 200, b"", "text/plain")
+    async def _at_the_door(self, stream: Stream, reader: asyncio.StreamReader) -> None:
+        """Faults that strike before the request is read."""
+        self._arrived += 1
+        number = self._arrived
+        for place, rule in enumerate(self.rules):
+            if rule.at_the_door and self._struck_by(place, rule, number, None):
+                await act(Scene(self, rule, stream, reader, self._struck[place] - 1))
+
+    async def _route(self, method: str, path: str, body: bytes, reader: asyncio.StreamReader, stream: Stream) -> None:
+        writer = stream.writer
+        if path != "/control" and time.monotonic() < self._loading_until:
+            await self.error(writer, 503, "The model is loading.")
+        elif path == "/health":
+            await self.reply(writer, 200, b"", "text/plain")
         elif path == "/v1/models":
             entry = {"id": MODEL, "object": "model", "owned_by": "vllm", "max_model_len": 32768}
             await self._json(writer, 200, {"object": "list", "data": [entry]})
         elif path == "/metrics":
-            await self._reply(writer, 200, self.metrics().encode(), "text/plain; version=0.0.4")
+            await self.reply(writer, 200, self.metrics().encode(), "text/plain; version=0.0.4")
         elif path == "/control":
             await self._json(writer, 200, self.control(json.loads(body)) if method == "POST" else self.report())
         elif path == "/v1/chat/completions" and method == "POST":
-            await self._completion(body, reader, writer)
+            await self._completion(body, reader, stream)
         else:
-            await self._error(writer, 404, "Not Found")
+            await self.error(writer, 404, "Not Found")
 
-    async def _reply(self, writer: asyncio.StreamWriter, status: int, body: bytes, kind: str) -> None:
+    async def reply(self, writer: asyncio.StreamWriter, status: int, body: bytes, kind: str) -> None:
         head = f"HTTP/1.1 {status} {STATUS[status]}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
 
     async def _json(self, writer: asyncio.StreamWriter, status: int, value: Any) -> None:
-        await self._reply(writer, status, json.dumps(value).encode(), "application/json")
+        await self.reply(writer, status, json.dumps(value).encode(), "application/json")
 
-    async def _error(self, writer: asyncio.StreamWriter, status: int, message: str) -> None:
+    async def error(self, writer: asyncio.StreamWriter, status: int, message: str) -> None:
         await self._json(writer, status, {"error": {"message": message, "type": "Error", "code": status}})
 
     # -- control and figures
@@ -367,7 +369,10 @@ class FakeEngine:
             now = time.monotonic()
             due = max(due, now - 0.25)  # a late loop catches up, but not for ever
             await asyncio.sleep(max(0.0, due - now))
+            await _until(lambda: self._stuck_until)
             for request in list(self._running.values()):
+                if request.done:  # all of it is there, and something holds its answer up
+                    continue
                 request.tokens += 1
                 self.seen.generated += 1
                 if request.tokens % self.interval == 0 or request.done:
@@ -398,27 +403,25 @@ class FakeEngine:
 
     # -- completions
 
-    async def _completion(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _completion(self, body: bytes, reader: asyncio.StreamReader, stream: Stream) -> None:
         self._inside += 1
         try:
-            await self._complete(json.loads(body), reader, writer)
+            await self._complete(json.loads(body), reader, stream)
         finally:
             self._inside -= 1
 
-    async def _complete(
-        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _complete(self, request: dict[str, Any], reader: asyncio.StreamReader, stream: Stream) -> None:
         self.seen.requests += 1
         number = self.seen.requests  # others come in while this one's image is looked at
         self.seen.bodies.append({**request, "messages": len(request["messages"])})
         key, page, prompt = await self._look(request)
         self.seen.pages.append(page)
         rule = self._rule(number, page)
-        if rule and await self._refuse(rule, reader, writer):
-            return
-        answer = self._answer(number, key, page, prompt, rule)
-        watch = asyncio.ensure_future(self._gone(reader))
-        work = asyncio.ensure_future(self._serve(request, answer, key, writer))
+        run = self._answer(number, key, page, prompt, rule)
+        if not stream.begun:
+            stream.id = run.id
+        watch = asyncio.ensure_future(self.gone(reader))
+        work = asyncio.ensure_future(self._serve(request, run, stream, reader))
         try:
             await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -430,7 +433,7 @@ class FakeEngine:
             work.cancel()
             await asyncio.gather(watch, work, return_exceptions=True)
 
-    async def _gone(self, reader: asyncio.StreamReader) -> None:
+    async def gone(self, reader: asyncio.StreamReader) -> None:
         """Returns when the client has closed its side (no pipelining: nothing else can arrive)."""
         while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -447,76 +450,60 @@ class FakeEngine:
 
     def _rule(self, number: int, page: int | None) -> Rule | None:
         for place, rule in enumerate(self.rules):
-            if rule.strikes(number, page, self._inside) and not (
-                rule.times and self._struck.get(place, 0) >= rule.times
-            ):
-                self._struck[place] = self._struck.get(place, 0) + 1
-                self.seen.struck[rule.kind] = self.seen.struck.get(rule.kind, 0) + 1
+            if not rule.at_the_door and self._struck_by(place, rule, number, page):
                 return rule
         return None
 
-    async def _refuse(self, rule: Rule, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Faults that need no answer. True: the exchange is over."""
-        if rule.kind in ("429", "503", "500", "404"):
-            await self._error(writer, int(rule.kind), f"injected {rule.kind}")
-        elif rule.kind == "oom":
-            await self._error(writer, 500, "CUDA out of memory. Tried to allocate 2.00 GiB")
-        elif rule.kind == "hang":
-            await self._gone(reader)
-            raise Dropped
-        elif rule.kind == "reset" and rule.at == "before":
-            raise Dropped
-        elif rule.kind == "restart":
-            self._spawn(self.restart(rule.seconds))
-            raise Dropped
-        elif rule.kind == "exit":
-            if self._on_exit:
-                self._on_exit()
-            self._spawn(self._deafen())
-            raise Dropped
-        else:
+    def _struck_by(self, place: int, rule: Rule, number: int, page: int | None) -> bool:
+        struck = self._struck.get(place, 0)
+        if (rule.times and struck >= rule.times) or not rule.strikes(number, page, self._inside):
             return False
+        self._struck[place] = struck + 1
+        self.seen.struck[rule.kind] = self.seen.struck.get(rule.kind, 0) + 1
         return True
 
     def _answer(self, number: int, key: str, page: int | None, prompt: str, rule: Rule | None) -> Running:
-        text = self.texts.get(page, text_for(page)) if page is not None else text_for(key[:12])
-        kind = rule.kind if rule else ""
-        finish = "stop"
-        if kind == "mixed":
+        text, finish = self.texts.get(page, text_for(page)) if page is not None else text_for(key[:12]), "stop"
+        if rule and rule.kind in TEXTUAL:
             others = [p for p in self.seen.pages if p != page]
-            text = text_for(others[-1] if others and others[-1] is not None else (page or 0) + 1)
-        elif kind == "empty":
-            text = ""
-        elif kind == "echo":
-            text = prompt
-        elif kind == "coordinates":
-            text = "(156,68),(783,758)"
-        elif kind == "noise":
-            text = "".join(chr(0xE000 + i % 97) for i in range(400))
-        elif kind == "length" and rule:
-            text, finish = text[: _cut(len(text), rule.at)], "length"
-        elif kind == "repetition" and rule:
-            text = text[: _cut(len(text), rule.at)] + " and so it goes on and on" * 400
-        total = self.timing.tokens_for(key) if kind != "repetition" else max(2000, round(self.timing.tokens * 4))
+            other = others[-1] if others and others[-1] is not None else (page or 0) + 1
+            text, finish = spoiled(rule, text, prompt, self.texts.get(other, text_for(other)))
+        long = rule is not None and rule.kind == "repetition"
+        total = max(2000, round(self.timing.tokens * 4)) if long else self.timing.tokens_for(key)
         count = min(max(1, math.ceil(total / self.interval)), max(1, len(text)))
         size = len(text) / count
         pieces = [text[round(i * size) : round((i + 1) * size)] for i in range(count)] if text else []
-        return Running(f"chatcmpl-{number:08d}-{key[:8]}", pieces, finish, rule, total)
+        paced = rule is None or rule.kind not in TEXTUAL or rule.phase not in ("connect", "queue")
+        return Running(f"chatcmpl-{number:08d}-{key[:8]}", pieces, finish, rule, total, paced)
 
-    async def _serve(self, request: dict[str, Any], run: Running, key: str, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, request: dict[str, Any], run: Running, stream: Stream, reader: asyncio.StreamReader) -> None:
+        async def reached(phase: str) -> None:
+            await self.awake()
+            if run.fault and run.fault.phase == phase:
+                await act(Scene(self, run.fault, stream, reader, self.seen.struck[run.fault.kind] - 1))
+
+        await reached("queue")
+        if not run.paced:
+            run.tokens = run.total
+            await self._stream(run, stream, reached)
+            return
         await self._slot()
         try:
             async with self._prefill:
                 await asyncio.sleep(self.timing.prefill / self.speed)
+                await _until(lambda: self._stuck_until)
             self.seen.prompt_tokens += 1500
-            if run.fault and run.fault.kind == "slow_first":
-                await asyncio.sleep(run.fault.seconds)
+            if request.get("stream"):
+                stream.begin()
+                await reached("prefill")
             self._running[run.id] = run
             self.seen.most_running = max(self.seen.most_running, len(self._running))
             self._turn.set()
-            with contextlib.suppress(_CutShort):
-                await (self._stream(run, writer) if request.get("stream") else self._whole(run, writer))
-                self.seen.finished += 1
+            if request.get("stream"):
+                await self._stream(run, stream, reached)
+            else:
+                await self._whole(run, stream.writer)
+            self.seen.finished += 1
         finally:
             self._running.pop(run.id, None)
             self._free()
@@ -531,72 +518,51 @@ class FakeEngine:
         value = {"id": run.id, "object": "chat.completion", "model": MODEL, "choices": [choice], "usage": usage}
         await self._json(writer, 200, value)
 
-    async def _stream(self, run: Running, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n")
-        writer.write(b"transfer-encoding: chunked\r\n\r\n")
-        stream = _Stream(run, writer)
-        stream.send({"role": "assistant", "content": ""})
+    async def _stream(self, run: Running, stream: Stream, reached: Callable[[str], Awaitable[None]]) -> None:
+        stream.begin()
+        half = len(run.pieces) // 2
         while run.emitted < len(run.pieces):
-            run.wake.clear()
-            await run.wake.wait()
+            await self._turned(run)
             due = len(run.pieces) if run.done else min(len(run.pieces), run.tokens // self.interval)
             while run.emitted < due:
-                piece = run.pieces[run.emitted]
-                stream.fault("before" if run.emitted == 0 else "middle", run.emitted * 2 >= len(run.pieces))
-                stream.send({"content": piece})
+                if run.emitted == half:
+                    await reached("middle")
+                stream.send({"content": run.pieces[run.emitted]})
                 run.emitted += 1
-                if run.fault and run.fault.kind == "drip":
-                    await asyncio.sleep(run.fault.seconds)
-            await writer.drain()
+                if stream.drip:
+                    await stream.writer.drain()
+                    await asyncio.sleep(stream.drip)
+            await stream.writer.drain()
         while not run.done:
+            await self._turned(run)
+        await reached("end")
+        self._close(run, stream)
+        await stream.writer.drain()
+
+    async def _turned(self, run: Running) -> None:
+        """Some tokens later."""
+        await self.awake()
+        if not run.done:
             run.wake.clear()
             await run.wake.wait()
-        stream.fault("end", True)
-        stream.send({}, run.finish)
-        stream.close()
-        await writer.drain()
 
-
-class _Stream:
-    """Writes one answer's events, and breaks them as its fault says."""
-
-    def __init__(self, run: Running, writer: asyncio.StreamWriter) -> None:
-        self.run, self.writer = run, writer
-        self.id, self.model = run.id, MODEL
-
-    def send(self, delta: dict[str, str], finish: str | None = None) -> None:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        event = {"id": self.id, "object": "chat.completion.chunk", "model": self.model, "choices": [choice]}
-        self._chunk(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
-
-    def close(self) -> None:
-        tokens = {"prompt_tokens": 1500, "completion_tokens": self.run.total, "total_tokens": 1500 + self.run.total}
-        usage = {"id": self.id, "model": self.model, "choices": [], "usage": tokens}
-        self._chunk(b"data: " + json.dumps(usage).encode() + b"\n\ndata: [DONE]\n\n")
-        self.writer.write(b"0\r\n\r\n")
-
-    def _chunk(self, data: bytes) -> None:
-        self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-
-    def fault(self, phase: str, half: bool) -> None:
-        rule = self.run.fault
-        if rule is None or rule.at != phase or (phase == "middle" and not half):
+    def _close(self, run: Running, stream: Stream) -> None:
+        """The last events."""
+        if run.fault and run.fault.kind == "early":
+            stream.last()
             return
-        if rule.kind == "reset":
-            raise Dropped
-        if rule.kind == "truncated":
-            self.writer.write(b"0\r\n\r\n")
-            raise _CutShort
-        if rule.kind == "garbage":
-            self._chunk(b"data: {\xff\xfe not json\n\n")
-        if rule.kind == "wrong_id":
-            self.id = "chatcmpl-of-somebody-else"
-        if rule.kind == "wrong_model":
-            self.model = "another/model"
+        stream.send({}, run.finish)
+        tokens = {"prompt_tokens": 1500, "completion_tokens": run.total, "total_tokens": 1500 + run.total}
+        usage = {"id": stream.id, "model": stream.model, "choices": [], "usage": tokens}
+        stream.data(json.dumps(usage).encode())
+        stream.data(b"[DONE]")
+        stream.last()
 
 
-def _cut(length: int, at: str) -> int:
-    return {"before": 0, "middle": length // 2, "end": length}[at]
+async def _until(moment: Callable[[], float]) -> None:
+    """Returns once `moment`, which may be put off meanwhile, is over."""
+    while (left := moment() - time.monotonic()) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(left)
 
 
 async def _main(arguments: Sequence[str] | None) -> None:

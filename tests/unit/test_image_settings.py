@@ -51,3 +51,5 @@ def test_memory_and_mounts_are_read_as_the_kernel_writes_them() -> None:
     mounts = "tmpfs /run tmpfs rw 0 0\ntmpfs /var/lib/inkstick tmpfs rw 0 0\n/dev/sda3 /data ext4 rw 0 0\n"
     assert on_tmpfs(Path("/var/lib/inkstick"), mounts)
     assert not on_tmpfs(Path("/data"), mounts)
+    opened = mounts + "/dev/mapper/inkstick-data /var/lib/inkstick ext4 rw 0 0\n"
+    assert not on_tmpfs(Path("/var/lib/inkstick"), opened), "the data volume lies over the memory"

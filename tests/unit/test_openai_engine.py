@@ -228,11 +228,13 @@ def test_an_answer_of_coordinates_only_is_recognised() -> None:
 )
 async def test_each_fault_has_its_error(rule: Rule, error: type[Exception]) -> None:
     async with FakeEngine(speed=60, rules=[rule]) as fake:
-        engine = OpenAiEngine(fake.url, deadlines=QUICK)
+        engine = OpenAiEngine(fake.url)
         await engine.start()
+        engine.deadlines = QUICK if error is Timeout else Deadlines()
         with pytest.raises(error):
             await engine.read(PAGE, Request())
         fake.control({"rules": []})
+        engine.deadlines = Deadlines()
         assert (await engine.read(PAGE, Request())).blocks[0].text == "Page 5", "the engine is usable afterwards"
         await engine.close()
 

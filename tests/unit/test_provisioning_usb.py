@@ -17,6 +17,8 @@ from inkstick.config import DataFolder
 from inkstick.errors import DiskFull
 from inkstick.intake.ignore import ignored_file
 from inkstick_provisioning import blocks, copying, sticks, usb, volume
+from inkstick_provisioning.ingest import Visit, as_user, taken
+from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate, candidates
 from inkstick_provisioning.unattended import Usb
 from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, journal
@@ -333,3 +335,53 @@ def test_a_found_document_is_known_by_path_size_and_time() -> None:
     one = Found("a.pdf", 3, 5)
     assert one.key == Found("a.pdf", 3, 5).key
     assert len({one.key, Found("b.pdf", 3, 5).key, Found("a.pdf", 4, 5).key, Found("a.pdf", 3, 6).key}) == 4
+
+
+# ---- one stick's visit
+
+
+def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFolder) -> None:
+    told: list[Stick] = []
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "KINGSTON"), top, data, 0, told.append)
+    assert visit.count()
+    assert (visit.stick.state, visit.stick.count) == ("offered", 4)
+    assert inbox(data) == [], "nothing is copied before somebody says so"
+    visit.copy(sticks.INBOX)
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("copied", 1, 1)
+    assert not visit.finished()
+    name = inbox(data)[0].split("/")[0]
+    assert name.startswith("KINGSTON ")
+    (data.done / name / "inkstick-inbox").mkdir(parents=True)
+    (data.inbox / name / "inkstick-inbox/new.pdf").rename(data.done / name / "inkstick-inbox/new.pdf")
+    (data.results / name / "inkstick-inbox/new").mkdir(parents=True)
+    (data.results / name / "inkstick-inbox/new/new.md").write_text("text")
+    assert visit.finished()
+    visit.export()
+    assert (top / "inkstick-results/inkstick-inbox/new/new.md").read_text() == "text"
+    assert [stick.state for stick in told][-1] == "exported"
+    assert "copying" in [stick.state for stick in told]
+
+
+def test_a_stick_that_vanishes_is_told_and_leaves_no_child_behind(top: Path, data: DataFolder) -> None:
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
+    visit.count()
+    shutil.rmtree(top)
+    visit.copy()
+    assert visit.stick.state == "stopped"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_reads_a_stick_is_nobody_of_rank() -> None:
+    def work(send: Any) -> None:
+        send({"user": os.getresuid(), "groups": os.getgroups()})
+        os.setuid(0)
+
+    assert list(as_user(65534, work)) == [{"user": [65534] * 3, "groups": []}, {"failed": "unreadable"}]
+
+
+def test_what_a_person_asked_for_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "a.ask").write_text("export\n")
+    assert taken(tmp_path / "a.ask") == "export"
+    assert taken(tmp_path / "a.ask") == ""

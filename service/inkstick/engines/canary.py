@@ -1,9 +1,11 @@
 """The canary: pages of known print that tell whether an engine mixes pages up when several are in flight.
 
 A server can return another page's text, or garbage, with status 200 and a plausible face; only a comparison shows it.
-So distinct pages of different sizes are read one after the other, then many at once: every answer must be the serial
-one. Else the number in flight is halved and tried again; an engine that fails even one at a time is refused, and so is
-one that answers different pages alike, because nothing could be seen on it.
+So distinct pages of different sizes are read one after the other, then many at once, and each answer is compared with
+all of the serial ones (`likeness.judge`): it must be its own page's. Equal to the last character it need not be, for in
+bf16 on a GPU the size of the batch changes the last bits of a sum, and now and then a character. Else the number in
+flight is halved and tried again; an engine that fails even one at a time is refused, and so is one that answers
+different pages alike, because nothing could be seen on it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 
 from inkstick.document import Task
 from inkstick.engines.encode import Encoded
+from inkstick.engines.likeness import Judgement, Sort, judge
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Reading, Request
 from inkstick.engines.spec import ModelSpec
@@ -47,13 +50,16 @@ class CanaryPage:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`in_flight`: how many pages may be read at once, 0 when the engine is refused. `wrong` of `asked` concurrent
-    answers differed at the planned number. `detail`: a sentence for people."""
+    answers were not their own page's at the planned number; `close` more differed in a few characters, `digits` of them
+    in a digit. `detail`: a sentence for people."""
 
     in_flight: int
     planned: int
     asked: int
     wrong: int
     detail: str
+    close: int = 0
+    digits: int = 0
 
     @property
     def refused(self) -> bool:
@@ -116,47 +122,76 @@ async def prove(ask: Ask, planned: int, *, distinct: int = DISTINCT) -> Verdict:
     serial = [await ask(number) for number in range(distinct)]
     if problem := _blind(serial):
         return Verdict(0, planned, 0, 0, problem)
-    in_flight, first = max(1, planned), (0, 0)
+    in_flight, first = max(1, planned), None
     while True:
-        asked, wrong = await _compare(ask, serial, in_flight)
-        first = first if first[0] else (asked, wrong)
-        if not wrong:
-            return Verdict(in_flight, planned, *first, _told(in_flight, planned, *first))
+        found = await _compare(ask, serial, in_flight)
+        first = first or found
+        if not found.wrong:
+            detail = _told(in_flight, planned, first) + _told_close(found)
+            return Verdict(in_flight, planned, first.asked, first.wrong, detail, found.close, found.digits)
         if in_flight == 1:
             detail = "It reads the same page differently each time, even one at a time."
-            return Verdict(0, planned, *first, detail)
+            return Verdict(0, planned, first.asked, first.wrong, detail)
         in_flight //= 2
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of `asked` answers: `wrong` were not their own page's; `close` were, but for a few characters; of those `digits`
+    differed in a digit."""
+
+    asked: int
+    wrong: int
+    close: int
+    digits: int
+
+
 def _blind(serial: Sequence[str]) -> str | None:
+    """Why a mix-up could not be seen in these answers."""
     if any(not text for text in serial):
         return "It gave an empty answer to a test page with print on it."
-    if len(set(serial)) < len(serial):
-        return "It gave different test pages the same answer, so mixed-up pages could not be noticed."
+    for number, text in enumerate(serial):
+        if judge(text, number, serial).sort is not Sort.SAME:
+            return "It gave different test pages the same answer, so mixed-up pages could not be noticed."
     return None
 
 
-def _told(in_flight: int, planned: int, asked: int, wrong: int) -> str:
+def _told(in_flight: int, planned: int, first: Found) -> str:
     if in_flight == planned:
-        return f"{asked} answers at {planned} in flight equal the serial ones."
+        return f"{first.asked} answers at {planned} in flight equal the serial ones."
     return (
-        f"At {planned} pages in flight {wrong} of {asked} answers were wrong (another page's text, or garbage); "
-        f"at {in_flight} all are right, so no more than {in_flight} are sent at once."
+        f"At {planned} pages in flight {first.wrong} of {first.asked} answers were wrong (another page's text, or "
+        f"garbage); at {in_flight} all are right, so no more than {in_flight} are sent at once."
     )
 
 
-async def _compare(ask: Ask, serial: Sequence[str], in_flight: int) -> tuple[int, int]:
-    """(answers asked for, answers that differ) with `in_flight` requests under way all the time."""
+def _told_close(found: Found) -> str:
+    if not found.close:
+        return ""
+    digits = f", {found.digits} of them in a digit" if found.digits else ""
+    return f" {found.close} of {found.asked} differ from them in a few characters{digits}."
+
+
+async def _compare(ask: Ask, serial: Sequence[str], in_flight: int) -> Found:
+    """What came back with `in_flight` requests under way all the time."""
     places, total = asyncio.Semaphore(in_flight), max(ROUNDS * in_flight, len(serial))
 
-    async def one(turn: int) -> bool:
+    async def one(turn: int) -> Judgement:
         number = turn % len(serial)
         async with places:
-            return await ask(number) != serial[number]
+            return judge(await ask(number), number, serial)
 
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(turn)) for turn in range(total)]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return total, sum(task.result() for task in tasks)
+    judged = [task.result() for task in tasks]
+    close = [each for each in judged if each.sort is Sort.CLOSE]
+    wrong = sum(each.sort is Sort.WRONG for each in judged)
+    return Found(total, wrong, len(close), sum(bool(each.digits) for each in close))
+
+
+def still(before: str, after: str) -> bool:
+    """Whether a page that was answered with `before` is still read so: alike, but for a few characters."""
+    return judge(after, 0, [before]).sort is not Sort.WRONG

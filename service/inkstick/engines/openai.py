@@ -7,8 +7,11 @@ deadline.
 
     cannot connect, connection breaks, 5xx of a dying engine     EngineDown, EngineLost      no attempt
     429, 503                                                     EngineBusy                  no attempt, send less
+    broken HTTP, a line without end, finish_reason abort, error  EngineLost                  no attempt
     silence before or between tokens, or too long in all         Timeout                     an attempt
     400, 500, not an event stream, another id or model           PageFailed                  an attempt
+
+An error event in the midst of an answer is what the same status would have been before it.
 """
 
 from __future__ import annotations
@@ -37,6 +40,12 @@ from inkstick.pages.view import Pixels
 from inkstick.reading.repetition import Watch, cleaned
 
 _METRIC = re.compile(r"^vllm:(\w+?)(?:\{[^}]*\})? ([-+.\deE]+)$", re.MULTILINE)
+LINE_BYTES = 1 << 20
+"""No event of an answer is as long as this; what has no end is not waited for."""
+CHARACTERS_PER_TOKEN = 16
+"""More than any text has, so more characters than this for each token asked for is a server that does not stop."""
+_ABORTED = frozenset({"abort", "error"})
+"""vLLM's reasons for an answer that it gave up itself."""
 _DYING = re.compile(r"CUDA|out of memory|EngineDead|EngineCore|engine is dead", re.IGNORECASE)
 
 
@@ -56,14 +65,19 @@ class _Answer:
     """An answer as it grows."""
 
     watch: Watch
+    most: int = 0
+    length: int = 0
     id: str | None = None
     finish: str | None = None
     loop: bool = False
     tokens: int = 0
 
 
-def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0) -> bytes:
-    """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server."""
+def body(
+    spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0, marked: bool = False
+) -> bytes:
+    """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server.
+    `marked`: the answer's special tokens are wanted too."""
     fields: dict[str, Any] = {
         "model": spec.served,
         "messages": [],
@@ -72,7 +86,7 @@ def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priori
         "top_k": sampling.top_k,
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
-        "skip_special_tokens": True,
+        "skip_special_tokens": not marked,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -235,8 +249,9 @@ class OpenAiEngine:
         sampling = self.spec.sampled(request.attempt)
         if self._most_tokens is not None:
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self._most_tokens))
-        content = body(self._named(), image.url, prompt, sampling, priority=request.priority)
-        answer = _Answer(Watch())
+        marked = request.task in self.spec.marked
+        content = body(self._named(), image.url, prompt, sampling, priority=request.priority, marked=marked)
+        answer = _Answer(Watch(), sampling.max_tokens * CHARACTERS_PER_TOKEN)
         try:
             async with asyncio.timeout(self.deadlines.total):
                 await self._stream(content, answer)
@@ -248,18 +263,18 @@ class OpenAiEngine:
         return replace(self.spec, served=self._served) if self._served else self.spec
 
     def _reading(self, answer: _Answer, request: Request, prompt: str) -> Reading:
-        text = answer.watch.text
+        text = _characters(answer.watch.text)
         flags: set[Flag] = set()
         if answer.loop or answer.watch.finish():
             flags.add(Flag.REPETITION)
             text = cleaned(text)
         elif answer.finish != "stop":
             flags.add(Flag.TRUNCATED)
-        blocks = answers.parse(text, request.task)
+        blocks = answers.parse_as(text, request.task, self.spec.forms.get(request.task))
         return Reading(blocks, self.model, prompt, None, frozenset(flags), text)
 
     async def _stream(self, content: bytes, answer: _Answer) -> None:
-        """Fill `answer` from the stream; returns at its end or as soon as a loop is found."""
+        """Fill `answer` from the stream; returns at its end, or as soon as it goes round in circles or has no end."""
         async with self._posted(content) as response:
             await _refused(response)
             events = _events(response)
@@ -267,8 +282,8 @@ class OpenAiEngine:
                 patience = self.deadlines.idle if answer.tokens else self.deadlines.first
                 event = await _next(events, patience)
                 if event is None or self._take(event, answer):
-                    break  # a loop: leaving closes the connection, and the server stops generating
-        if not answer.loop and answer.finish is None:
+                    break  # leaving closes the connection, and the server stops generating
+        if not answer.loop and (answer.finish is None or answer.finish in _ABORTED):
             raise EngineLost("The engine's answer broke off.")
 
     @asynccontextmanager
@@ -289,7 +304,7 @@ class OpenAiEngine:
             raise EngineLost(f"The connection to the engine broke ({type(error).__name__}).") from error
 
     def _take(self, event: bytes, answer: _Answer) -> bool:
-        """Add one event. True: a loop, nothing more is wanted. Raises PageFailed for what no such server sends."""
+        """Add one event. True: nothing more is wanted. Raises PageFailed for what no such server sends."""
         if event == b"[DONE]":
             return False  # read on to the end of the body, so that the connection can be used again
         try:
@@ -298,7 +313,7 @@ class OpenAiEngine:
         except (ValueError, AttributeError, RecursionError) as error:
             raise PageFailed("The engine's answer is no event stream.") from error
         if "error" in value:
-            raise _server_fault(str(value["error"]))
+            raise _told_fault(value["error"])
         self._check_identity(identity, value.get("model"), answer)
         return self._grow(choices, answer)
 
@@ -311,14 +326,44 @@ class OpenAiEngine:
             raise PageFailed("The engine answered as another model.")
 
     def _grow(self, choices: Any, answer: _Answer) -> bool:
-        for choice in choices if isinstance(choices, list) else ():
-            piece = (choice.get("delta") or {}).get("content") or ""
-            answer.finish = choice.get("finish_reason") or answer.finish
+        for piece, finish in _pieces(choices):
+            answer.finish = finish or answer.finish
             answer.tokens += bool(piece)
+            answer.length += len(piece)
             if piece and answer.watch.feed(piece):
                 answer.loop = True
                 return True
-        return False
+        if answer.length > answer.most:
+            answer.finish = "length"
+        return answer.length > answer.most
+
+
+def _pieces(choices: Any) -> list[tuple[str, str | None]]:
+    """(text, finish_reason) of each choice. Raises PageFailed for another shape, or for an answer beside the one that
+    was asked for, which would be somebody else's."""
+    if choices is None:
+        return []
+    if not isinstance(choices, list):
+        raise PageFailed("The engine's answer is no event stream.")
+    return [_piece(choice) for choice in choices]
+
+
+def _piece(choice: Any) -> tuple[str, str | None]:
+    delta = (choice.get("delta") or {}) if isinstance(choice, dict) else None
+    text = (delta.get("content") or "") if isinstance(delta, dict) else None
+    finish = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if not isinstance(text, str) or not isinstance(finish, str | None):
+        raise PageFailed("The engine's answer is no event stream.")
+    if choice.get("index", 0) != 0:
+        raise PageFailed("The engine gave more than one answer.")
+    return text, finish
+
+
+def _characters(text: str) -> str:
+    """The text without halves of characters, which JSON can carry and no file can: pairs joined, the rest marked."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _most_tokens(listed: Mapping[str, Any], name: str) -> int | None:
@@ -339,10 +384,12 @@ async def _next(events: AsyncIterator[bytes], patience: float) -> bytes | None:
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The data of each server-sent event, without decoding."""
+    """The data of each server-sent event, without decoding. Raises EngineLost for a line without end."""
     rest = b""
     async for piece in response.aiter_raw():
         *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > LINE_BYTES:
+            raise EngineLost("The engine's answer is no event stream.")
         for line in lines:
             if line.startswith(b"data:"):
                 yield line[5:].strip()
@@ -350,18 +397,21 @@ async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
 
 async def _refused(response: httpx.Response) -> None:
     """Raise what a status other than 200 means."""
-    status = response.status_code
-    if status == 200:
-        return
-    text = (await response.aread())[:2000].decode("utf-8", "replace")
+    if response.status_code != 200:
+        raise _fault(response.status_code, (await response.aread())[:2000].decode("utf-8", "replace"))
+
+
+def _told_fault(error: Any) -> EngineDown | PageFailed:
+    """What an error event means: the status that it names, or one of a server's own fault."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return _fault(code if isinstance(code, int) and 300 <= code < 600 else 500, str(error)[:2000])
+
+
+def _fault(status: int, text: str) -> EngineDown | PageFailed:
     if status in (429, 503):
-        raise EngineBusy(f"The engine is busy ({status}).")
-    if status in (401, 403, 404, 502, 504):
-        raise EngineDown(f"The engine refuses the request ({status}).")
-    raise _server_fault(text, status)
-
-
-def _server_fault(text: str, status: int = 500) -> EngineDown | PageFailed:
+        return EngineBusy(f"The engine is busy ({status}).")
+    if status < 400 or status in (401, 403, 404, 502, 504):
+        return EngineDown(f"The engine refuses the request ({status}).")
     if status >= 500 and _DYING.search(text):
         return EngineLost(f"The engine failed ({status}): {text[:200]}")
     return PageFailed(f"The engine could not read the page ({status}): {text[:200]}")

@@ -92,8 +92,9 @@ def strange(text: str) -> float:
 
 
 def echoes(text: str, prompt: str | None) -> bool:
-    """The answer is the prompt, or begins with all of it."""
-    return bool(prompt) and len(prompt or "") >= 8 and text.strip().startswith((prompt or "").strip())
+    """The answer is the prompt, or begins with all of it; a long prompt is no text of a page wherever it stands."""
+    asked = (prompt or "").strip()
+    return len(asked) >= 8 and (text.strip().startswith(asked) or (len(asked) >= 24 and asked in text))
 
 
 def balanced(text: str) -> bool:

@@ -15,7 +15,7 @@ from inkstick.document import Block, Box, Kind, Page, page_json
 from inkstick.results.csv import harmless
 from inkstick.results.markdown import block_markdown
 from inkstick.results.tables import grid, parse_table
-from inkstick.results.text import page_text
+from inkstick.results.text import page_text, without_controls
 from inkstick.web.pieces import Piece, pieces
 
 DOWNLOADS = {"txt": "text/plain", "md": "text/markdown", "json": "application/json", "csv": "text/csv"}
@@ -95,7 +95,7 @@ def file(page: Page, format: str) -> bytes:
 
 
 def _markdown(page: Page) -> str:
-    return "\n\n".join(text for block in page.blocks if (text := block_markdown(block))) + "\n"
+    return without_controls("\n\n".join(text for block in page.blocks if (text := block_markdown(block))) + "\n")
 
 
 def _json(page: Page) -> str:

@@ -14,9 +14,9 @@ SCRIPT: Mapping[str, str] = {
     "upload": "Upload of {name}",
     "silent": "The service did not answer. Try again.",
     "strip": "{read} read, {warn} to look at, {failed} failed, {waiting} waiting",
+    "choose": "Choose {name}",
     "chosen": "{n} chosen",
     "sent": "{done} of {of} files sent",
-    "sending": "sending",
     "page": "{done} of {of} page",
     "pages": "{done} of {of} pages",
 }

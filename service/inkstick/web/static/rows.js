@@ -26,7 +26,7 @@ function link(id, format) {
 
 function segment({ level, start, length }) {
   const rect = document.createElementNS(SVG, "rect");
-  rect.setAttribute("class", level);
+  rect.setAttribute("class", `is-${level}`);
   rect.setAttribute("x", start);
   rect.setAttribute("width", length);
   rect.setAttribute("height", 1);
@@ -64,7 +64,7 @@ function show(row, doc, strip) {
   part("time").dateTime = doc.received;
   part("time").textContent = doc.received.slice(0, 16).replace("T", " ");
   const box = part("input[type=checkbox]");
-  if (box) { box.value = doc.id; box.nextElementSibling.textContent = doc.name; }
+  if (box) { box.value = doc.id; box.nextElementSibling.textContent = fill(words.texts.choose, { name: doc.name }); }
 }
 
 const rowOf = (id) => body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
