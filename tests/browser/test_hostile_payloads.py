@@ -21,7 +21,18 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-OURS = ("/static/", "/api/v1/", "/documents/", "/ask", "/folders", "/docs", "/language", "/favicon.ico")
+OURS = (
+    "/static/",
+    "/api/v1/",
+    "/documents",
+    "/failures",
+    "/system",
+    "/ask",
+    "/folders",
+    "/docs",
+    "/language",
+    "/favicon.ico",
+)
 """Addresses that our pages may ask for; a payload asks for others (``/x``, ``/pwned``)."""
 expect.set_options(timeout=60_000)
 
@@ -93,7 +104,7 @@ async def test_no_payload_acts_on_any_page(browser: Browser, tmp_path: Path) -> 
         for entry in NAVIGATION:
             await witness.look(entry.address)
         for query in ("script", "onerror", "javascript", "HYPERLINK", "<script>document.title='owned'</script>"):
-            await witness.look(f"/?q={query}")
+            await witness.look(f"/documents?q={query}")
             await expect(witness.page.locator(".hits li, #empty:not([hidden])").first).to_be_visible()
         seen = ""
         for number in range(1, hostile_reader.PAGES + 1):
