@@ -92,6 +92,8 @@ class Screen:
             size = os.get_terminal_size(self._out)
         except OSError:
             return View()
+        if size.columns == 0 or size.lines == 0:  # a serial line, say, knows no size
+            return View()
         return View(max(40, size.columns), max(12, size.lines))
 
     def show(self, lines: list[str], language: str) -> None:

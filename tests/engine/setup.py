@@ -80,6 +80,8 @@ def environment() -> Path:
     folder = CACHE / f"engine-{stamp}"
     _install(folder)
     (folder / "inkstick-stamp").write_text(stamp)
+    if here.is_symlink():
+        here.unlink()  # to an environment of other locks, or one that is no more
     if not here.exists():
         here.symlink_to(folder)
     return folder / "bin" / "python"

@@ -256,7 +256,7 @@ def test_the_openai_package_reads_a_page_and_fields_outside_the_schema_are_refus
 
 def test_an_engine_killed_in_the_middle_loses_doubles_and_mixes_nothing(tree: Tree) -> None:
     before = tree.ready()
-    stems = tree.drop("killed", 6)
+    stems = tree.drop("killed", 4)
     tree.until(lambda: len(list((tree.data / "results").glob("killed-*"))) >= 4, WAIT_SECONDS)
     killed = time.monotonic()
     os.kill(tree.core(), signal.SIGKILL)
@@ -274,7 +274,7 @@ def test_an_engine_killed_in_the_middle_loses_doubles_and_mixes_nothing(tree: Tr
 
 def test_a_frozen_engine_is_found_and_loses_doubles_and_mixes_nothing(tree: Tree) -> None:
     before = tree.ready()
-    stems = tree.drop("frozen", 6)
+    stems = tree.drop("frozen", 4)
     tree.until(lambda: len(list((tree.data / "results").glob("frozen-*"))) >= 4, WAIT_SECONDS)
     frozen, core = time.monotonic(), tree.core()
     os.kill(core, signal.SIGSTOP)  # the server's own /health goes on saying 200

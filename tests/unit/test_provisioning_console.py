@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import signal
+import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -98,6 +104,7 @@ def test_it_fits_every_screen(columns: int, rows: int, language: str) -> None:
     assert all(width(line) < columns for line in lines)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_nothing_from_outside_controls_the_terminal(name: str, card: str) -> None:
     stick = Stick("x", f"\x1b[2J{name}", "offered", 3)
@@ -235,3 +242,29 @@ def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert terminal.look(tmp_path / "fb0", tmp_path) is None
     (tmp_path / "fb0").touch()
     assert terminal.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
+
+
+def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
+    """Started on a pseudo-terminal: it draws, a key becomes a request, and it ends when it is told to."""
+    status.save(tmp_path / "status.json", FULL)
+    code = (
+        "import sys; from pathlib import Path; from inkstick_provisioning import status, terminal\n"
+        f"status.PATH = Path({str(tmp_path / 'status.json')!r}); terminal.QUESTION = Path('/nonexistent')\n"
+        f"terminal.REQUESTS = Path({str(tmp_path)!r}); sys.exit(terminal.main())"
+    )
+    child, handle = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    try:
+        seen, until = b"", time.monotonic() + 60
+        while b"W wipe" not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
+            seen += os.read(handle, 65536)
+        assert b"W wipe" in seen, seen
+        os.write(handle, b"n")
+        while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+    finally:
+        os.kill(child, signal.SIGTERM)
+        os.close(handle)
+        assert os.waitpid(child, 0)[1] in (0, signal.SIGHUP)

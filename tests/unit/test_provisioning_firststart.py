@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkstick_provisioning import console, firststart, hardware, language, terminal, volume
@@ -122,6 +122,7 @@ def test_secrets_are_typed_unseen() -> None:
     assert screen(go(KNOWN, "1", "1")).field is Field.SECRET
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["", "1", "2", "3", "9", PASS, "x", "2026-11-20 14:05", "\x1b[A"]), max_size=14))
 def test_whatever_is_typed_there_is_a_screen_and_a_way_on(typed: list[str]) -> None:
     for situation in (NEW, KNOWN, replace(NEW, clock=BAD, ports=())):
@@ -250,6 +251,7 @@ def test_control_letters_reach_no_screen() -> None:
     assert language.say("en", "{place}", place="\x1b]0;evil\x07") == "]0;evil"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab 中文，。é", max_size=80), st.integers(6, 30))
 def test_lines_are_never_wider_than_the_screen(text: str, columns: int) -> None:
     assert all(width(line) <= columns for line in wrap(text, columns))

@@ -107,7 +107,7 @@ class TransformersEngine:
         except TimeoutError:
             await self._worker.stop()  # it may sit in one long forward, which no message ends
             raise Timeout(f"The page was not read within {self.deadline_seconds:.0f} seconds.") from None
-        except (Ended, OSError) as error:
+        except (Ended, OSError, ValueError, KeyError) as error:  # the last two: what it says is not its language
             await self._worker.stop()
             raise EngineDown(f"The transformers engine ended while it read: {error}") from error
 
