@@ -26,7 +26,7 @@ from inkstick.correct import change as changing
 from inkstick.correct.doubt import is_doubtful
 from inkstick.document import Header, Page, Task, header_from_json, page_json
 from inkstick.engines.protocol import Engine
-from inkstick.errors import EngineDown, InkstickError, Unsupported, UsageError, by_code
+from inkstick.errors import Blocked, EngineDown, Unsupported, UsageError, by_code
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, Priority, Profile, SecondMode, merge
@@ -110,7 +110,10 @@ class Corrections:
     # ---- looking
 
     async def page(self, id: str, number: int) -> PageNow | None:
-        return await asyncio.to_thread(self._now, self._row(id), number)
+        now = await asyncio.to_thread(self._now, self._row(id), number)
+        if now is not None and now.editable and not now.exported:
+            self._follow(id)  # it may have been put off while the document was read again
+        return now
 
     def _now(self, row: Row, number: int) -> PageNow | None:
         newest = self._edits.newest(row.id, number)
@@ -306,7 +309,7 @@ class Corrections:
                 async with self._exporting:
                     if not await self._export(id):
                         return
-            except (InkstickError, OSError) as error:
+            except (Blocked, OSError) as error:
                 log.warning("the results of %s wait to follow its corrections: %s", id, error)
                 await asyncio.sleep(AGAIN_SECONDS)
         await asyncio.to_thread(self._ledger.event, "document", id, {"exported": True})

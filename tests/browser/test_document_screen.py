@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from browser.accessible import lacks
 from browser.test_web_page import CHROMIUM, browser, memory, site
 from inkstick.config import Settings
 from inkstick.office import Office
@@ -253,4 +254,5 @@ async def test_the_screen_fits_a_phone(browser: Browser, tmp_path: Path) -> None
             for width in (1400, 390):
                 await page.set_viewport_size({"width": width, "height": 900})
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
+                assert await lacks(page) == []
                 await picture(page, f"{scheme}-{width}")

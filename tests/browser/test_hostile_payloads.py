@@ -21,6 +21,19 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
+OURS = (
+    "/static/",
+    "/api/v1/",
+    "/documents",
+    "/failures",
+    "/system",
+    "/ask",
+    "/folders",
+    "/docs",
+    "/language",
+    "/favicon.ico",
+)
+"""Addresses that our pages may ask for; a payload asks for others (``/x``, ``/pwned``)."""
 expect.set_options(timeout=60_000)
 
 
@@ -46,8 +59,8 @@ class Witness:
         await dialog.dismiss()
 
     def _request(self, request: Request) -> None:
-        path = request.url.removeprefix(self.found.address).partition("?")[0]
-        if path.startswith("http") or path.endswith("/x") or "pwned" in path:
+        path = request.url.removeprefix(self.found.address)
+        if path not in ("", "/") and not path.startswith(("/?", *OURS)):
             self.acts.append(f"request {request.url}")
 
     async def look(self, path: str) -> None:
@@ -92,12 +105,10 @@ async def test_no_payload_acts_on_any_page(browser: Browser, tmp_path: Path) -> 
             await witness.look(entry.address)
         for query in ("script", "onerror", "javascript", "HYPERLINK", "<script>document.title='owned'</script>"):
             await witness.look(f"/documents?q={query}")
-            assert query in await witness.page.content() or "&lt;script&gt;" in await witness.page.content()
+            await expect(witness.page.locator(".hits li, #empty:not([hidden])").first).to_be_visible()
         seen = ""
         for number in range(1, hostile_reader.PAGES + 1):
-            if f"P{number * hostile_reader.PER_PAGE - 1:04d}" in seen:
-                continue  # an address may show several pages
-            await witness.look(f"/documents/{id}?page={number}&after={number - 1}")
+            await witness.look(f"/documents/{id}?page={number}")
             seen += await witness.page.locator("main").inner_text()
         missing = [n for n in range(payloads.COUNT) if f"P{n:04d}" not in seen]
         assert missing == [], "payloads that were never shown prove nothing"

@@ -160,6 +160,8 @@ async def test_corrections_outlive_a_lost_ledger_and_an_export_that_was_cut_off(
         assert await house.search("corrected before") == []
         assert "corrected at the last moment" in (await contents(house, info.id))["md"]
         assert not (settings.folder.edits / info.id / "staging").exists()
+        await house.remove(info.id)
+        assert not (settings.folder.edits / info.id).exists()
 
 
 async def test_a_page_is_read_once_more_and_the_reading_taken_or_not(house: Office) -> None:

@@ -28,6 +28,23 @@ until curl -sS "$BASE/api/v1/documents/$ID" | grep -qE '"state":"(done|partial|f
     ("get", "/api/v1/documents/{id}/pages/{n}/image"): (
         'curl -sS -o page1.png "$BASE/api/v1/documents/$ID/pages/1/image?max_side=1200"'
     ),
+    ("get", "/api/v1/documents/{id}/pages/{n}"): 'curl -sS "$BASE/api/v1/documents/$ID/pages/1"',
+    ("patch", "/api/v1/documents/{id}/pages/{n}"): """\
+curl -sS -X PATCH "$BASE/api/v1/documents/$ID/pages/1" -H "Content-Type: application/json" \\
+     -d '{"version": 0, "changes": [{"block": 1, "text": "as it is printed"}]}'""",
+    ("get", "/api/v1/documents/{id}/pages/{n}/versions"): ('curl -sS "$BASE/api/v1/documents/$ID/pages/1/versions"'),
+    ("get", "/api/v1/documents/{id}/pages/{n}/versions/{version}"): (
+        'curl -sS "$BASE/api/v1/documents/$ID/pages/1/versions/0"'
+    ),
+    ("post", "/api/v1/documents/{id}/pages/{n}/restore"): """\
+curl -sS "$BASE/api/v1/documents/$ID/pages/1/restore" -H "Content-Type: application/json" \\
+     -d '{"version": 1, "to": 0}'""",
+    ("post", "/api/v1/documents/{id}/pages/{n}/reread"): """\
+READING=$(curl -sS "$BASE/api/v1/documents/$ID/pages/1/reread" -H "Content-Type: application/json" \\
+     -d '{"task": "text"}' | field "['reading']")""",
+    ("post", "/api/v1/documents/{id}/pages/{n}/readings/{key}/accept"): """\
+curl -sS "$BASE/api/v1/documents/$ID/pages/1/readings/$READING/accept" -H "Content-Type: application/json" \\
+     -d '{"version": 2}'""",
     ("post", "/api/v1/documents/{id}/retry"): (
         'curl -sS -X POST "$BASE/api/v1/documents/$ID/retry"  # 409 unless it failed or is partial'
     ),

@@ -114,9 +114,10 @@ async def do_all(office: OfficePort, action: str, ids: Sequence[str]) -> BulkDon
 
 
 async def archive_of(office: OfficePort, ids: Sequence[str]) -> Response:
-    """Raises UsageError if none of the documents has results."""
+    """Raises UsageError if none of the documents has results, or those of one do not hold its corrections yet."""
     root, folders = office.settings.folder.results, []
     for id in dict.fromkeys(ids):
+        await office.corrections.exported(id)
         try:
             folder = await office.result_folder(id)
         except UsageError:
