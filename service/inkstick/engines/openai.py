@@ -205,6 +205,7 @@ class OpenAiEngine:
             waiting=int(figures.get("num_requests_waiting", 0)),
             cache_usage=figures.get("kv_cache_usage_perc", 0.0),
             generated_tokens=int(figures.get("generation_tokens_total", 0)),
+            finished=int(figures.get("request_success_total", 0)),
         )
 
     async def _get(self, path: str) -> httpx.Response:
