@@ -69,7 +69,8 @@ class Settings:
     settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
     engine_seconds: in the engine. engine_hours, engine_pages: after so much the engine is started anew while nothing
-    is in flight (0: never). uvm_reload: a program that loads the driver's nvidia_uvm anew; without it none is run. reserve_bytes: free space below which nothing is accepted.
+    is in flight (0: never). uvm_reload: a program that loads the driver's nvidia_uvm anew; without it none is run.
+    reserve_bytes: free space below which nothing is accepted.
     image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
     """
 

@@ -1,7 +1,7 @@
 """What ends an engine's life from outside: the card, a suspended machine, age, growing memory. Looked at every second.
 
-Trouble ends it at once; a renewal waits until no page is in flight. The decisions are pure; kernel log, clocks and /proc
-are passed in.
+Trouble ends it at once; a renewal waits until no page is in flight. The decisions are pure; the kernel's log, clocks
+and /proc are passed in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the kernel says of the graphics card: NVIDIA's Xid messages and what follows from each. Pure, but for the reader.
+"""What the kernel says of the graphics card: Xid messages and what follows from each. Pure, but for the reader.
 
     NVRM: Xid (PCI:0000:01:00): 79, pid=1234, GPU has fallen off the bus.
 
