@@ -10,18 +10,20 @@ usage: ./build.sh COMMAND [ARGUMENTS]
 
   run   [--data DIR] [--port N] [--engine E] [--engine-url URL] [--model ID]
         set up, read the bundled samples once, then serve the page and watch DIR/inbox
-  test  [--quick] [--engine] [--corpora DIR] [PYTEST ARGUMENTS]
+  test  [--quick] [--engine] [--vm] [--vm-full] [--corpora DIR] [PYTEST ARGUMENTS]
         set up and run the checks and tests of this machine (under 8 minutes on 2 cores);
-        --engine: those through real vLLM on the CPU instead (8 GB of packages the first time)
+        --engine: those through real vLLM on the CPU instead (8 GB of packages the first time);
+        --vm: builds the cpu edition and boots it in QEMU instead (as root); --vm-full: damaged sticks too
   ocr   [OPTIONS] -o DIR FILE...
         set up and read files without a server: see ./build.sh ocr --help
   lock  resolve the dependencies anew and write locks/ (for maintainers)
 
-  image [--edition cpu] [--offline] [--mirror URL]
-        build dist/inkstick-cpu-VERSION.iso, its .sha256 and its manifest (as root; see docs/image.md)
+  image [--edition cpu] [--offline] [--quick] [--mirror URL] [--sign KEY]
+        build dist/inkstick-cpu-VERSION.iso, its .sha256, manifest and bills of materials (as root; see docs/image.md)
   fetch fill cache/ for image --offline
   vm ISO             boot it in QEMU
-  verify ISO         check it against its .sha256 and manifest
+  verify ISO|DEVICE [--public-key FILE] [--iso ISO]
+                     check an ISO against its manifest, or every file of a stick (as root)
   flash ISO DEVICE   write it to a removable disk and read it back
 
 Not built yet, see CHANGELOG.md: image --edition gpu.
@@ -63,6 +65,10 @@ missing_packages() {
         # Ubuntu's chromium package only installs a snap: there the browser tests look for any Chrome and else skip.
         command -v chromium >/dev/null || grep -q '^ID=ubuntu' /etc/os-release || echo chromium
         command -v pdftotext >/dev/null || echo poppler-utils
+        # The appliance's own tools, tried for real; what this machine forbids is skipped with its reason.
+        PATH=$PATH:/usr/sbin:/sbin command -v nft >/dev/null || echo nftables
+        PATH=$PATH:/usr/sbin:/sbin command -v cryptsetup >/dev/null || echo cryptsetup-bin
+        PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
     fi
 }
 
@@ -97,6 +103,14 @@ image_packages() {
     done
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
     install_packages "$missing"
+}
+
+BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin"
+
+# What building an image and starting it in QEMU, under both firmwares, needs.
+vm_packages() {
+    image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86"
+    [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
 }
 
 # Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.
@@ -140,6 +154,7 @@ ocr)
     ;;
 test)
     system_packages test
+    case " $* " in *" --vm "* | *" --vm-full "*) vm_packages ;; esac
     environment dev
     exec .venv/bin/python tests/run.py "$@"
     ;;
@@ -149,7 +164,8 @@ lock)
     ;;
 image | fetch)
     system_packages run
-    image_packages "mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin"
+    image_packages "$BUILDERS"
+    case " $* " in *" --sign "*) image_packages "minisign:minisign" ;; esac
     environment runtime
     PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
     ;;

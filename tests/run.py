@@ -6,17 +6,25 @@ With pytest arguments (paths, -k …) only pytest runs, with those.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from inkstick.supervise.process import descendants
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 CODE = ["service", "tests", "locks", "image", "provisioning"]
 NO_ENGINE = 3
+ENGINE_SECONDS = 3600
+"""No test of the engine may begin later than this after the first, and half as long again after it all is killed."""
 QUICK = ["-m", "not slow", "tests/unit"]
 
 
@@ -37,6 +45,7 @@ def options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--quick", action="store_true", help="a minute's worth: checks and unit tests")
     parser.add_argument("--engine", action="store_true", help="real vLLM on the CPU: 8 GB of packages at first")
     parser.add_argument("--vm", action="store_true", help="the cpu edition, built and booted in QEMU (as root)")
+    parser.add_argument("--vm-full", action="store_true", help="that, and damaged sticks")
     parser.add_argument("--corpora", metavar="DIR", action="append", help="read every file below DIR as hostile input")
     return parser.parse_known_args(arguments)
 
@@ -59,17 +68,28 @@ def static_checks() -> list[bool]:
     ]
 
 
-def pytest(*arguments: str) -> Counts:
-    """Run pytest, pass its output on, and count by its closing line."""
+def end(pid: int) -> None:
+    """Kill a process and all below it: one that is left would keep our pipe open."""
+    for number in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def pytest(*arguments: str, seconds: float | None = None) -> Counts:
+    """Run pytest, pass its output on, and count by its closing line. After `seconds` it is killed: a failure."""
     command = [str(BIN / "python"), "-m", "pytest", "--durations=8", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = ""
+    guard = threading.Timer(seconds or threading.TIMEOUT_MAX, end, (process.pid,))
+    guard.daemon = True
+    guard.start()
     for line in process.stdout:
         print(line, end="", flush=True)
         last = line if re.search(r"\d+ (passed|failed|skipped|error)", line) else last
     found = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     failed = found.get("failed", 0) + found.get("error", 0)
+    guard.cancel()
     if process.wait() and not failed:
         failed = 1  # pytest itself ended badly: no tests, or an internal error
     return Counts(found.get("passed", 0), failed, found.get("skipped", 0))
@@ -83,7 +103,12 @@ def corpora(folders: list[str]) -> int:
 def real_engine(rest: list[str]) -> Counts:
     """The tests through real vLLM; counted as skipped, with the reason, where it cannot be had."""
     setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup"], cwd=ROOT / "tests")
-    return Counts(skipped=1) if setup.returncode == NO_ENGINE else pytest("tests/engine", *rest)
+    if setup.returncode == NO_ENGINE:
+        return Counts(skipped=1)
+    if setup.returncode:
+        return Counts(failed=1)
+    limits = (f"--session-timeout={ENGINE_SECONDS}", "-rs")
+    return pytest("tests/engine", *limits, *rest, seconds=ENGINE_SECONDS * 1.5)
 
 
 def ordinary(*, quick: bool, rest: list[str]) -> Counts:
@@ -102,9 +127,9 @@ def main(arguments: list[str]) -> int:
     started, counts = time.monotonic(), Counts()
     if chosen.engine:
         counts = counts.plus(real_engine(rest))
-    if chosen.vm:
-        counts = counts.plus(pytest("-s", "tests/vm", *rest))
-    if not chosen.engine and not chosen.vm:
+    if chosen.vm or chosen.vm_full:
+        counts = counts.plus(pytest("-s", "-v", "tests/vm", *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest))
+    if not (chosen.engine or chosen.vm or chosen.vm_full):
         counts = ordinary(quick=chosen.quick, rest=rest)
     print(f"\nall parts ({time.monotonic() - started:.0f} s):")
     print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inkstick_image import debs, flash, hashes, layers, manifest, medium, recipe, tools, wheels
+from inkstick_image import debs, flash, hashes, layers, manifest, medium, minisign, recipe, tools, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.progress import Progress
 from inkstick_image.trees import Place
@@ -26,14 +28,21 @@ def parser() -> argparse.ArgumentParser:
     image = commands.add_parser("image", help="build the ISO", allow_abbrev=False)
     image.add_argument("--edition", choices=["cpu"], default="cpu", help="gpu is not built yet")
     image.add_argument("--offline", action="store_true", help="only what `fetch` left in cache/")
+    image.add_argument("--quick", action="store_true", help="pack less tightly: a larger ISO, sooner (for tests)")
+    image.add_argument("--sign", type=Path, metavar="KEY", help="a minisign secret key: signs the manifest")
+    image.add_argument("--mok-cert", type=Path, metavar="FILE", help="the key (DER) that the boot menu offers to enrol")
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
         command.add_argument("--mirror", metavar="URL", help="a Debian archive (default: that of this machine's apt)")
         command.add_argument("--security-mirror", metavar="URL", help="its security archive")
     vm = commands.add_parser("vm", help="boot an ISO in QEMU", allow_abbrev=False)
     vm.add_argument("iso", type=Path)
     vm.add_argument("--memory", default="4096", metavar="MIB")
-    verify = commands.add_parser("verify", help="check an ISO against its .sha256 and manifest", allow_abbrev=False)
-    verify.add_argument("iso", type=Path)
+    verify = commands.add_parser("verify", help="check an ISO or a stick", allow_abbrev=False)
+    verify.add_argument("what", type=Path, metavar="ISO|DEVICE")
+    verify.add_argument(
+        "--public-key", type=Path, metavar="FILE", help="minisign's: the manifest must be signed with it"
+    )
+    verify.add_argument("--iso", type=Path, metavar="ISO", help="for a stick: the ISO whose manifest it must match")
     write = commands.add_parser("flash", help="write an ISO to a removable disk", allow_abbrev=False)
     write.add_argument("iso", type=Path)
     write.add_argument("device", type=Path)
@@ -49,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _place(rules: recipe.Recipe) -> Place:
-    cache = REPOSITORY / "cache"
-    place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch)
+def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
+    cache = Path(os.environ.get("INKSTICK_CACHE") or REPOSITORY / "cache").resolve()
+    place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch, level)
     for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work):
         folder.mkdir(parents=True, exist_ok=True)
     return place
@@ -99,7 +108,8 @@ def fetch(options: argparse.Namespace) -> int:
 def image(options: argparse.Namespace) -> int:
     _check_host(offline=options.offline)
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
-    place, progress, version = _place(rules), Progress(_say), _version()
+    place = _place(rules, level=1 if options.quick else 9)
+    progress, version = Progress(_say), _version()
     if not options.offline:
         _fetch_into(place, rules, options, progress)
     place.log.write_text("", encoding="utf-8")
@@ -111,16 +121,21 @@ def image(options: argparse.Namespace) -> int:
         key = layers.environment_key(place, rules)
         environment = layers.cached(place, "environment", key, layers.environment(place, rules, builder))
     with progress.step("60-app"):
-        make = layers.app(place, rules, environment, builder, version)
+        make = layers.app(place, rules, builder, version, (base, environment))
         app = layers.cached(place, "app", layers.app_key(place, rules), make)
     (REPOSITORY / "dist").mkdir(exist_ok=True)
     iso = REPOSITORY / "dist" / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
-    stack = (base / "10-base.squashfs", app / "60-app.squashfs")
+    stack = (base / "10-base.squashfs", environment / "20-python.squashfs", app / "60-app.squashfs")
     with progress.step("medium"):
-        roots = medium.make(place, medium.Contents(options.edition, version, stack, base, builder, menu), iso)
+        made = medium.make(
+            place, medium.Contents(options.edition, version, stack, base, builder, menu, options.mok_cert), iso
+        )
     with progress.step("hash"):
-        manifest.write(iso, manifest.describe(place, options.edition, version, stack, base, roots, progress.seconds))
+        manifest.write(iso, manifest.describe(place, options.edition, version, stack, base, made, progress.seconds))
+        manifest.write_bill(iso, app, (base, environment, app), made)
+    if options.sign is not None:
+        minisign.sign(iso.with_name(f"{iso.name}.json"), options.sign, f"inkstick {version} {options.edition}")
     _say(f"{iso.relative_to(REPOSITORY)}: {iso.stat().st_size / 1e6:.0f} MB, sha256 {hashes.of_file(iso)}")
     return 0
 
@@ -157,7 +172,20 @@ def vm(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    for line in manifest.check(options.iso):
+    """An ISO against its manifest; a stick, file by file, against its own list and, with --iso, the manifest."""
+    stick = stat.S_ISBLK(options.what.stat().st_mode) if options.what.exists() else False
+    iso = options.iso if stick else options.what
+    if options.public_key is not None:
+        if iso is None:
+            raise ImageError("Which manifest?", "For a stick, name its ISO too: --iso FILE")
+        _say(f"signed: {manifest.signed(iso, options.public_key)}")
+    if not stick:
+        lines = manifest.check(options.what)
+    else:
+        sums = json.loads(iso.with_name(f"{iso.name}.json").read_text(encoding="utf-8"))["sums"] if iso else None
+        with flash.mounted(options.what) as root:
+            lines = manifest.check_medium(root, sums)
+    for line in lines:
         _say(line)
     return 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,3 +95,21 @@ def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     if left or found.digest() != wanted.digest():
         raise ImageError("What was read back is not what was written.", "The stick is faulty: take another one.")
     say("The stick holds exactly the image.")
+
+
+@contextlib.contextmanager
+def mounted(device: Path) -> Iterator[Path]:
+    """The medium's file system (on a stick: its first partition), read-only, while this lasts. Needs root."""
+    source = first_partition(device)
+    with tempfile.TemporaryDirectory(prefix="inkstick-stick-") as folder:
+        run(["mount", "-t", "iso9660", "-o", "ro,nosuid,nodev,noexec", source, folder])
+        try:
+            yield Path(folder)
+        finally:
+            run(["umount", folder])
+
+
+def first_partition(device: Path) -> Path:
+    """/dev/sdb → /dev/sdb1 (/dev/mmcblk0 → /dev/mmcblk0p1), or the device itself where it has none."""
+    names = (f"{device}p1", f"{device}1")
+    return next((Path(name) for name in names if Path(name).exists()), device)

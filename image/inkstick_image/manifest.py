@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inkstick_image import hashes
+from inkstick_image import hashes, minisign
 from inkstick_image.errors import ImageError
+from inkstick_image.medium import Made
 from inkstick_image.trees import Place
 
 
@@ -18,7 +21,7 @@ def describe(
     version: str,
     stack: Sequence[Path],
     base: Path,
-    roots: Mapping[str, str],
+    made: Made,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Inputs, hashes, sizes (bytes) and times (seconds)."""
@@ -28,11 +31,16 @@ def describe(
         "edition": edition,
         "epoch": place.epoch,
         "layers": {
-            layer.name: {"size": layer.stat().st_size, "sha256": hashes.of_file(layer), "root_hash": roots[layer.name]}
+            layer.name: {
+                "size": layer.stat().st_size,
+                "sha256": hashes.of_file(layer),
+                "root_hash": made.roots[layer.name],
+            }
             for layer in stack
         },
         "kernel": {name: hashes.of_file(base / name) for name in ("vmlinuz", "initrd.img")},
         "debian": record["debs"],
+        "sums": hashlib.sha256(made.sums.encode()).hexdigest(),
         "python_lock": hashes.of_file(place.repository / "locks/runtime.txt"),
         "seconds": dict(seconds),
     }
@@ -43,6 +51,54 @@ def write(iso: Path, record: dict[str, Any]) -> None:
     whole = {**record, "iso": {"name": iso.name, "size": iso.stat().st_size, "sha256": digest}}
     iso.with_name(f"{iso.name}.sha256").write_text(f"{digest}  {iso.name}\n", encoding="ascii")
     iso.with_name(f"{iso.name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def write_bill(iso: Path, folder: Path, layers: Sequence[Path], made: Made) -> list[Path]:
+    """Both bills of materials and the list of all files, beside the ISO. `folder`: of the layer that has the bills."""
+    written = []
+    for name in ("cdx.json", "spdx.json"):
+        written.append(iso.with_name(f"{iso.name}.{name}"))
+        shutil.copyfile(folder / f"inkstick.{name}", written[-1])
+    listed = [f"{path}\t{owner}\n" for path, owner in made.files.items()]
+    listed += [(layer / "files.txt").read_text(encoding="utf-8") for layer in layers]
+    written.append(iso.with_name(f"{iso.name}.files.txt"))
+    written[-1].write_text("".join(listed), encoding="utf-8")
+    return written
+
+
+def signed(iso: Path, public_key: Path) -> str:
+    """What the signature of the manifest says. Raises ImageError where there is none, or it does not fit."""
+    record = iso.with_name(f"{iso.name}.json")
+    signature = record.with_name(f"{record.name}.minisig")
+    for path in (record, signature, public_key):
+        if not path.is_file():
+            raise ImageError(f"There is no file {path}.", "The manifest, its .minisig and the public key are needed.")
+    key = minisign.public_key(public_key.read_text(encoding="utf-8"))
+    return minisign.check(record.read_bytes(), signature.read_text(encoding="utf-8"), key)
+
+
+def check_medium(root: Path, wanted_sums: str | None) -> list[str]:
+    """Read every file of a mounted medium against its own sha256sum.txt, and that against the manifest's `sums`.
+
+    Raises ImageError that names what is damaged."""
+    listed = root / "sha256sum.txt"
+    if not listed.is_file():
+        raise ImageError("This is no Inkstick medium.", "Name an ISO or a stick that build.sh wrote.")
+    text = listed.read_bytes()
+    if wanted_sums is not None and hashlib.sha256(text).hexdigest() != wanted_sums:
+        raise ImageError("The stick is of another build than the manifest.", "Use the manifest that came with it.")
+    pairs = [line.split("  ./", 1) for line in text.decode("utf-8").splitlines()]
+    bad = [name for digest, name in pairs if not _is(root / name, digest)]
+    if bad:
+        raise ImageError(f"Damaged: {', '.join(bad)}.", "Write the stick anew, or take another one.")
+    return [f"{len(pairs)} files are as their sha256sum.txt says"]
+
+
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return hashes.of_file(path) == digest
+    except OSError:
+        return False
 
 
 def check(iso: Path) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from inkstick_image import trees
+from inkstick_image import hashes, trees
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
@@ -16,6 +16,7 @@ ESP_BYTES = 64 << 20  # room for keys and unified kernels later
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 ALIGN = 4 << 20  # a partition added on the stick later starts where flash likes it
 BIOS_MODULES = "biosdisk iso9660 search search_fs_file normal configfile part_gpt part_msdos test echo linux"
+CERTIFICATE = "INKSTICK.CER"  # where MokManager shows it first
 EFI = {
     "BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
     "grubx64.efi": "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
@@ -33,6 +34,7 @@ class Contents:
     kernel_folder: Path
     builder_tree: Path
     menu: str
+    certificate: Path | None = None  # the builder's own key for modules, for MokManager to enrol
 
 
 def verity(place: Place, layer: Path, out: Path) -> str:
@@ -44,16 +46,28 @@ def verity(place: Place, layer: Path, out: Path) -> str:
     return next(line.split()[-1] for line in said.splitlines() if line.startswith("Root hash"))
 
 
-def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
-    """Write `iso`; the root hash of each layer."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """`roots`: layer → root hash; `sums`: the medium's sha256sum.txt; `files`: file of the medium → component."""
+
+    roots: dict[str, str]
+    sums: str
+    files: dict[str, str]
+
+
+def make(place: Place, contents: Contents, iso: Path) -> Made:
+    """Write `iso`."""
     root = place.work / "iso"
     shutil.rmtree(root, ignore_errors=True)
     for folder in (".disk", "live", "boot/grub/i386-pc", "EFI/BOOT"):
         (root / folder).mkdir(parents=True)
     (root / ".disk/info").write_text(f"Inkstick {contents.version} {contents.edition}\n", encoding="ascii")
-    hashes = _live(place, contents, root / "live")
-    _grub(place, contents, root, hashes)
-    _sums(root)
+    roots = _live(place, contents, root / "live")
+    _grub(place, contents, root, roots)
+    if contents.certificate is not None:
+        shutil.copyfile(contents.certificate, root / CERTIFICATE)
+    sums = _sums(root)
+    files = {f"/{path.relative_to(root)}": owner(path.name) for path in sorted(root.rglob("*")) if path.is_file()}
     for path in (root, *root.rglob("*")):
         os.utime(path, (place.epoch, place.epoch))
     esp = _esp(place, root)
@@ -61,21 +75,31 @@ def make(place: Place, contents: Contents, iso: Path) -> dict[str, str]:
     _pad(iso)
     shutil.rmtree(root)
     esp.unlink()
-    return hashes
+    return Made(roots, sums, files)
+
+
+def owner(name: str) -> str:
+    """Which component a file of the medium belongs to; what is in the layers is accounted for there."""
+    if name.endswith((".mod", ".lst", "eltorito.img")):
+        return "grub-pc-bin"
+    loaders = {"BOOTX64.EFI": "shim-signed", "mmx64.efi": "shim-helpers-amd64-signed", "vmlinuz": "linux-image"}
+    return {**loaders, "grubx64.efi": "grub-efi-amd64-signed", "initrd.img": "initramfs-tools-core"}.get(
+        name, "inkstick"
+    )
 
 
 def _live(place: Place, contents: Contents, live: Path) -> dict[str, str]:
-    hashes = {}
+    roots = {}
     for layer in contents.layers:
         shutil.copyfile(layer, live / layer.name)
-        hashes[layer.name] = verity(place, layer, live / f"{layer.name}.verity")
+        roots[layer.name] = verity(place, layer, live / f"{layer.name}.verity")
     for name in ("vmlinuz", "initrd.img"):
         shutil.copyfile(contents.kernel_folder / name, live / name)
-    return hashes
+    return roots
 
 
-def _grub(place: Place, contents: Contents, root: Path, hashes: dict[str, str]) -> None:
-    words = "dm-verity-root-hash=" + ",".join(f"{name}:{value}" for name, value in hashes.items())
+def _grub(place: Place, contents: Contents, root: Path, roots: dict[str, str]) -> None:
+    words = "dm-verity-root-hash=" + ",".join(f"{name}:{value}" for name, value in roots.items())
     menu = contents.menu
     for mark, value in (("@VERITY@", words), ("@VERSION@", contents.version), ("@EDITION@", contents.edition)):
         menu = menu.replace(mark, value)
@@ -108,14 +132,12 @@ def _grub(place: Place, contents: Contents, root: Path, hashes: dict[str, str]) 
         shutil.copyfile(contents.builder_tree / source, root / "EFI/BOOT" / name)
 
 
-def _sums(root: Path) -> None:
-    """md5sum.txt, which live-boot's own check reads. (xorriso patches eltorito.img and writes boot.cat: left out.)"""
-    lines = []
-    for path in sorted(path for path in root.rglob("*") if path.is_file() and path.name != "eltorito.img"):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        lines.append(f"{digest}  ./{path.relative_to(root)}\n")
-    (root / "md5sum.txt").write_text("".join(lines), encoding="ascii")
+def _sums(root: Path) -> str:
+    """sha256sum.txt, for "Check this stick". (xorriso patches eltorito.img and writes boot.cat: left out.)"""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "eltorito.img")
+    lines = [f"{hashes.of_file(path)}  ./{path.relative_to(root)}\n" for path in files]
+    (root / "sha256sum.txt").write_text("".join(lines), encoding="ascii")
+    return "".join(lines)
 
 
 def _esp(place: Place, root: Path) -> Path:
@@ -128,6 +150,8 @@ def _esp(place: Place, root: Path) -> Path:
     run(["mmd", "-i", esp, "::EFI", "::EFI/BOOT"], env=dates, log=place.log)
     for name in EFI:
         run(["mcopy", "-m", "-i", esp, root / "EFI/BOOT" / name, "::EFI/BOOT/"], env=dates, log=place.log)
+    if (root / CERTIFICATE).exists():
+        run(["mcopy", "-m", "-i", esp, root / CERTIFICATE, "::"], env=dates, log=place.log)
     return esp
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,10 +45,12 @@ def run(
 
     Raises ImageError with the last lines of what it said."""
     words = [str(word) for word in command]
+    started = time.monotonic()
     done = subprocess.run(words, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True)
     if log is not None:
         with log.open("a", encoding="utf-8") as out:
-            out.write(f"$ {shlex.join(words)}\n{done.stdout}{done.stderr}\n")
+            seconds = time.monotonic() - started
+            out.write(f"$ {shlex.join(words)}\n{done.stdout}{done.stderr}[{seconds:.1f} s]\n\n")
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise ImageError(

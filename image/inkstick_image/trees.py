@@ -25,17 +25,19 @@ _DROP = (
     "var/log/*",
     "tmp/*",
 )
+_BUILDERS = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap")  # they name folders of the build machine
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`cache`: kept between builds; `work`: this build's folder; `log`: what the tools said."""
+    """`cache`: kept between builds; `work`: this build's folder; `log`: what the tools said; `level`: zstd's."""
 
     repository: Path
     cache: Path
     work: Path
     log: Path
     epoch: int
+    level: int = 9
 
     @property
     def dates(self) -> dict[str, str]:
@@ -51,7 +53,8 @@ def unpack(place: Place, name: str, tree: Path) -> None:
     command = ["mmdebstrap", "--mode=root", "--variant=essential", "--architectures=amd64", "--skip=check/qemu"]
     command += [f"--aptopt={option}" for option in options]
     command += [f"--include={','.join(packages)}", "", str(tree), source]
-    run(command, env=place.dates, log=place.log)
+    # The first root file system is made once, at the end, and not by every package that has a say in it.
+    run(command, env={**place.dates, "INITRD": "No"}, log=place.log)
     shutil.rmtree(archive)
 
 
@@ -104,16 +107,22 @@ def tidy(tree: Path) -> None:
                 continue
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     (tree / "etc/machine-id").write_text("", encoding="ascii")
-    for name in ("etc/resolv.conf", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "etc/hostname-"):
+    for name in (
+        "etc/resolv.conf",
+        "var/lib/dbus/machine-id",
+        "var/lib/systemd/random-seed",
+        "etc/hostname-",
+        *_BUILDERS,
+    ):
         (tree / name).unlink(missing_ok=True)
     for backup in (tree / "etc").glob("*-"):
         backup.unlink()
 
 
-def squash(place: Place, tree: Path, out: Path, *, level: int = 9) -> None:
+def squash(place: Place, tree: Path, out: Path) -> None:
     """One layer: zstd, every date the epoch, files in a fixed order."""
     out.unlink(missing_ok=True)
     dates = ["-all-time", str(place.epoch), "-mkfs-time", str(place.epoch)]
     quiet = ["-noappend", "-quiet", "-no-progress"]
-    form = ["-comp", "zstd", "-Xcompression-level", str(level), "-b", "256K"]
+    form = ["-comp", "zstd", "-Xcompression-level", str(place.level), "-b", "256K"]
     run(["mksquashfs", tree, out, *quiet, *form, *dates], env={"TZ": "UTC"}, log=place.log)

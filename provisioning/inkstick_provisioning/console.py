@@ -1,60 +1,220 @@
-"""What the screen (tty1) shows: who this is, what is going on, and that nothing is kept. Redrawn when it changes."""
+"""What the screen (tty1) shows once the machine is set up: status in, lines out, keys in, requests out. Pure.
+
+Address and QR code, PIN, fingerprint, what is being read and how fast, engine and card, disk, warnings and what to do.
+Never a document's text or name; whatever comes from outside (a stick's name, a card's) is stripped of control letters.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-UNITS = ("inkstick-serve.service", "inkstick-watch.service")
-WORDS = {"active": "working", "activating": "starting", "failed": "stopped by a fault; it is started again"}
-SECONDS = 2.0
+from inkstick_provisioning import qr
+from inkstick_provisioning.language import clean, cut, say, width, wrap
+from inkstick_provisioning.status import Line, Status, Stick
+from inkstick_provisioning.volume import size
+
+COLUMNS, ROWS = 80, 25
+GAP = 2
+WORDS = {
+    "active": "working",
+    "activating": "starting",
+    "reloading": "working",
+    "deactivating": "stopping",
+    "inactive": "stopped",
+    "failed": "stopped by a fault; it is started again",
+}
+PARTS = {"serve": "Service", "watch": "Inbox", "engine": "Engine"}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One unit, as systemd tells it."""
+class Request:
+    """What a key asks the keeper for. `what`: network pin eject lock power wipe card stick decline."""
 
-    name: str
-    state: str
-    text: str
-
-
-def parse(shown: str) -> list[Part]:
-    """From `systemctl show`: blocks of KEY=VALUE, one per unit."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
-    return [Part(b.get("Id", "?"), b.get("ActiveState", "unknown"), b.get("StatusText", "")) for b in blocks if b]
+    what: str
+    value: str = ""
 
 
-def screen(parts: list[Part]) -> str:
-    """The whole screen in at most 12 lines of 78 letters."""
-    lines = ["", "  Inkstick: documents in, text out, no network", ""]
-    for part in parts:
-        name = part.name.removeprefix("inkstick-").removesuffix(".service")
-        text = part.text or WORDS.get(part.state, part.state)
-        lines.append(f"  {name:<7}{text}"[:78])
-    ready = bool(parts) and all(part.state == "active" for part in parts)
-    lines += ["", "  READY" if ready else "  Starting. This takes a minute or two.", ""]
-    lines += [
-        "  WARNING: documents and results are in memory only. They are LOST",
-        "  when this computer is switched off.",
-        "",
-    ]
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class View:
+    """The console's own state. `asking`: the key that waits for a confirmation, or "". `typed`: for the wipe."""
+
+    columns: int = COLUMNS
+    rows: int = ROWS
+    asking: str = ""
+    typed: str = ""
 
 
-def main() -> int:
-    shown = ""
-    command = ["systemctl", "show", "--property=Id,ActiveState,StatusText", *UNITS]
-    while True:
-        now = screen(parse(subprocess.run(command, capture_output=True, text=True).stdout))
-        if now != shown:
-            sys.stdout.write(f"\x1b[2J\x1b[H{now}\n")
-            sys.stdout.flush()
-            shown = now
-        time.sleep(SECONDS)
+# ---- keys
+
+_CONFIRMED = {"p": "power", "l": "lock"}
+_AT_ONCE = {"n": "network", "i": "pin", "e": "eject", "g": "card"}
+WIPE_WORD = "WIPE"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
+    """After one key. Power off and lock are asked once more; a wipe only when its word was typed."""
+    if view.asking == "w":
+        return _wiping(view, key)
+    letter = key.lower()
+    if view.asking:
+        done = letter in ("y", "\r", "\n", view.asking)
+        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if done else None
+    if letter in _CONFIRMED or letter == "w":
+        return replace(view, asking=letter, typed=""), None
+    if letter in _AT_ONCE:
+        return view, Request(_AT_ONCE[letter])
+    return view, _about_stick(status, letter)
+
+
+def _wiping(view: View, key: str) -> tuple[View, Request | None]:
+    if key in ("\r", "\n"):
+        done = view.typed == WIPE_WORD
+        return replace(view, asking="", typed=""), Request("wipe") if done else None
+    if key in ("\x7f", "\b"):
+        return replace(view, typed=view.typed[:-1]), None
+    if key == "\x1b" or not key.isprintable():
+        return replace(view, asking="", typed=""), None
+    return replace(view, typed=(view.typed + key)[: len(WIPE_WORD) + 4]), None
+
+
+def _about_stick(status: Status, letter: str) -> Request | None:
+    """Y reads the stick that is offered, X declines it, B brings its results back."""
+    offered = next((stick for stick in status.sticks if stick.state == "offered"), None)
+    if offered and letter in ("y", "x"):
+        return Request("stick" if letter == "y" else "decline", offered.id)
+    copied = next((stick for stick in status.sticks if stick.state == "copied"), None)
+    return Request("export", copied.id) if copied and letter == "b" else None
+
+
+# ---- the screen
+
+
+def screen(status: Status, view: View | None = None) -> list[str]:
+    """At most `view.rows` lines of at most `view.columns` columns."""
+    view = view or View()
+    code = status.language
+    picture = _code_of(status, view)
+    side = view.columns - (width(picture[0]) + GAP if picture else 0)
+    left = [*_title(status, code), *_access(status, code), "", *_work(status, code)]
+    lines = _beside([cut(line, side - 1) for line in left], picture, side)
+    tail = [cut(line, view.columns - 1) for line in _keys(view, status, code)]
+    room = view.rows - len(tail) - 1
+    for line in _told(status, code, view.columns - 2):
+        if len(lines) >= room:
+            break
+        lines.append(line)
+    return [*lines[:room], *[""] * (room - len(lines)), *tail]
+
+
+def _code_of(status: Status, view: View) -> list[str]:
+    """The address as a QR code, if the screen has room for it beside the rest."""
+    if not status.addresses:
+        return []
+    picture = qr.half_blocks(status.addresses[0])
+    return picture if len(picture) <= view.rows - 6 and width(picture[0]) <= view.columns - 44 else []
+
+
+def _beside(left: list[str], picture: list[str], side: int) -> list[str]:
+    height = max(len(left), len(picture))
+    rows = []
+    for index in range(height):
+        text = left[index] if index < len(left) else ""
+        block = picture[index] if index < len(picture) else ""
+        rows.append(f"{text}{' ' * (side - width(text))}{block}".rstrip() if block else text)
+    return rows
+
+
+def _title(status: Status, code: str) -> list[str]:
+    name = clean(status.name) or "Inkstick"
+    state = say(code, "READY") if ready(status) else say(code, "Starting. This takes a minute or two.")
+    return [f" {name} · {state}", ""]
+
+
+def ready(status: Status) -> bool:
+    """Whether everything that reads is working."""
+    states = [state for name, state, _ in status.parts if name != "engine"]
+    return bool(states) and all(state == "active" for state in states)
+
+
+def _access(status: Status, code: str) -> list[str]:
+    if not status.addresses:
+        return [f" {say(code, 'No network cable is in use. Press N to change that.')}"]
+    lines = [f" {say(code, 'Open in a browser:')}"]
+    lines += [f"   {clean(address)}" for address in status.addresses[:3]]
+    if status.pin:
+        lines.append(f" {say(code, 'PIN: {place}', place=status.pin)}")
+    else:
+        lines.append(f" {say(code, 'Press I for a PIN.')}")
+    if status.fingerprint:
+        lines.append(f" {say(code, 'It warns once; check this fingerprint:')}")
+        pairs = status.fingerprint.split(":")
+        lines += [f"   {' '.join(pairs[at : at + 8])}" for at in range(0, len(pairs), 8)]
+    return lines
+
+
+def _work(status: Status, code: str) -> list[str]:
+    counts = dict(status.counts)
+    lines = []
+    if counts:
+        values = {name: counts.get(name, 0) for name in ("queued", "reading", "done", "failed")}
+        lines.append(f" {say(code, '{queued} waiting, {reading} being read, {done} done, {failed} failed', **values)}")
+    if status.rate:
+        lines.append(f" {say(code, '{count} pages a minute', count=f'{status.rate:.0f}')}")
+    for name, state, text in status.parts:
+        told = WORDS.get(state, state) if state != "active" or not text else text
+        lines.append(f" {say(code, PARTS.get(name, name))}: {say(code, clean(told))}")
+    return [*lines, f" {_disk(status, code)}"]
+
+
+def _disk(status: Status, code: str) -> str:
+    values = {"size": size(status.free), "place": size(status.total)}
+    if status.kept:
+        return say(code, "Data volume: {size} of {place} free, encrypted", **values)
+    return say(code, "In memory: {size} of {place} free", **values)
+
+
+def _told(status: Status, code: str, columns: int) -> list[str]:
+    """Sticks, warnings, the card, each with what to do; the most urgent first."""
+    lines: list[str] = []
+    for stick in status.sticks:
+        lines += [f" {line}" for line in wrap(_stick(stick, code), columns)]
+    if not status.kept:
+        warning = say(code, "WARNING: documents and results are in memory only. They are LOST at power-off.")
+        lines += [f" {line}" for line in wrap(warning, columns)]
+    for told in (*status.warnings, *([status.card] if status.card else [])):
+        lines += [f" {line}" for line in wrap(_sentence(told, code), columns)]
+    return lines
+
+
+def _sentence(told: Line, code: str) -> str:
+    values = dict(told.values)
+    action = f" {say(code, told.action, **values)}" if told.action else ""
+    return f"{say(code, told.sentence, **values)}{action}"
+
+
+def _stick(stick: Stick, code: str) -> str:
+    values = {"name": stick.name, "count": stick.count, "place": stick.done}
+    sentence = {
+        "offered": "Read {count} documents from {name}? Y yes, X no.",
+        "copying": "Copying from {name}: {place} of {count}. Leave it in.",
+        "copied": "{count} documents copied from {name}; it can be taken out. B brings the results back.",
+        "stopped": "{name} was taken out: {place} of {count} documents were copied, nothing is lost. Put it in again.",
+        "exporting": "Results are written to {name}. Leave it in.",
+        "exported": "The results are on {name}, in inkstick-results. It can be taken out.",
+        "full": "{name} is full: not all results are on it.",
+        "unreadable": "{name} cannot be read. Copy its files to another stick.",
+        "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",
+    }.get(stick.state)
+    return say(code, sentence, **values) if sentence else clean(stick.name)
+
+
+def _keys(view: View, status: Status, code: str) -> list[str]:
+    if view.asking == "p":
+        return [f" {say(code, 'Power off? Y yes, any other key no. What is being read goes on at the next start.')}"]
+    if view.asking == "l":
+        return [f" {say(code, 'Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.')}"]
+    if view.asking == "w":
+        sentence = "WIPE destroys every document and result for ever. Type WIPE and press Enter: {place}"
+        return [f" {say(code, sentence, place=view.typed)}"]
+    keys = say(code, "N network  I new PIN  E eject sticks  L lock  P power off  W wipe")
+    return [f" {keys}"]

@@ -58,8 +58,9 @@ def memory_of(meminfo: str) -> int:
 
 
 def on_tmpfs(folder: Path, mounts: str) -> bool:
-    """Whether `folder` itself is a tmpfs in the text of /proc/mounts."""
-    return any(line.split()[1:3] == [str(folder), "tmpfs"] for line in mounts.splitlines())
+    """Whether `folder` itself is a tmpfs in the text of /proc/mounts; of several mounts on it, the last is on top."""
+    kinds = [line.split()[2] for line in mounts.splitlines() if line.split()[1] == str(folder)]
+    return kinds[-1:] == ["tmpfs"]
 
 
 def look(data: Path) -> Facts:

@@ -1,4 +1,4 @@
-"""The command line: inkstick ocr | serve | watch | run | engine | models | doctor.
+"""The command line: inkstick ocr | serve | watch | run | engine | models | doctor | pin | audit.
 
 Exit statuses: 0 all well, 1 some documents failed (ocr) or something is bad (doctor), 2 a wrong option or setting,
 130 interrupted.
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="inkstick: %(message)s")
+    for handler in logging.getLogger().handlers:  # what is less goes to the ring that the System page shows
+        handler.setLevel(logging.WARNING)
     try:
         return _COMMANDS[options.command](options, given)
     except UsageError as error:
@@ -62,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
         _service_options(command)
     serve.add_argument("--quiet", action="store_true", help="do not print the address")
     run.add_argument("--samples", type=Path, metavar="DIR", help="read the files in DIR first, once per data folder")
+    _access_parsers(
+        commands.add_parser("pin", help="let a browser in", allow_abbrev=False),
+        commands.add_parser("audit", help="check the audit log", allow_abbrev=False),
+    )
     _models_parser(commands.add_parser("models", help="list, fetch and check models", allow_abbrev=False))
     return top
 
@@ -97,9 +103,21 @@ def _models_parser(models: argparse.ArgumentParser) -> None:
     fetch.add_argument("--with", action="append", default=[], metavar="PART", dest="extras", help="optional parts")
 
 
+def _access_parsers(pin: argparse.ArgumentParser, audit: argparse.ArgumentParser) -> None:
+    pins = pin.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = pins.add_parser("new", help="make a fresh PIN; it takes the place of the one before", allow_abbrev=False)
+    show = pins.add_parser("show", help="the PIN that is good now, the address and the fingerprint", allow_abbrev=False)
+    new.add_argument("--role", choices=["reader", "operator", "admin"], default="admin", help="what it gives (admin)")
+    audits = audit.add_subparsers(dest="action", required=True, metavar="ACTION")
+    verify = audits.add_parser("verify", help="is the log whole and unchanged", allow_abbrev=False)
+    for action in (new, show, verify):
+        action.add_argument("--data", type=Path, metavar="DIR", help="the data folder (inkstick-data)")
+        action.add_argument("--json", action="store_true", help="print as JSON")
+
+
 def _service_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, metavar="DIR", help="the data folder (inkstick-data)")
-    command.add_argument("--host", metavar="ADDRESS", help="where to serve; only this machine for now (127.0.0.1)")
+    command.add_argument("--host", metavar="ADDRESS", help="where to serve (127.0.0.1: this machine only)")
     command.add_argument("--port", metavar="N", help="port of the page (8080)")
     _engine_options(command)
 
@@ -216,6 +234,26 @@ def _models(options: argparse.Namespace, _given: Sequence[str]) -> int:
     )
 
 
+def _pin(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.access.roles import role_of
+    from inkstick.commands import access
+
+    state = load({"data": options.data}).folder.state
+    if options.action == "new":
+        access.new_pin(state, role_of(options.role), SystemClock())
+    text, found = access.shown(state, SystemClock(), as_json=options.json)
+    print(text)
+    return 0 if found else 1
+
+
+def _audit(options: argparse.Namespace, _given: Sequence[str]) -> int:
+    from inkstick.commands import access
+
+    text, whole = access.verified(load({"data": options.data}).folder.state, as_json=options.json)
+    print(text)
+    return 0 if whole else 1
+
+
 _COMMANDS = {
     "ocr": _ocr,
     "serve": _serve,
@@ -224,6 +262,8 @@ _COMMANDS = {
     "doctor": _doctor,
     "engine": _engine,
     "models": _models,
+    "pin": _pin,
+    "audit": _audit,
 }
 
 

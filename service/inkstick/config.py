@@ -48,6 +48,11 @@ class DataFolder:
         return self.state / "spool"
 
     @property
+    def edits(self) -> Path:
+        """One folder per document that a person changed, by its id: every version of every page."""
+        return self.state / "edits"
+
+    @property
     def ledger(self) -> Path:
         return self.state / "ledger.sqlite"
 
@@ -72,6 +77,10 @@ class Settings:
     is in flight (0: never). uvm_reload: a program that loads the driver's nvidia_uvm anew; without it none is run.
     reserve_bytes: free space below which nothing is accepted.
     image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
+    appliance: unix socket of what may lock the data and switch off (see `inkstick.appliance`; state/appliance.sock).
+    names: by comma, what else this machine is called on the network. session_idle_seconds, session_seconds: how long a
+    paired browser stays so without use, and at the longest. uploads_at_once, upload_bytes_per_hour: of one session or
+    token (0: no limit). All these count only where other computers can reach the page.
     """
 
     data: Path
@@ -96,6 +105,12 @@ class Settings:
     image_bytes: int = 512 << 20
     max_bytes: int = 20 << 30
     max_pages: int = 100_000
+    appliance: Path | None = None
+    names: str = ""
+    session_idle_seconds: float = 7200.0
+    session_seconds: float = 43_200.0
+    uploads_at_once: int = 8
+    upload_bytes_per_hour: int = 200 << 30
 
     @property
     def folder(self) -> DataFolder:
@@ -104,6 +119,10 @@ class Settings:
     @property
     def models_folder(self) -> Path:
         return self.models or self.folder.models
+
+    @property
+    def appliance_socket(self) -> Path:
+        return self.appliance or self.folder.state / "appliance.sock"
 
     @property
     def parser_processes(self) -> int:

@@ -17,7 +17,7 @@ import heapq
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick.config import Settings
@@ -29,6 +29,7 @@ from inkstick.reading.reader import Job, Reader
 from inkstick.reading.source import PartFile
 from inkstick.results.publish import build
 from inkstick.store.claim import Claim, Outcome
+from inkstick.store.edits import Edits
 from inkstick.store.ledger import Ledger, Row
 from inkstick.store.spool import Spool
 from inkstick.work import (
@@ -65,6 +66,7 @@ class Desk:
     ) -> None:
         self._settings, self._spool, self._ledger = settings, spool, ledger
         self._pool, self._reader, self._notify = pool, reader, notify
+        self._edits = Edits(settings.folder, spool.disk)
         self._known: set[str] = set()
         self._waiting: list[tuple[int, int, str]] = []
         self._active: dict[str, asyncio.Task[None]] = {}
@@ -238,7 +240,10 @@ class Desk:
             parts = await self._read(claim, profile, content, work, files)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
         else:
-            parts, pages = await asyncio.to_thread(record_parts, twin), Pages(functools.partial(record_pages, twin))
+            id, record = twin
+            read = Pages(functools.partial(record_pages, record))
+            pages = Pages(functools.partial(self._edits.under, id, read))  # its corrections are not this one's
+            parts = await asyncio.to_thread(record_parts, record)
             await asyncio.to_thread(self._ledger.pages_done, claim.id, pages)
         summary = await asyncio.to_thread(Summary.of, pages)
         if summary.read == 0:
@@ -252,13 +257,13 @@ class Desk:
         await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
         return await parts_of(self._pool, self._spool.original(claim.id), content, into, profile.passwords)
 
-    def _twin(self, claim: Claim, profile: Profile, content: Content) -> Path | None:
-        """The record of an earlier document with the same bytes, read whole in the same way. A retry reads anew."""
+    def _twin(self, claim: Claim, profile: Profile, content: Content) -> tuple[str, Path] | None:
+        """An earlier document of the same bytes, read whole in the same way: id and record. A retry reads anew."""
         row = self._ledger.find_done(content.sha256, profile.reading_key())
         if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
         records = files_of(self._settings.folder.results / row.results, self._spool.name_of(row.name), Format.JSON)
-        return records[0] if records else None
+        return (row.id, records[0]) if records else None
 
     async def _read(
         self, claim: Claim, profile: Profile, content: Content, work: str, files: tuple[PartFile, ...]
@@ -300,8 +305,10 @@ class Desk:
             raise
 
     async def _publish(
-        self, claim: Claim, profile: Profile, content: Content, pages: Pages, parts: _Parts, summary: Summary
+        self, claim: Claim, profile: Profile, content: Content, read: Pages, parts: _Parts, summary: Summary
     ) -> None:
+        # What people corrected before this reading stays as they left it.
+        pages = Pages(functools.partial(self._edits.over, claim.id, read))
         async with self._publishing:
             staging = await asyncio.to_thread(self._spool.staging, claim.id)
             await build(
@@ -316,8 +323,17 @@ class Desk:
                 part_original=part_originals(parts.records, parts.files),
             )
             await self._conclude(claim, ending(content, parts.records, summary))
+            await asyncio.to_thread(self._tell_corrected, claim.id)
+
+    def _tell_corrected(self, id: str) -> None:
+        """The ledger was told of pages as they were read: here are those that people had corrected before."""
+        corrected = [version.page for number in self._edits.pages(id) if (version := self._edits.newest(id, number))]
+        if corrected:
+            self._ledger.pages_done(id, corrected)
 
     async def _conclude(self, claim: Claim, wish: Outcome) -> None:
+        row = await asyncio.to_thread(self._ledger.get, claim.id)
+        wish = replace(wish, attempts=max(1, row.attempts if row else 1))  # putting it back for another reading counts
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)

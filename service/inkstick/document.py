@@ -320,11 +320,15 @@ def header_from_json(data: Mapping[str, Any]) -> Header:
     )
 
 
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Control characters that JSON lets stand as they are, though a terminal that shows the file would act on them."""
+
+
 def record_chunks(header: Header, pages: Iterable[Page]) -> Iterator[str]:
     """The full record ``<name>.json`` as text chunks, a page at a time, so that 20,000 pages need no memory."""
     yield '{"inkstick": 1,\n "document": ' + json.dumps(header_json(header), ensure_ascii=False) + ',\n "pages": ['
     separator = "\n  "
     for page in pages:
-        yield separator + json.dumps(page_json(page), ensure_ascii=False)
+        yield separator + json.dumps(page_json(page), ensure_ascii=False).translate(_CONTROLS)
         separator = ",\n  "
     yield "]}\n"

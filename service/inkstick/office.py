@@ -12,29 +12,38 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inkstick import appliance, atonce, diagnostics, selftest
+from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
+from inkstick.corrections import Corrections
 from inkstick.desk import Desk
-from inkstick.document import Page
+from inkstick.document import Box, Page
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
-from inkstick.errors import InkstickError, TooLarge, UsageError, by_code
+from inkstick.errors import InkstickError, TooLarge, UsageError
 from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
-from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Format, Priority, Profile, merge
-from inkstick.reading.reader import Engines, Job, Reader
-from inkstick.reading.source import PartFile
+from inkstick.reading.reader import Engines, Reader
 from inkstick.results.names import result_name
+from inkstick.selftest import SelfTest
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
+from inkstick.store.edits import Edits
 from inkstick.store.ledger import Ledger, Row
+from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool, Upload
+from inkstick.store.strips import Strip
+from inkstick.system import System
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
-from inkstick.work import CONTAINERS, files_of, identify_file, record_pages, record_parts, work_key
+from inkstick.web.screens_port import Remaining, SystemInfo
+from inkstick.web.words import WARNING_FLAGS
+from inkstick.work import CONTAINERS, files_of, record_parts, work_key
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +71,12 @@ class Office:
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._probe: tuple[float, str] = (float("-inf"), "not started")
+        self._system = System(settings, self._clock)
 
     # ---- life
 
     async def start(self) -> None:
+        self._system.start()
         self._folder.create()
         self._ledger = await asyncio.to_thread(Ledger, self._folder.ledger)
         self._spool = Spool(
@@ -74,6 +85,15 @@ class Office:
             self._clock,
             name_of=result_name,
             reserve_bytes=self.settings.reserve_bytes,
+        )
+        self._corrections = Corrections(
+            self.settings,
+            self._clock,
+            self._spool,
+            self._ledger,
+            Edits(self._folder, self._disk),
+            original=self._original,
+            notify=self._tell,
         )
         await asyncio.to_thread(self._recover)
         engines = self._engines = self._engines or engines_for(self.settings)
@@ -88,11 +108,19 @@ class Office:
         await self._pool.start()
         await self._reader.start()
         self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
+        self._corrections.start(self._pool, self._reader, engines)
+
+    @property
+    def corrections(self) -> Corrections:
+        return self._corrections
 
     def _recover(self) -> None:
         with exclusive_lock(self._folder):
+            for id in self._spool.removals():  # before the last trace of them goes
+                self._forget(id)
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
+        self._corrections.recover()
         for leftover in found.leftovers:
             log.warning("nobody knows what this is, it is left alone: %s", leftover)
         if rebuilt.added or rebuilt.healed:
@@ -106,12 +134,15 @@ class Office:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._corrections.close()
         await self._reader.close()
         await self._pool.close()
         await asyncio.to_thread(self._ledger.close)
+        self._system.close()
 
     def _tell(self) -> None:
         """Something changed: wake those who wait for events. Who waits from now on waits for the next change."""
+        self._system.note(self._reader.stats().pages_read)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -129,9 +160,10 @@ class Office:
         *,
         sha256: str | None = None,
         wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> DocumentInfo:
         profile = merge(Profile(priority=Priority.PERSON), wishes or {}, where="upload")
-        upload = await asyncio.to_thread(self._spool.begin_upload, name, name, profile)
+        upload = await asyncio.to_thread(self._spool.begin_upload, name, relpath or name, profile)
         try:
             claim = await self._fill(upload, chunks, sha256)
         except BaseException:
@@ -232,28 +264,17 @@ class Office:
         return await asyncio.to_thread(listed)
 
     async def page_text(self, id: str, number: int) -> str | None:
-        page = await asyncio.to_thread(self._page, id, number)
-        return page.text() if page else None
+        now = await self._corrections.page(id, number)
+        return now.page.text() if now else None
 
-    def _page(self, id: str, number: int) -> Page | None:
-        """A page as it was read: from the published record, or from its checkpoint while the document is at work."""
-        row = self._row(id)
-        records = self._files(row, Format.JSON)
-        if records:
-            return next((page for page in record_pages(records[0]) if page.number == number), None)
-        if row.sha256 is None:
-            return None
-        profile = merge(Profile(), row.profile, where=row.name)
-        return self._spool.checkpoint_page(work_key(row.sha256, profile), number)
-
-    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
+    async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
-        page = await asyncio.to_thread(self._page, id, number)
+        page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)
             document = await self._pool.open(path, media_type, passwords=_passwords(row))
             try:
-                data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0)
+                data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0, box=box)
             finally:
                 await document.close()
         return data, "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
@@ -290,6 +311,8 @@ class Office:
         return path
 
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
+        await self._corrections.exported(id)
+
         def files() -> list[Path]:
             row = self._row(id)
             if self._results(row) is None:
@@ -300,11 +323,15 @@ class Office:
 
         return await asyncio.to_thread(files)
 
-    async def retry(self, id: str) -> DocumentInfo:
+    async def retry(self, id: str, *, password: str | None = None) -> DocumentInfo:
         def reopen() -> None:
             row = self._row(id)
             if row.state not in ("failed", "partial", "done"):
                 raise UsageError("The document is still being read.", hint="Wait for its end.", code="not_ready")
+            if password:
+                profile = {**row.profile, "passwords": [password, *_passwords(row)]}
+                self._spool.amend(id, profile)
+                self._ledger.set_profile(id, profile)
             self._spool.reopen(id)
             self._ledger.reopened(id)
 
@@ -316,6 +343,64 @@ class Office:
         hits = await asyncio.to_thread(self._ledger.search, q, limit)
         plain = str.maketrans("", "", "\u2068\u2069")
         return [Hit(hit.document, hit.name, hit.page, hit.snippet.translate(plain)) for hit in hits]
+
+    # ---- for the screens (see `ScreensPort`)
+
+    async def listed(self, wanted: Filter, *, after: int | None = None, limit: int = 50) -> Sequence[DocumentInfo]:
+        def listed() -> list[DocumentInfo]:
+            return [self._info(row) for row in self._ledger.list(wanted=wanted, after=after, limit=limit)]
+
+        return await asyncio.to_thread(listed)
+
+    async def folders(self) -> Sequence[str]:
+        return await asyncio.to_thread(self._ledger.folders)
+
+    async def strips(self, ids: Sequence[str]) -> Mapping[str, Strip]:
+        return await asyncio.to_thread(self._ledger.strips, ids, WARNING_FLAGS)
+
+    async def remaining(self) -> Remaining:
+        return Remaining(*await asyncio.to_thread(self._ledger.remaining))
+
+    async def failures(self) -> Mapping[str, int]:
+        return await asyncio.to_thread(self._ledger.failures)
+
+    async def remove(self, id: str) -> None:
+        def remove() -> None:
+            row = self._row(id)
+            self._spool.remove(id, self._forget)
+            if row.sha256 is not None and not self._ledger.at_work(row.sha256):
+                self._spool.drop_checkpoints(work_key(row.sha256, merge(Profile(), row.profile, where=row.name)))
+
+        await asyncio.to_thread(remove)
+        log.info("document %s was deleted", id)
+        self._tell()
+
+    def _forget(self, id: str) -> None:
+        self._ledger.forget(id)
+        self._corrections.forget(id)
+
+    async def original_file(self, id: str) -> Path:
+        return await asyncio.to_thread(lambda: self._original(self._row(id)))
+
+    async def result_folder(self, id: str) -> Path:
+        folder = await asyncio.to_thread(lambda: self._results(self._row(id)))
+        if folder is None:
+            raise UsageError("The document has no results yet.", hint="Wait until its state is done.", code="not_ready")
+        return folder
+
+    async def system(self) -> SystemInfo:
+        return await self._system.info(self._reader.stats().pages_read)
+
+    async def self_test(self) -> SelfTest:
+        first = (await self.stats()).engines[0]
+        return await selftest.test(self.read_image, first.name)
+
+    async def diagnostics(self) -> bytes:
+        rows = await asyncio.to_thread(self._ledger.list, limit=diagnostics.DOCUMENTS)
+        return await self._system.export(await self.stats(), self._reader.stats().pages_read, rows)
+
+    async def appliance(self, action: str) -> None:
+        await appliance.do(self.settings.appliance_socket, action)
 
     # ---- events
 
@@ -392,38 +477,19 @@ class Office:
     # ---- at once
 
     async def read_image(self, image: bytes, request: Request) -> Page:
+        return (await self.read_page(image, Asked(atonce.profile_of(request)))).page
+
+    async def read_page(self, source: bytes | PageOf, asked: Asked, told: Told = untold) -> PageRead:
+        asked = replace(asked, profile=atonce.check(asked.profile, await self._engine_infos()))
         with self._scratch() as scratch:
-            path = scratch / "image"
-            await asyncio.to_thread(path.write_bytes, image)
-            content = await asyncio.to_thread(identify_file, path, self.settings.max_bytes)
-            if content.type in CONTAINERS:
-                raise UsageError("Only a page can be read at once, not an archive.", hint="Upload it as a document.")
-            profile = Profile(
-                task=request.task,
-                keys=request.keys,
-                to=request.to,
-                prompt=request.prompt,
-                text_layer=TextLayerMode.SKIP,
-                priority=Priority.PERSON,
-            )
-            pages: list[Page] = []
-
-            async def on_page(page: Page) -> None:
-                pages.append(page)
-
-            files = (PartFile(None, path, content.type),)
-            ticket = self._reader.submit(
-                Job(id=f"at once {id(pages)}", parts=files, profile=profile, order=0, on_page=on_page)
-            )
-            try:
-                await ticket
-            except asyncio.CancelledError:
-                ticket.cancel()
-                raise
-        page = pages[0]
-        if page.error is not None:
-            raise by_code(page.error["code"], page.error["message"], page.error["hint"])
-        return page
+            if isinstance(source, bytes):
+                path, media_type = await atonce.written(source, scratch / "image", self.settings.max_bytes)
+            else:
+                row = await asyncio.to_thread(self._row, source.document)
+                path, media_type, number = await self._page_file(row, source.number, scratch)
+                profile = replace(asked.profile, passwords=(*asked.profile.passwords, *_passwords(row)))
+                asked = replace(asked, number=number, profile=profile)
+            return await atonce.read(self._pool, self._reader, path, media_type, asked, told)
 
 
 def _passwords(row: Row) -> tuple[str, ...]:
@@ -433,4 +499,5 @@ def _passwords(row: Row) -> tuple[str, ...]:
 async def engine_info(engine: Engine, role: str) -> EngineInfo:
     health = await engine.health()
     tasks = tuple(sorted(task.value for task in engine.tasks))
-    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks)
+    prompts = getattr(engine, "takes_prompts", True)
+    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks, prompts)

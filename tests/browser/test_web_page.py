@@ -172,7 +172,7 @@ async def test_everything_works_without_javascript(browser: Browser, tmp_path: P
         await expect(page.locator(".hits")).to_contain_text("a.txt, page 1")
         await page.goto(f"{found.address}/?state=partial")
         await page.get_by_role("link", name="b.txt").click()
-        await expect(page.locator(".text pre")).to_have_text("beta")
+        await expect(page.locator(".text .t")).to_have_text("beta")
         await page.get_by_role("button", name="Read it again").click()
         await expect(page.locator("h1")).to_have_text("b.txt")
 
@@ -189,8 +189,8 @@ async def test_hostile_text_is_shown_as_text(browser: Browser, tmp_path: Path) -
         await page.press("#q", "Enter")
         await expect(page.locator(".hits p")).to_have_text(HOSTILE)
         await page.locator("tr.doc .title").click()
-        await expect(page.locator(".text pre")).to_have_text(HOSTILE)
-        assert await page.locator(".text pre *, h1 *, .hits p *").count() == 0
+        await expect(page.locator(".text .t")).to_have_text(HOSTILE)
+        assert await page.locator(".text .t *, h1 *, .hits p *").count() == 0
         assert "owned" not in await page.title()
 
 
@@ -210,9 +210,10 @@ async def test_a_document_page_follows_its_document(browser: Browser, tmp_path: 
         page = await found.open()
         await upload(page, file("a.txt", "one\ftwo"))
         await page.locator("tr.doc .title").click()
-        await expect(page.locator(".text pre")).to_have_count(2)  # reloads by itself at the end
-        await expect(page.locator("#state")).to_have_text("done")
-        picture = page.locator(".picture img").first
+        await expect(page.locator("#state")).to_have_text("done")  # reloads by itself at the end
+        await expect(page.locator(".text .t")).to_have_text("one")
+        await expect(page.locator(".strip li")).to_have_count(2)
+        picture = page.locator("#scan")
         await shown(picture)
         assert await picture.get_attribute("alt") == "Picture of page 1"
 
@@ -272,7 +273,7 @@ async def test_a_real_scan_is_read_while_one_watches(browser: Browser, tmp_path:
         await expect(row.locator(".pill")).to_have_text("done", timeout=90_000)
         await row.locator(".title").click()
         await expect(page.locator(".text table")).to_be_visible()
-        await shown(page.locator(".picture img"))
+        await shown(page.locator("#scan"))
         async with page.expect_download() as download:
             await page.get_by_role("link", name="Searchable PDF").click()
         assert Path(await (await download.value).path()).read_bytes().startswith(b"%PDF")

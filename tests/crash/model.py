@@ -29,7 +29,17 @@ KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL = "nothing", "all", "first",
 IMAGES = (KEEP_NOTHING, KEEP_ALL, KEEP_FIRST, KEEP_SOME, KILL)
 
 
-_NEEDS_NO_SPACE = ("unlink_source", "unlink_original", "undo", "drop", "tidy.folder", "tidy.file", "withdraw_error")
+_NEEDS_NO_SPACE = (
+    "unlink_source",
+    "unlink_original",
+    "undo",
+    "drop",
+    "tidy.folder",
+    "tidy.file",
+    "withdraw_error",
+    "drop_replaced",
+    "edit.done",
+)
 
 
 class Crash(BaseException):
@@ -264,6 +274,12 @@ class ModelDisk(Disk):
             self._enter((gone, come))
         else:
             self._enter((gone,), after=self._enter((come,)))
+
+    def exchange(self, one: Path, other: Path, at: str) -> None:
+        if self.step(at):
+            first, second = self._number(one), self._number(other)
+            left, right = self._folder(one.parent)[0], self._folder(other.parent)[0]
+            self._enter(((left, one.name, second), (right, other.name, first)))
 
     def unlink(self, path: Path, at: str) -> None:
         if self.step(at) and self._find(path) is not None:

@@ -55,7 +55,7 @@ async def test_a_hostile_file_ends_with_its_code_in_time(pool: PagePool, tmp_pat
     started = time.monotonic()
     ended, page = await outcome(pool, path, case.type)
     assert ended in case.ends
-    assert time.monotonic() - started < 2 * PAGE_SECONDS + 10
+    assert time.monotonic() - started < 4 * PAGE_SECONDS + 60
     if page is not None:
         assert len(page.pixels.data) == page.pixels.width * page.pixels.height * 3
 

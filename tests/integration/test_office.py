@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +23,9 @@ from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
 from inkstick.office import Office
 from inkstick.reading.reader import Engines
+from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
+from inkstick.store.ledger import Ledger
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
@@ -186,6 +189,33 @@ async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry
     assert retried.state == "done"
     assert page_numbers(settings, retried) == ["Page 12", "Page 13", "Page 14"]
     assert len(list(settings.folder.done.iterdir())) == 1
+
+
+async def test_a_retry_asked_for_the_moment_the_end_is_told_is_not_forgotten(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concluded = Ledger.concluded
+
+    def slowly(ledger: Ledger, id: str, outcome: Outcome) -> None:
+        concluded(ledger, id, outcome)
+        time.sleep(0.5)  # the end is known, the desk has not put the document away yet
+
+    monkeypatch.setattr(Ledger, "concluded", slowly)
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "one.png", numbered.png(15)))
+        retried = await ended(office, await office.retry(info.id))
+    assert (info.state, retried.state, retried.attempts) == ("done", "done", info.attempts + 1)
+    assert fake.seen.pages.count(15) == 2
+
+
+async def test_the_desk_stops_even_when_it_is_woken_at_that_moment(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        (task,) = office._tasks
+        await asyncio.sleep(0.2)  # it waits now
+        office._desk.wake()
+        task.cancel()
+        async with asyncio.timeout(60):
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_restart_goes_on_at_the_page_where_it_stopped(settings: Settings, fake: FakeEngine) -> None:

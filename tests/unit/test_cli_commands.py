@@ -145,7 +145,7 @@ def test_wishes_become_a_profile() -> None:
         (("ocr", "-o", "out", "/etc/hostname", "--task", "extract"), "needs keys"),
         (("serve", "--port", "99999"), "port"),
         (("run", "--samples", "/nowhere"), "/nowhere"),
-        (("run", "--host", "0.0.0.0"), "cannot be served"),
+        (("run", "--host", "inkstick.example"), "cannot be served"),
         (("serve", "--engine", "magic"), "invalid choice"),
         (("engine", "--model", "/nowhere/weights"), "config.json"),
         (("models",), "ACTION"),

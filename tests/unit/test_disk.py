@@ -10,7 +10,14 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from inkstick.errors import Blocked, DiskFull
-from inkstick.store.disk import Disk, StorageSuspect, rename_by_link, rename_noreplace
+from inkstick.store.disk import (
+    Disk,
+    StorageSuspect,
+    exchange_by_renames,
+    rename_by_link,
+    rename_exchange,
+    rename_noreplace,
+)
 
 RENAMES = pytest.mark.parametrize("rename", [rename_noreplace, rename_by_link])
 
@@ -37,6 +44,16 @@ def test_a_rename_to_a_taken_name_is_refused(tmp_path: Path, rename: Callable[[P
             rename(tmp_path / source, tmp_path / target)
     assert (tmp_path / "taken").read_bytes() == b"precious"
     assert (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("exchange", [rename_exchange, exchange_by_renames])
+def test_two_folders_change_names(tmp_path: Path, exchange: Callable[[Path, Path], None]) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+        (tmp_path / name / "which").write_text(name)
+    exchange(tmp_path / "new", tmp_path / "old")
+    assert [(tmp_path / name / "which").read_text() for name in ("new", "old")] == ["old", "new"]
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
 
 
 class FailingDisk(Disk):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from inkstick.config import load
-from inkstick_provisioning.console import Part, parse, screen
 from inkstick_provisioning.settings import GIB, MIB, Chosen, Facts, choose, memory_of, on_tmpfs
 
 
@@ -52,14 +51,5 @@ def test_memory_and_mounts_are_read_as_the_kernel_writes_them() -> None:
     mounts = "tmpfs /run tmpfs rw 0 0\ntmpfs /var/lib/inkstick tmpfs rw 0 0\n/dev/sda3 /data ext4 rw 0 0\n"
     assert on_tmpfs(Path("/var/lib/inkstick"), mounts)
     assert not on_tmpfs(Path("/data"), mounts)
-
-
-def test_the_screen_says_ready_only_when_every_part_works() -> None:
-    shown = "Id=inkstick-serve.service\nActiveState=active\nStatusText=2 waiting\n\n"
-    shown += "Id=inkstick-watch.service\nActiveState=activating\n"
-    parts = parse(shown)
-    assert parts[0] == Part("inkstick-serve.service", "active", "2 waiting")
-    assert "READY" not in screen(parts)
-    assert "READY" in screen([parts[0], Part("inkstick-watch.service", "active", "")])
-    assert "LOST" in screen([])
-    assert all(len(line) <= 78 for line in screen([Part("inkstick-serve.service", "active", "x" * 200)]).splitlines())
+    opened = mounts + "/dev/mapper/inkstick-data /var/lib/inkstick ext4 rw 0 0\n"
+    assert not on_tmpfs(Path("/var/lib/inkstick"), opened), "the data volume lies over the memory"

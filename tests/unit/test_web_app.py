@@ -437,12 +437,26 @@ async def test_models_are_the_alias_and_the_engine_in_charge(client: httpx.Async
 
 
 async def test_the_plain_form_answers_text_and_status(client: httpx.AsyncClient, office: MemoryOffice) -> None:
+    office.engine_prompts = True
     files = {"file": ("a.png", png(4, 4))}
     answer = await client.post("/v1/models/pp-ocrv6-small@3.10.0/inference", files=files, data={"prompt": "Read."})
     assert answer.json() == {"text": f"Invoice 墨\n\n{len(png(4, 4))} bytes", "status": "done"}
     assert office.requests[-1].prompt == "Read."
     cut = await client.post("/v1/models/inkstick/inference", files=files, data={"prompt": "cut it"})
     assert cut.json()["status"] == "partial"
+
+
+async def test_the_plain_form_takes_a_task_and_refuses_what_no_engine_here_does(
+    client: httpx.AsyncClient, office: MemoryOffice
+) -> None:
+    where, files = "/v1/models/inkstick/inference", {"file": ("a.png", png(4, 4))}
+    assert (await client.post(where, files=files, data={"task": "text", "page": "3"})).status_code == 200
+    assert (office.asked[-1].profile.task, office.asked[-1].number) == ("text", 3)
+    for fields in ({"prompt": "Who signed?"}, {"task": "extract", "keys": "total,date"}):
+        body = problem(await client.post(where, files=files, data=fields), 415, "unsupported")
+        assert "HunyuanOCR" in body["hint"]
+    problem(await client.post(where, files=files, data={"task": "extract"}), 422, "usage")
+    problem(await client.post(where, files=files, data={"page": "0"}), 422, "usage")
 
 
 async def test_the_plain_form_takes_one_file_and_a_prompt_only(client: httpx.AsyncClient) -> None:

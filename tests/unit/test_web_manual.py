@@ -1,50 +1,106 @@
-"""docs/api.md tells the truth: its examples are run, as they stand, against a served office."""
+"""docs/api.md and the page /docs tell the truth: their examples are run, as they stand, against a served office."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import json
 import re
 import shutil
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from inkstick.config import Settings
+from inkstick.web import manual
 from inkstick.web.app import create_app
 from inkstick.web.documents import STATES
+from inkstick.web.examples import EXAMPLES, PREAMBLE
 from inkstick.web.problems import STATUS
 from inkstick.web.server import serve
 from support.office import MemoryOffice, png
 
 MANUAL = Path(__file__).parents[2] / "docs" / "api.md"
+BASE = "http://127.0.0.1:8080"
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
-async def test_every_example_runs_in_its_order(tmp_path: Path) -> None:
-    (tmp_path / "report.pdf").write_text("an invoice\fsecond page")
+@contextlib.asynccontextmanager
+async def served(tmp_path: Path, *, fails: bool = False) -> AsyncIterator[str]:
+    """The address of an office in memory, with report.pdf and page.png in the folder where examples run."""
+    (tmp_path / "report.pdf").write_text("an invoice\fsecond page" + ("\fFAIL" if fails else ""))
     (tmp_path / "page.png").write_bytes(png(8, 8))
     office = MemoryOffice(tmp_path / "data", settings=Settings(data=tmp_path / "data", port=0))
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    base = (await asyncio.wait_for(address, 60)).rstrip("/")
-    script = "set -eu\n" + "\n".join(blocks("sh")).replace("http://127.0.0.1:8080", base).replace("curl ", "curl -f ")
+    try:
+        async with asyncio.timeout(60):
+            yield (await address).rstrip("/")
+    finally:
+        stop.set()
+        await serving
+
+
+async def run(tmp_path: Path, *command: str) -> str:
+    """What the command printed; it must succeed."""
     process = await asyncio.create_subprocess_exec(
-        "bash", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    stop.set()
-    await serving
+    out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@needs_curl
+async def test_every_example_for_the_shell_runs_in_its_order(tmp_path: Path) -> None:
+    async with served(tmp_path) as base:
+        script = "set -eu\n" + "\n".join(blocks("sh")).replace(BASE, base).replace("curl ", "curl -f ")
+        out = await run(tmp_path, "bash", "-c", script)
     assert (tmp_path / "report.md").read_text() == "an invoice\nsecond page"
     assert (tmp_path / "page1.png").read_bytes().startswith(b"\x89PNG")
     for words in ('"snippet":"an invoice"', 'id: 1\ndata: {"id": 1, "kind": "accepted"', '"chat.completion"',
                   '"status":"done"}', "inkstick_documents"):  # fmt: skip
-        assert words in out.decode(), words
+        assert words in out, words
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(0, "done 22"), (1, "second page"), (2, "Invoice 墨")], ids=["urllib", "httpx", "openai"]
+)
+async def test_every_example_in_python_runs(tmp_path: Path, number: int, says: str) -> None:
+    block = blocks("python")[number]
+    if "import openai" in block and importlib.util.find_spec("openai") is None:
+        pytest.skip("the openai package is not installed here; tests/engine has it")
+    async with served(tmp_path) as base:
+        out = await run(tmp_path, sys.executable, "-c", block.replace(BASE, base))
+    assert says in out
+    assert "openai" not in block or out.count(says) == 2, "whole, and in pieces"
+
+
+@needs_curl
+async def test_every_example_on_the_page_runs_in_its_order(tmp_path: Path) -> None:
+    async with served(tmp_path, fails=True) as base:
+        script = "\n".join(["set -eu", PREAMBLE, *EXAMPLES.values()]).replace(BASE, base).replace("curl ", "curl -f ")
+        out = await run(tmp_path, "bash", "-c", script)
+        async with httpx.AsyncClient(base_url=base) as client:
+            page = (await client.get("/docs")).text
+    assert '"chat.completion"' in out
+    assert (tmp_path / "page1.png").read_bytes().startswith(b"\x89PNG")
+    assert f"BASE={base}" in page
+    assert "models/inkstick/inference&#34; -F task=text" in page
+
+
+def test_every_example_is_of_an_address_that_there_is(tmp_path: Path) -> None:
+    found = manual.sections(create_app(MemoryOffice(tmp_path)).openapi())
+    with_example = [op for section in found for op in section.operations if op.example]
+    assert len(with_example) == len(EXAMPLES)
 
 
 def test_the_answers_shown_have_every_field(tmp_path: Path) -> None:

@@ -131,14 +131,14 @@ async def test_no_answer_grants_cross_origin_reading(client: httpx.AsyncClient) 
     assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "fe80::1", "inkstick.example", ""])
-def test_an_address_that_others_reach_is_not_served(host: str) -> None:
+@pytest.mark.parametrize("host", ["inkstick.example", "", "127.0.0.1.example", "192.168.1", "*"])
+def test_what_is_no_address_is_not_served(host: str) -> None:
     with pytest.raises(UsageError, match="cannot be served"):
         check_host(host)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_loopback_is_served(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "192.168.1.5"])
+def test_an_address_is_served(host: str) -> None:
     check_host(host)
 
 

@@ -47,6 +47,8 @@ ExecStart=/usr/bin/python3 ${CREDENTIALS_DIRECTORY}/inkstick.agent
 Restart=always
 RestartSec=1
 """
+# Emulation is some forty times slower than a laptop: what would be a hang there is patience here.
+PATIENCE = "[Service]\nTimeoutStartSec=3600\nWatchdogSec=1800\n"
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
@@ -61,7 +63,9 @@ class Machine:
         self._ids = 0
         self.started = time.monotonic()
         errors = (self.folder / "qemu.log").open("wb")
-        self._process = subprocess.Popen(self._command(iso, firmware, memory_mib), stdout=errors, stderr=errors)
+        # It ends with us, whatever ends us.
+        command = ["setpriv", "--pdeathsig", "TERM", *self._command(iso, firmware, memory_mib)]
+        self._process = subprocess.Popen(command, stdout=errors, stderr=errors)
         errors.close()
         self._qmp = _connect(self.folder / "qmp", 20)
         self._lines = self._qmp.makefile("rw")
@@ -91,6 +95,8 @@ class Machine:
             "inkstick.agent": AGENT,
             "systemd.extra-unit.inkstick-test-agent.service": UNIT,
             "systemd.unit-dropin.multi-user.target~test": WANTS,
+            "systemd.unit-dropin.inkstick-serve.service~test": PATIENCE,
+            "systemd.unit-dropin.inkstick-watch.service~test": PATIENCE,
         }
         out = []
         for number, (name, text) in enumerate(given.items()):
@@ -109,6 +115,11 @@ class Machine:
                 raise RuntimeError(answer["error"]["desc"])
             if "return" in answer:
                 return answer["return"]
+
+    @property
+    def seconds(self) -> float:
+        """Since power-on."""
+        return time.monotonic() - self.started
 
     def screenshot(self, file: Path) -> None:
         self.qmp("screendump", filename=str(file), format="png")

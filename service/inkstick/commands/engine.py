@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from inkstick.errors import UsageError
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
 from inkstick.supervise.guard import Guard, Limits
+from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import Rung
 from inkstick.supervise.machine import Card
 from inkstick.supervise.statefile import EngineState, Stage
@@ -87,18 +86,6 @@ def patience(served: Weights, card: Card | None) -> Patience:
     """The usual; on a CPU, a large model may think about one page for minutes."""
     size = sum(path.stat().st_size for path in served.folder.glob("*.safetensors"))
     return Patience() if card is not None or size < SMALL_BYTES else Patience(idle=600.0, canary=300.0, busy=300.0)
-
-
-def isolation() -> str | None:
-    """bubblewrap, if it can take the network away here, by trying it. On the appliance systemd does so as well."""
-    path = shutil.which("bwrap")
-    if path is None:
-        return None
-    try:
-        done = subprocess.run([path, *serving.WALLS, "true"], capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return path if done.returncode == 0 else None
 
 
 def _check_socket(socket: Path) -> None:

@@ -17,7 +17,7 @@ from inkstick.config import DataFolder, Settings
 from inkstick.engines.registry import supervises
 from inkstick.supervise.notify import Notifier
 from inkstick.supervise.tree import Command, Tree
-from inkstick.web.server import ADDRESS
+from inkstick.web.server import ADDRESS, SOCKET
 from inkstick.web.words import state
 
 SAMPLES = "samples"
@@ -90,9 +90,11 @@ class _Host:
         dropped = drop_samples(self._folder, self._samples) if self._samples is not None else []
         if dropped:
             self._say(f"Reading {len(dropped)} sample documents; watch them at {address}")
-            self._follow(address, dropped)
+            self._follow(dropped)
         self._say(f"Results are in {self._folder.results}")
         self._say(f"The page is at {address}")
+        if address.startswith("https:"):
+            self._say("Others pair their browser with a PIN: inkstick pin new")
         self._say(f"Drop documents into {self._folder.inbox}   (Ctrl-C stops)")
 
     def _address(self) -> str | None:
@@ -102,11 +104,12 @@ class _Host:
                 return text
         return None
 
-    def _follow(self, address: str, dropped: Sequence[str]) -> None:
+    def _follow(self, dropped: Sequence[str]) -> None:
         """Say one line per sample as it ends, until all have ended."""
         waiting = set(dropped)
         started = time.monotonic()
-        with httpx.Client(base_url=address, timeout=10) as client:
+        door = httpx.HTTPTransport(uds=str(self._folder.state / SOCKET))
+        with httpx.Client(transport=door, base_url="http://service", timeout=10) as client:
             while waiting and not self._stopped.wait(0.5):
                 for document in self._ended(client):
                     if document["path"] in waiting:
@@ -115,7 +118,7 @@ class _Host:
 
     def _ended(self, client: httpx.Client) -> list[dict[str, Any]]:
         try:
-            listed = client.get("/api/v1/documents", params={"limit": 1000}).json()["documents"]
+            listed = client.get("/internal/documents").json()["documents"]
         except (httpx.HTTPError, ValueError, KeyError):
             return []  # the service is being started again
         return [document for document in listed if document["state"] in ENDED]

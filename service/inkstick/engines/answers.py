@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from inkstick.document import Block, Box, Kind, Line, Task
+from inkstick.engines import otsl
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:\n```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"<table\b.*?(?:</table\s*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -27,6 +28,9 @@ _ROW = re.compile(r"^\s*\|.*\|\s*$")
 _RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _IMAGE = re.compile(r"^!\[[^\]]*\]\([^)]*\)$")
 _COORDINATES = re.compile(r"[\s\[\]{}(),;:.\d\"'<>/-]+|<box>|</box>")
+_LOC = re.compile(r"<\|LOC_(\d{1,4})\|>")
+_LOC_PLACE = re.compile(r"(?:<\|LOC_\d{1,4}\|>){8}")
+_LOC_MARK = re.compile(r"<\|(?:TEXT_START|TEXT_END|LOC_BEGIN|LOC_END|LOC_SEP)\|>")
 _SPOT = re.compile(r"([^()\n]*?)\s*\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
 
 
@@ -35,6 +39,14 @@ def parse(answer: str, task: Task) -> tuple[Block, ...]:
     readers = {Task.SPOTTING: spots, Task.EXTRACT: fields, Task.FORMULA: formula, Task.CHART: chart}
     blocks = readers.get(task, markdown)(answer.strip())
     return tuple(replace(block, order=n) for n, block in enumerate(blocks, 1))
+
+
+def parse_as(answer: str, task: Task, form: str | None) -> tuple[Block, ...]:
+    """Like `parse`, for a model whose answers to `task` have a form of their own (`models.manifest.Answer`)."""
+    readers = {"boxes_loc": loc_spots, "otsl": otsl_table, "latex": formula}
+    if form not in readers:
+        return parse(answer, task)
+    return tuple(replace(block, order=n) for n, block in enumerate(readers[form](answer.strip()), 1))
 
 
 def only_coordinates(answer: str) -> bool:
@@ -195,10 +207,38 @@ def formula(answer: str) -> list[Block]:
 
 
 def chart(answer: str) -> list[Block]:
-    """Mermaid without a fence is code as well."""
+    """Mermaid without a fence is code as well; PaddleOCR-VL gives rows of ``a | b``, the first one the heading."""
     if re.match(r"(graph|flowchart|sequenceDiagram|pie|gantt|mindmap|classDiagram|stateDiagram)\b", answer):
         return [Block(0, Kind.CODE, answer)]
+    lines = [line for line in answer.splitlines() if line.strip()]
+    if len(lines) > 1 and all("|" in line and not line.lstrip().startswith("|") for line in lines):
+        rule = "|".join("---" for _ in lines[0].split("|"))
+        return [Block(0, Kind.TABLE, pipe_table([lines[0], rule, *lines[1:]]))]
     return markdown(answer)
+
+
+def otsl_table(answer: str) -> list[Block]:
+    """PaddleOCR-VL's table tokens; an answer without them is read as Markdown."""
+    if not otsl.has_tokens(answer):
+        return markdown(answer)
+    rebuilt = otsl.table(answer)
+    return [Block(0, Kind.TABLE, rebuilt)] if rebuilt else []
+
+
+def loc_spots(answer: str) -> list[Block]:
+    """Lines, each followed by the four corners of its place as eight ``<|LOC_n|>``, 0 to 1000 over the image. The box
+    is the smallest upright one around them. Without places: paragraphs."""
+    plain = _LOC_MARK.sub("", answer)
+    found, position = [], 0
+    for place in _LOC_PLACE.finditer(plain):
+        words = _LOC.sub("", plain[position : place.start()]).strip()
+        position = place.end()
+        if words:
+            values = [int(value) for value in _LOC.findall(place.group())]
+            box = _clamped([min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])])
+            found.append(Block(0, Kind.PARAGRAPH, words, box, None, (Line(words, box),)))
+    rest = markdown(_LOC.sub("", plain[position:]).strip())
+    return found + rest
 
 
 def fields(answer: str) -> list[Block]:

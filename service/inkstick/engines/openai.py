@@ -74,8 +74,11 @@ class _Answer:
     tokens: int = 0
 
 
-def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0) -> bytes:
-    """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server."""
+def body(
+    spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0, marked: bool = False
+) -> bytes:
+    """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server.
+    `marked`: the answer's special tokens are wanted too."""
     fields: dict[str, Any] = {
         "model": spec.served,
         "messages": [],
@@ -84,7 +87,7 @@ def body(spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priori
         "top_k": sampling.top_k,
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
-        "skip_special_tokens": True,
+        "skip_special_tokens": not marked,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -248,7 +251,8 @@ class OpenAiEngine:
         sampling = self.spec.sampled(request.attempt)
         if self._most_tokens is not None:
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self._most_tokens))
-        content = body(self._named(), image.url, prompt, sampling, priority=request.priority)
+        marked = request.task in self.spec.marked
+        content = body(self._named(), image.url, prompt, sampling, priority=request.priority, marked=marked)
         answer = _Answer(Watch(), sampling.max_tokens * CHARACTERS_PER_TOKEN)
         try:
             async with asyncio.timeout(self.deadlines.total):
@@ -268,7 +272,7 @@ class OpenAiEngine:
             text = cleaned(text)
         elif answer.finish != "stop":
             flags.add(Flag.TRUNCATED)
-        blocks = answers.parse(text, request.task)
+        blocks = answers.parse_as(text, request.task, self.spec.forms.get(request.task))
         if request.task is Task.EXTRACT and request.keys and not flags:
             found = extracted(text, request.keys)
             if found is None:

@@ -34,6 +34,7 @@ class RapidOcrEngine:
 
     name = "rapidocr"
     tasks = frozenset({Task.PARSE, Task.TEXT, Task.SPOTTING, Task.TABLE})
+    takes_prompts = False
     remote = False
 
     def __init__(self, workers: int = 0, *, deadline_seconds: float = 300.0) -> None:

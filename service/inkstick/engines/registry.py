@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 
 from inkstick.config import Settings
+from inkstick.engines import regions, transformers
+from inkstick.engines.doclayout import DocLayout
 from inkstick.engines.protocol import Engine
 from inkstick.engines.proved import ProvedEngine
 from inkstick.engines.rapidocr import RapidOcrEngine
@@ -14,7 +18,10 @@ from inkstick.errors import UsageError
 from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
-from inkstick.supervise import machine, python, statefile, weights
+from inkstick.supervise import machine, python, serving, statefile, weights
+from inkstick.supervise.isolation import isolation
+
+log = logging.getLogger("inkstick.engine")
 
 
 def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
@@ -23,22 +30,19 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
     cpu = RapidOcrEngine(settings.workers, deadline_seconds=settings.engine_seconds)
     if settings.engine is EngineChoice.RAPIDOCR:
         return Engines(cpu)
+    if settings.engine is EngineChoice.TRANSFORMERS:
+        return Engines(_plain(settings), fallback=cpu)
     if settings.engine_url is not None:
         return Engines(_somebody_elses(settings, settings.engine_url), fallback=cpu)
     if supervises(settings) and (beside or runs(settings)):
         served = weights.chosen(settings)
         client = SupervisedEngine(settings.folder, served.spec, deadline_seconds=settings.engine_seconds)
-        return Engines(client, fallback=cpu)
+        return Engines(_cut_up(client, served), fallback=cpu)
     if settings.engine is EngineChoice.AUTO:
         return Engines(cpu)
-    if settings.engine is EngineChoice.VLLM:
-        raise UsageError(
-            "The engine does not run.",
-            hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
-        )
     raise UsageError(
-        f"The engine {settings.engine} cannot be started by Inkstick yet.",
-        hint="Give the address of a running server with --engine-url, or choose --engine vllm or rapidocr.",
+        "The engine does not run.",
+        hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
     )
 
 
@@ -67,6 +71,36 @@ def supervises(settings: Settings) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _plain(settings: Settings) -> Engine:
+    """The transformers engine. Raises UsageError where it or its model is not here."""
+    served, (interpreter, newer) = weights.chosen(settings), python.require_transformers(settings)
+    state = settings.folder.state
+    cache = state / statefile.CACHE if state.is_dir() else Path.home() / ".cache" / "inkstick" / "worker"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bwrap = isolation()
+    environment = serving.environment(os.environ, cache, cpu=False) | {"PYTHONPATH": str(newer)}
+
+    def command(pixels: int) -> list[str]:
+        return serving.script(interpreter, transformers.WORKER, (str(served.folder), str(pixels)), bwrap)
+
+    start = transformers.Start(command, environment)
+    plain = transformers.TransformersEngine(start, served.spec, deadline_seconds=settings.engine_seconds)
+    return _cut_up(plain, served)
+
+
+def _cut_up(engine: Engine, served: weights.Weights) -> Engine:
+    """The engine behind its model's layout stage, if it has one. A folder given by hand may lack the layout model: its
+    pages are read whole, and the log says so."""
+    cutting = regions.cutting_of(served.manifest)
+    if cutting is None:
+        return engine
+    path = served.folder / cutting.layout.model
+    if not path.is_file():
+        log.warning("%s is not there: pages are read whole, which is worse for pages with several parts", path)
+        return engine
+    return regions.RegionEngine(engine, cutting, lambda: DocLayout(path, cutting.layout))
 
 
 def _somebody_elses(settings: Settings, url: str) -> Engine:

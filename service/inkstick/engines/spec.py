@@ -29,7 +29,8 @@ class Sampling:
 class ModelSpec:
     """`prompts`: by task; ``{keys}`` (extract) is filled in. `prompts_to`: translate, by language. `sampling` is for
     the first attempt, `retries` for the following ones (the last one stays). `system`: sent as it is, even empty.
-    `priority`: the server schedules by priority (``--scheduling-policy priority``)."""
+    `priority`: the server schedules by priority (``--scheduling-policy priority``). `forms`: by task, the form of its
+    answers (`models.manifest.Answer`). `marked`: tasks whose special tokens must not be dropped from the answer."""
 
     id: str
     served: str
@@ -40,6 +41,8 @@ class ModelSpec:
     system: str | None = ""
     seed: int | None = None
     priority: bool = False
+    forms: Mapping[Task, str] = field(default_factory=lambda: MappingProxyType({}))
+    marked: frozenset[Task] = frozenset()
 
     @property
     def tasks(self) -> frozenset[Task]:
@@ -76,6 +79,8 @@ def spec_of(model: Manifest, name: str | None = None) -> ModelSpec:
         retries=tuple(_sampling(later) for later in values["retries"]),
         system=values["system"],
         seed=values["seed"],
+        forms=MappingProxyType({task: str(offer.answer) for task, offer in model.offers.items()}),
+        marked=frozenset(task for task, offer in model.offers.items() if offer.skip_special_tokens is False),
     )
 
 

@@ -95,7 +95,7 @@ class Profiles:
     def _read(self, folder: bytes) -> str | BadProfile:
         path = os.path.join(escaped(os.fsencode(self._root)), escaped(folder), SETTINGS_NAME)  # noqa: PTH118
         try:
-            return _read_regular(path)
+            return read_regular(path)
         except UnicodeDecodeError:
             reason = "it is not UTF-8 text"
         except OSError as error:
@@ -107,8 +107,10 @@ class Profiles:
         )
 
 
-def _read_regular(path: str) -> str:
-    fd = os.open(path, OPEN_FILE)
+def read_regular(path: str, folder: int | None = None) -> str:
+    """A settings file's text; `path` is below the open `folder` if one is given. Raises OSError for one that is not
+    there, a link, not a regular file or too long, and UnicodeDecodeError."""
+    fd = os.open(path, OPEN_FILE, dir_fd=folder)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from inkstick.document import Box
 from inkstick.errors import Damaged, DocumentError, Internal, Timeout, TooComplex, Unavailable, Unsupported
 from inkstick.pages import answer, sandbox, wire
 from inkstick.pages.expand import Expansion, Limits, Member
@@ -81,9 +82,10 @@ class OpenDocument:
         frame = await self._ask(head)
         return answer.page_view(number, frame.head, frame.blobs, budget.max_tiles)
 
-    async def image(self, number: int, *, max_side: int, rotation: int = 0) -> bytes:
-        """Page `number` as PNG or JPEG for people, `rotation` degrees clockwise, at most `max_side` pixels a side."""
-        head = {"op": "image", "page": number, "max_side": max_side, "rotation": rotation % 360 // 90 * 90}
+    async def image(self, number: int, *, max_side: int, rotation: int = 0, box: Box | None = None) -> bytes:
+        """Page `number` as PNG or JPEG for people, `rotation` degrees clockwise, at most `max_side` pixels a side.
+        `box`: only that part of the turned page, in thousandths."""
+        head = {"op": "image", "page": number, "max_side": max_side, "rotation": rotation % 360 // 90 * 90, "box": box}
         return answer.picture((await self._ask(head)).blobs)
 
     async def close(self) -> None:

@@ -57,7 +57,7 @@ class Worker:
         from inkstick.pages.preview import preview
 
         page = self._document(head, fds).sheet(head["page"])
-        yield {}, [preview(page, head["max_side"], head["rotation"])]
+        yield {}, [preview(page, head["max_side"], head["rotation"], head.get("box"))]
 
     def op_searchable_pdf(self, head: dict[str, Any], fds: list[int]) -> Iterator[Answer]:
         from inkstick.results.pdf import add_text_layer

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from inkstick.document import Header, Kind, Page
 from inkstick.results.tables import grid, parse_table
+from inkstick.results.text import without_controls
 
 FOLDER = "tables"
 _FORMULA = "=+-@\t\r＝＋－＠"
@@ -40,7 +42,8 @@ def _write_table(path: Path, source: str) -> None:
 
 def harmless(cell: str) -> str:
     """The cell on one line, with an apostrophe in front if a spreadsheet would take it for a formula."""
-    text = "".join(char for char in " ".join(cell.split()) if ord(char) >= 32)
-    if text[:1] and text[0] in _FORMULA and not _NUMBER.fullmatch(text):
+    text = without_controls(" ".join(cell.split()))
+    seen = next((char for char in text if unicodedata.category(char) != "Cf"), "")
+    if seen and seen in _FORMULA and not _NUMBER.fullmatch(text):
         return f"'{text}"
     return text

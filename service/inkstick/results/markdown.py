@@ -13,6 +13,7 @@ from pathlib import Path
 from inkstick.document import Block, Header, Kind, Page
 from inkstick.results.notes import page_notes
 from inkstick.results.tables import clean_html
+from inkstick.results.text import without_controls
 
 _INLINE = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -26,7 +27,7 @@ _LATEX_DANGER = re.compile(r"\\+(?=(?:href|url|html\w*|include\w*|input|require|
 def write(header: Header, pages: Iterable[Page], stem: Path) -> list[Path]:
     path = stem.with_name(stem.name + ".md")
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(_chunks(header, pages))
+        file.writelines(without_controls(chunk) for chunk in _chunks(header, pages))
     return [path]
 
 

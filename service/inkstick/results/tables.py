@@ -96,7 +96,11 @@ def plain_text(source: str) -> str:
 
 def clean_html(source: str) -> str:
     """The table rebuilt from its cells: only table, tr, th, td, br, rowspan and colspan; all text escaped."""
-    rows = parse_table(source)
+    return rows_html(parse_table(source))
+
+
+def rows_html(rows: Rows) -> str:
+    """Rows as such a table."""
     body = "\n".join(f"<tr>{''.join(_cell_html(cell) for cell in row)}</tr>" for row in rows)
     return f"<table>\n{body}\n</table>"
 

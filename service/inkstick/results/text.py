@@ -28,4 +28,9 @@ def page_text(page: Page) -> str:
 
 def block_text(block: Block) -> str:
     text = plain_text(block.text) if block.kind is Kind.TABLE else block.text
-    return "".join(char for char in text.strip() if char in "\n\t" or ord(char) >= 32)
+    return without_controls(text.strip())
+
+
+def without_controls(text: str) -> str:
+    """The text without control characters but line ends and tabs: a terminal would act on them (0x7f to 0x9f too)."""
+    return "".join(char for char in text if char in "\n\t" or not (ord(char) < 32 or 127 <= ord(char) < 160))

@@ -44,7 +44,7 @@ def finish(spool: Spool, claim: Claim, outcome: Outcome) -> Outcome:
     """Make the outcome true. Returns it with the names that it got in the end."""
     outcome = _publish(spool, claim, outcome)
     while not (_explain(spool, claim, outcome) and _put_away(spool, claim, outcome)):
-        _withdraw_explanation(spool, claim, outcome)
+        withdraw_explanation(spool, claim, outcome)
         outcome = _with_place(spool, claim, outcome)
         write_outcome(spool, claim, outcome)
     tidy(spool, claim.id)
@@ -62,7 +62,7 @@ def tidy(spool: Spool, identifier: str) -> None:
     for name in ("staging", "parts"):
         if spool.disk.exists(folder / name):
             spool.disk.remove_tree(folder / name, at="tidy.folder")
-    for name in ("error.json", "outcome.json.tmp", "original.part", "reopening.json"):
+    for name in ("error.json", "outcome.json.tmp", "claim.json.tmp", "original.part", "reopening.json"):
         if spool.disk.exists(folder / name):
             spool.disk.unlink(folder / name, at="tidy.file")
 
@@ -128,7 +128,8 @@ def _is_ours(spool: Spool, claim: Claim, explanation: Path) -> bool:
         return False
 
 
-def _withdraw_explanation(spool: Spool, claim: Claim, outcome: Outcome) -> None:
+def withdraw_explanation(spool: Spool, claim: Claim, outcome: Outcome) -> None:
+    """Take the ``….error.json`` away, if it is this document's."""
     if outcome.explained and _is_ours(spool, claim, spool.data.root / outcome.explained):
         spool.disk.unlink(spool.data.root / outcome.explained, at="conclude.withdraw_error")
 
@@ -240,7 +241,7 @@ def finish_reopening(spool: Spool, claim: Claim) -> bool:
     elif disk.exists(place) and disk.stat(place).identity.same_file(disk.stat(original).identity):
         disk.unlink(place, at="reopen.take_back")
     disk.sync_dir(folder, at="reopen.sync_taken")  # and with it the intent: the one without the other is undone
-    _withdraw_explanation(spool, claim, outcome)
+    withdraw_explanation(spool, claim, outcome)
     disk.sync_dir(place.parent, at="reopen.sync_left")
     disk.unlink(folder / "reopening.json", at="reopen.done")  # not synced: should it come back, this is done again
     return True

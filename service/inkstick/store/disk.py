@@ -33,6 +33,7 @@ _NO_FLAGS = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 _NO_SYNC = {errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -161,6 +162,13 @@ class Disk:
         if self.step(at):
             with _translated():
                 rename_noreplace(source, target)
+
+    def exchange(self, one: Path, other: Path, at: str) -> None:
+        """Two folders change names, atomically. Where the file system cannot do that, `one`'s neighbour ``replaced``
+        holds `other` for a moment, and a crash in it may leave `other` there and nowhere else."""
+        if self.step(at):
+            with _translated():
+                rename_exchange(one, other)
 
     def unlink(self, path: Path, at: str) -> None:
         """Remove a name; its not being there is fine."""
@@ -295,6 +303,24 @@ def rename_noreplace(source: Path, target: Path) -> None:
     if code not in _NO_FLAGS:
         raise OSError(code, os.strerror(code), str(source), None, str(target))
     rename_by_link(source, target)
+
+
+def rename_exchange(one: Path, other: Path) -> None:
+    """renameat2(RENAME_EXCHANGE); three renames where the file system has no such thing."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _NO_FLAGS:
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
+    exchange_by_renames(one, other)
+
+
+def exchange_by_renames(one: Path, other: Path) -> None:
+    """The same without renameat2, not atomic: see `Disk.exchange`."""
+    aside = one.with_name("replaced")
+    rename_noreplace(other, aside)
+    rename_noreplace(one, other)
+    rename_noreplace(aside, one)
 
 
 def rename_by_link(source: Path, target: Path) -> None:

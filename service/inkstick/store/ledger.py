@@ -29,7 +29,9 @@ import apsw
 from inkstick.document import Page, page_from_json
 from inkstick.errors import DiskFull, Unavailable, UsageError
 from inkstick.profile import Priority, Profile, merge
+from inkstick.store import listing, strips
 from inkstick.store.claim import Claim, Outcome
+from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
@@ -84,6 +86,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5(text, tokenize = 'trigram');
 """
+_SCHEMA += listing.INDEXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,21 @@ class Ledger:
             _conclude(db, identifier, outcome)
             _tell(db, identifier)
 
+    def set_profile(self, identifier: str, profile: Mapping[str, Any]) -> None:
+        with self._commit() as db:
+            db.execute("UPDATE documents SET profile = ? WHERE id = ?", (json.dumps(dict(profile)), identifier))
+
+    def forget(self, identifier: str) -> None:
+        """A document was deleted: no row, no page, no text of it is left. Those who listen are told (state removed)."""
+        with self._commit() as db:
+            seq = _seq(db, identifier)
+            if seq is None:
+                return
+            _forget_pages(db, seq)
+            db.execute("DELETE FROM search WHERE rowid = ?", (seq << _PAGE_BITS,))
+            db.execute("DELETE FROM documents WHERE seq = ?", (seq,))
+            _event(db, "document", identifier, {"state": "removed", "pages": 0, "pages_done": 0, "code": None})
+
     def event(self, kind: str, document: str | None, data: Mapping[str, Any]) -> int:
         """Tell those who listen something more than states. Returns the event's id."""
         with self._commit() as db:
@@ -277,18 +295,40 @@ class Ledger:
         return next(self._rows(where, (sha256, reading_key)), None)
 
     def list(
-        self, q: str | None = None, state: str | None = None, after: int | None = None, limit: int = 100
+        self,
+        q: str | None = None,
+        state: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        *,
+        wanted: Filter | None = None,
     ) -> list[Row]:
-        """Newest first. `q` is in the name or the text; `after` is the `seq` of the last row already had."""
-        where, values = ["seq < ?"], [after if after is not None else 1 << 62]
-        if state is not None:
-            where.append("state = ?")
-            values.append(state)  # type: ignore[arg-type]
-        if q:
-            condition, value = _matching(q)
-            where.append(f"seq IN (SELECT rowid >> {_PAGE_BITS} FROM search WHERE {condition})")  # noqa: S608
-            values.append(value)  # type: ignore[arg-type]
-        return list(self._rows(f"WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?", (*values, limit)))
+        """Newest first. `wanted` (or just `q` and `state`) says which; `after` is the `seq` of the last row had."""
+        wanted = wanted or Filter(q=q, state=state)
+        if wanted.q:
+            seqs = self._found(wanted, after, limit)
+            marks = ", ".join("?" * len(seqs))
+            return list(self._rows(f"WHERE seq IN ({marks}) ORDER BY seq DESC", seqs)) if seqs else []
+        inner, values = wanted.select(after, limit)
+        return list(self._rows(f"WHERE seq IN ({inner}) ORDER BY seq DESC", values))
+
+    def _found(self, wanted: Filter, after: int | None, limit: int) -> builtins.list[int]:
+        """Numbers of documents whose name or text holds `q`, newest first; pages are looked at until it is enough."""
+        matching, value = _matching(wanted.q or "")
+        where, values = wanted.conditions("d")
+        clause = " AND ".join([matching, "search.rowid < ?", *where])
+        sql = (
+            f"SELECT d.seq FROM search CROSS JOIN documents d ON d.seq = search.rowid >> {_PAGE_BITS}"  # noqa: S608
+            f" WHERE {clause} ORDER BY search.rowid DESC"
+        )
+        before = (after if after is not None else 1 << 38) << _PAGE_BITS
+        found: dict[int, None] = {}
+        with self._mutex, _translated():
+            for row in self._db.cursor().execute(sql, (value, before, *values)):
+                found[int(row[0])] = None
+                if len(found) >= limit:
+                    break
+        return builtins.list(found)
 
     def waiting(self, limit: int = 1_000_000) -> builtins.list[Row]:
         """Documents that are not at their end, the most urgent and oldest first."""
@@ -337,6 +377,60 @@ class Ledger:
     def last_event(self) -> int:
         rows = self._query("SELECT seq FROM sqlite_sequence WHERE name = 'events'", ())
         return int(rows[0][0]) if rows else 0
+
+    def strips(self, ids: Sequence[str], warnings: Sequence[str]) -> dict[str, strips.Strip]:
+        """The strip of each document that has been opened. `warnings`: the flags that a person should look at."""
+        wanted = builtins.list(ids)
+        marks = ", ".join("?" * len(wanted))
+        known = self._query(f"SELECT id, pages FROM documents WHERE id IN ({marks})", wanted)  # noqa: S608
+        parts: dict[str, builtins.list[tuple[int, int, int]]] = {row[0]: [] for row in known}
+        for identifier, _, segment, level, count in self._query(strips.query(len(wanted), warnings), wanted):
+            parts[identifier].append((segment, level, count))
+        return {row[0]: strips.strip(row[1], parts[row[0]]) for row in known if row[1]}
+
+    def at_work(self, sha256: str) -> bool:
+        """Is a document of these bytes waiting or being read?"""
+        where = "sha256 = ? AND state IN ('queued', 'reading', 'blocked')"
+        return bool(self._query(f"SELECT 1 FROM documents WHERE {where} LIMIT 1", (sha256,)))  # noqa: S608
+
+    def folders(self, limit: int = 200) -> builtins.list[str]:
+        """Folders below inbox/ that documents came from, in order."""
+        least = f"SELECT min({listing.FOLDER}) FROM documents WHERE {listing.FOLDER} >"  # noqa: S608
+        sql = (  # from each folder to the next in the index: the documents in between are not looked at
+            f"WITH RECURSIVE f(folder) AS ({least} '' UNION ALL"  # noqa: S608
+            f" SELECT ({least} f.folder) FROM f WHERE f.folder IS NOT NULL)"
+            " SELECT folder FROM f WHERE folder IS NOT NULL LIMIT ?"
+        )
+        rows = self._query(sql, (limit,))
+        return [str(row[0]) for row in rows]
+
+    def failures(self) -> dict[str, int]:
+        """How many failed or partial documents there are by error code, the most frequent first."""
+        rows = self._query(
+            "SELECT code, count(*) FROM documents INDEXED BY by_code WHERE state IN ('failed', 'partial')"
+            " AND code IS NOT NULL GROUP BY code ORDER BY 2 DESC, 1",
+            (),
+        )
+        return {str(row[0]): int(row[1]) for row in rows}
+
+    def remaining(self, sample: int = 200) -> tuple[int, int, float]:
+        """(pages still to be read of opened documents, documents not opened yet, mean pages of the last `sample`
+        ended ones; 0 without any)."""
+        opened = self._query(
+            "SELECT coalesce(sum(max(pages - pages_done, 0)), 0) FROM documents"
+            " WHERE state IN ('reading', 'blocked') AND pages > 0",
+            (),
+        )
+        unopened = self._query(
+            "SELECT count(*) FROM documents WHERE state = 'queued' OR (state IN ('reading', 'blocked') AND pages = 0)",
+            (),
+        )
+        mean = self._query(
+            "SELECT coalesce(avg(pages), 0.0) FROM (SELECT pages FROM documents WHERE state = 'done'"
+            " ORDER BY seq DESC LIMIT ?)",
+            (sample,),
+        )
+        return int(opened[0][0]), int(unopened[0][0]), float(mean[0][0])
 
     def check(self) -> builtins.list[str]:
         """SQLite's own integrity check: empty when all is well."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inkstick.profile import Originals
-from inkstick.store import conclusion
+from inkstick.store import conclusion, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ def _entries(spool: Spool, identifier: str) -> list[str] | None:
 
 
 def _repair(spool: Spool, identifier: str, names: list[str], found: Recovery) -> None:
+    if removal.INTENT in names:
+        removal.finish(spool, identifier)
+        return
     ended = {"outcome.json", "reopening.json"} & set(names)
     if "original" not in names and not ended:
         spool.disk.remove_tree(spool.folder(identifier), at="recover.undo")

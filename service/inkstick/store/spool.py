@@ -25,7 +25,7 @@ from inkstick.config import DataFolder
 from inkstick.document import Page
 from inkstick.errors import Blocked, DiskFull, InkstickError, Unavailable, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
-from inkstick.store import checkpoints, conclusion, recovery
+from inkstick.store import checkpoints, conclusion, recovery, removal
 from inkstick.store.claim import (
     Claim,
     Ids,
@@ -38,6 +38,7 @@ from inkstick.store.claim import (
 )
 from inkstick.store.disk import Disk, Identity, Sink, Source
 from inkstick.store.recovery import Recovery
+from inkstick.store.steps import write_atomic
 
 _CHUNK = 1 << 20
 _NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -163,7 +164,7 @@ class Spool:
                 source.sync_dir(at="accept.sync_kept_name")  # accepted as kept: then it must be there
             sha256 = self._copy(source, part)
             self._check_unchanged(source, claim)
-            if self._hash(part) != sha256:
+            if self.digest(part) != sha256:
                 raise Unavailable("The copy of a file differs from it: the disk or the device is not reliable.")
             claim = replace(claim, method="copy", sha256=sha256)
             self._seal(claim, part)
@@ -215,7 +216,8 @@ class Spool:
             if error.errno not in _READ_ONLY:
                 raise
 
-    def _hash(self, path: Path) -> str:
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file, 64 hexadecimal digits."""
         digest = hashlib.sha256()
         with self.disk.open(path) as file:
             while chunk := file.read(_CHUNK):
@@ -344,6 +346,27 @@ class Spool:
         published stay; new ones are published beside them. Raises UsageError when there is no original any more."""
         with self.lock:
             return conclusion.reopen(self, self.claim(identifier))
+
+    def amend(self, identifier: str, profile: Mapping[str, object]) -> Claim:
+        """Change what is asked of a document, before a retry of it."""
+        with self.lock:
+            claim = replace(self.claim(identifier), profile=dict(profile))
+            write_atomic(self.disk, self.folder(identifier) / "claim.json", claim.as_bytes(), at="amend.claim")
+            return claim
+
+    def removals(self) -> list[str]:
+        """Documents that shall go and are not quite gone."""
+        ids = self.disk.list(self.data.spool)
+        return [identifier for identifier in ids if self.disk.exists(self.folder(identifier) / removal.INTENT)]
+
+    def remove(self, identifier: str, forget: Callable[[str], None]) -> None:
+        """Delete an ended document: results, original, all that is known of it. `forget` is called with its id when
+        that is written down: from then on nobody is shown it. Raises UsageError, FileNotFoundError, Blocked."""
+        with self.lock:
+            removal.intend(self, self.claim(identifier))
+            forget(identifier)
+            removal.finish(self, identifier)
+            self._kept = None
 
     def recover(self) -> Recovery:
         """After a start, before anything else: finish or undo whatever a crash left half done. Idempotent."""

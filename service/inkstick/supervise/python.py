@@ -8,6 +8,8 @@ from inkstick.config import Settings
 from inkstick.errors import UsageError
 
 INSTALLED = Path("/opt/inkstick/engine/bin/python")
+NEWER = "transformers-5"
+"""A folder in the engine's environment, from locks/engine-transformers.txt."""
 CHECKOUT = Path(__file__).resolve().parents[3] / ".engine" / "bin" / "python"
 
 
@@ -38,3 +40,24 @@ def has_vllm(python: Path) -> bool:
     """Whether the environment of this interpreter holds vLLM, by its folders: importing it would take seconds."""
     packages = python.parent.parent / "lib"
     return python.is_file() and any(packages.glob("python3*/site-packages/vllm/__init__.py"))
+
+
+def newer_transformers(python: Path) -> Path | None:
+    """The folder of a transformers that knows HunYuanVL, installed beside vLLM's older one in the same environment;
+    put first on the path, it shares that environment's torch. None where it is not installed."""
+    folder = python.parent.parent / NEWER
+    return folder if (folder / "transformers" / "__init__.py").is_file() else None
+
+
+def require_transformers(settings: Settings) -> tuple[Path, Path]:
+    """The Python and the folder that the transformers engine runs with. Raises UsageError that names where was
+    looked."""
+    for python in candidates(settings):
+        if python.is_file() and (newer := newer_transformers(python)) is not None:
+            return python, newer
+    where = ", ".join(str(path.parent.parent / NEWER) for path in candidates(settings))
+    raise UsageError(
+        f"The transformers engine is not installed here (looked for {where}).",
+        hint="Name the engine's Python by INKSTICK_ENGINE_PYTHON; docs/engines.md says how it is made.",
+        code="engine_missing",
+    )

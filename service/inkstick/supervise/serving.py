@@ -166,3 +166,10 @@ def command(python: Path, arguments: tuple[str, ...], bwrap: str | None) -> list
     none of its processes outlives the first."""
     walls = [bwrap, *WALLS] if bwrap else []
     return [*walls, str(python), "-m", MODULE, *arguments]
+
+
+def script(python: Path, path: Path, arguments: tuple[str, ...], bwrap: str | None) -> list[str]:
+    """The command line of a program file of ours in the engine's Python, walled in like the server. -P: nothing beside
+    the file can be imported; -s: nothing of the user's either."""
+    walls = [bwrap, *WALLS] if bwrap else []
+    return [*walls, str(python), "-P", "-s", str(path), *arguments]

@@ -11,50 +11,81 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
-from inkstick.web import documents, events, inference, metrics, problems, site
+from inkstick.access.reception import Reception
+from inkstick.web import corrections, documents, events, inference, language, metrics, problems, shelves, site
+from inkstick.web.lan import LanGate
 from inkstick.web.office_port import OfficePort
+from inkstick.web.screens import access, ask, document, failures, folders, inbox, system
+from inkstick.web.screens import documents as documents_screen
 from inkstick.web.security import Gate
-from inkstick.web.shapes import Checks, Status
+from inkstick.web.shapes import Checks, Document, DocumentList, Problem, Status
+from inkstick.web.shelf import Shelf
 
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "Any other error."}}
 SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
 
 
-def create_app(office: OfficePort, *, streams: events.Streams | None = None) -> FastAPI:
-    """The pages and the API over one office. `streams` lets the server end the event streams when it stops."""
-    app = FastAPI(title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None)
+def create_app(
+    office: OfficePort, *, streams: events.Streams | None = None, reception: Reception | None = None
+) -> FastAPI:
+    """The pages and the API over one office. `streams` lets the server end the event streams when it stops;
+    `reception` says who may come in (everybody, without one: for a loopback address)."""
+    reception = reception or Reception(office.settings)
+    app = FastAPI(
+        title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None, responses=ERRORS
+    )
     templates = site.load_templates()
     problems.install(app, templates)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.include_router(service_router(office))
     app.include_router(documents.router(office))
+    app.include_router(corrections.router(office))
     app.include_router(events.router(streams or events.Streams(office)))
     app.include_router(inference.router(office))
+    app.include_router(shelves.router(office))
+    for screen in (inbox, documents_screen, failures, system):
+        app.include_router(screen.router(office, templates))
     app.include_router(site.router(office, app, templates))
+    app.include_router(document.router(office, templates))
+    app.include_router(access.router(reception, templates))
+    shelf = Shelf()
+    app.include_router(ask.router(office, templates, shelf))
+    app.include_router(folders.router(office, templates, shelf))
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
-    app.add_middleware(Gate)
+    if reception.lan:
+        app.add_middleware(LanGate, reception=reception)
+    else:
+        app.add_middleware(Gate)
     return app
+
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Checks, "description": "No; the checks say why."}}
+_FIGURES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
+}
 
 
 def service_router(office: OfficePort) -> APIRouter:
     api = APIRouter(tags=["service"])
 
-    @api.get("/healthz", response_model=Checks, summary="Is the service alive?")
+    @api.get("/healthz", response_model=Checks, responses=_NOT_READY, summary="Is the service alive?")
     async def healthz() -> Response:
         health = await office.health()
         return _checks(health.live, "ok", "stuck", dict(health.checks))
 
-    @api.get("/readyz", response_model=Checks, summary="Can it accept a document now?")
+    @api.get("/readyz", response_model=Checks, responses=_NOT_READY, summary="Can it accept a document now?")
     async def readyz() -> Response:
         health = await office.health()
         return _checks(health.live and health.ready, "ready", "not ready", dict(health.checks))
 
-    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES)
     async def figures() -> Response:
         return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
 
     @api.get("/api/v1/status", response_model=Status, summary="How things stand")
-    async def status() -> Status:
-        return Status.of(await office.stats())
+    async def status(request: Request) -> Status:
+        """What `says` is in the language that the request accepts."""
+        return Status.of(await office.stats(), await office.remaining(), language.translator(language.of(request)))
 
     return api
 
@@ -75,6 +106,11 @@ def create_internal_app(office: OfficePort) -> FastAPI:
     @app.post("/internal/watch", status_code=204)
     async def watch(said: Watched) -> None:
         await office.watched(said.claims, said.status)
+
+    @app.get("/internal/documents", response_model=DocumentList)
+    async def listed(limit: int = 1000) -> DocumentList:
+        """For `inkstick run`, which is no paired browser."""
+        return DocumentList(documents=[Document.of(row) for row in await office.documents(limit=limit)], after=None)
 
     return app
 

@@ -15,11 +15,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from inkstick.document import Box, Flag, Task
 from inkstick.errors import UsageError
-from inkstick.profile import Format
+from inkstick.pages.view import TextLayerMode
+from inkstick.profile import EngineChoice, Format, SecondMode
+from inkstick.store.listing import Filter
 from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
+from inkstick.web.screens_shapes import Password
 from inkstick.web.shapes import Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
@@ -41,16 +45,41 @@ UPLOAD_PROBLEMS = PROBLEMS | {
     413: {"model": Problem, "description": "Larger than this appliance accepts."},
     507: {"model": Problem, "description": "The disk is nearly full; said before the body is read."},
 }
-OPTIONS = [
-    {"name": "task", "description": "What is asked of each page, for example parse or text."},
-    {"name": "formats", "description": "Formats to write, by comma: md json txt pdf alto hocr csv docx."},
-    {"name": "engine", "description": "auto, vllm, transformers or rapidocr."},
+_FORMATS = "|".join(Format)
+OPTIONS: list[dict[str, Any]] = [
+    {"name": "task", "description": "What is asked of each page, for example parse or text.", "enum": list(Task)},
+    {
+        "name": "formats",
+        "description": "Formats to write, by comma: md json txt pdf alto hocr csv docx.",
+        "pattern": f"^({_FORMATS})(,({_FORMATS}))*$",
+    },
+    {"name": "engine", "description": "auto, vllm, transformers or rapidocr.", "enum": list(EngineChoice)},
     {"name": "keys", "description": "For task extract: what to extract, by comma."},
-    {"name": "to", "description": "For task translate: en or zh."},
-    {"name": "priority", "description": "person, watched or bulk. An upload is a person's unless it says otherwise."},
-    {"name": "text_layer", "description": "auto, force or skip."},
+    {"name": "to", "description": "For task translate: en or zh.", "enum": ["en", "zh"]},
+    {
+        "name": "priority",
+        "description": "person, watched or bulk. An upload is a person's unless it says otherwise.",
+        "enum": ["person", "watched", "bulk"],
+    },
+    {"name": "text_layer", "description": "auto, force or skip.", "enum": list(TextLayerMode)},
+    {
+        "name": "second_reader",
+        "description": "off, idle or on: does the CPU engine check what the GPU engine reads.",
+        "enum": list(SecondMode),
+    },
+    {"name": "folder", "description": "Where it belongs below inbox/, like letters/2026; its results go there too."},
 ]
-_PARAMETERS = [{"in": "query", "required": False, "schema": {"type": "string"}} | option for option in OPTIONS]
+
+
+def _schema(option: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "string"} | {key: option[key] for key in ("enum", "pattern", "description") if key in option}
+
+
+_PARAMETERS = [
+    {"in": "query", "required": False, "schema": _schema(option)}
+    | {"name": option["name"], "description": option["description"]}
+    for option in OPTIONS
+]
 _FORM = {
     "parameters": _PARAMETERS,
     "requestBody": {
@@ -60,8 +89,9 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {
-                        **{option["name"]: {"type": "string"} for option in OPTIONS},
+                        **{option["name"]: _schema(option) for option in OPTIONS},
                         "file": {"type": "string", "contentMediaType": "application/octet-stream"},
                     },
                 }
@@ -73,6 +103,18 @@ _RAW = {
     "parameters": _PARAMETERS,
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 }
+_DIGEST = "^[0-9a-fA-F]{64}$"
+_CURSOR = "^[0-9]{1,18}$"
+
+
+def _files(*media: str) -> dict[int | str, dict[str, Any]]:
+    """The good answer of an operation that gives a file of one of these media types."""
+    content = {
+        name: {} if name == "application/json" else {"schema": {"type": "string", "format": "binary"}}
+        for name in (kind.partition(";")[0] for kind in media)
+    }
+    return {200: {"content": content, "description": "The file"}}
+
 
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The document's id.")]
 
@@ -109,26 +151,42 @@ def router(office: OfficePort) -> APIRouter:
         response: Response,
         name: Annotated[str, Path(description="The file's name, percent-encoded.")],
         sha256: Annotated[
-            str | None, Header(alias="X-Content-SHA256", description="SHA-256 of the bytes, 64 hexadecimal digits.")
+            str | None,
+            Header(
+                alias="X-Content-SHA256",
+                description="SHA-256 of the bytes, 64 hexadecimal digits.",
+                json_schema_extra={"pattern": _DIGEST},
+            ),
         ] = None,
     ) -> Document:
         """The body is the file. With X-Content-SHA256 it is accepted only if that is what arrived; a file of the same
         name is a document of its own. The answer comes when it is safely on disk."""
-        asked = wishes.gather(request.query_params.multi_items())
+        folder, pairs = split_folder(request.query_params.multi_items())
+        asked = wishes.gather(pairs)
         digest = hex_digest(sha256)
         await office.admit(content_length(request))
-        row = await office.accept_upload(file_name(name), body(request), sha256=digest, wishes=asked)
+        name = file_name(name)
+        place = f"{folder}{name}"
+        row = await office.accept_upload(name, body(request), sha256=digest, wishes=asked, relpath=place)
         return created(response, row)
 
     @api.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
     async def list_documents(
         q: Annotated[str | None, Query(max_length=500, description="Words in the name or the text.")] = None,
-        state: Annotated[str | None, Query(description=", ".join(STATES))] = None,
+        state: Annotated[
+            str | None, Query(description=", ".join(STATES), json_schema_extra={"enum": ["", *STATES]})
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="From the answer before.")] = None,
+        after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
+        flag: Annotated[str | None, Query(description=", ".join(Flag))] = None,
+        folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
+        since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.")] = None,
+        until: Annotated[str | None, Query(description="Last day of arrival (UTC).")] = None,
+        code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
     ) -> DocumentList:
         """Newest first."""
-        rows = await documents(office, q, state, limit, after)
+        wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+        rows = await office.listed(wanted, after=int(after) if after else None, limit=limit)
         more = str(rows[-1].seq) if len(rows) == limit else None
         return DocumentList(documents=[Document.of(row) for row in rows], after=more)
 
@@ -145,20 +203,37 @@ def router(office: OfficePort) -> APIRouter:
         more = pages[-1].number if len(pages) == limit else None
         return PageList(pages=[PageOf.of(page) for page in pages], after=more)
 
-    @api.get("/documents/{id}/results/{format}", responses=PROBLEMS | _NOT_READY, summary="A result")
+    @api.get(
+        "/documents/{id}/results/{format}",
+        responses=PROBLEMS | _NOT_READY | _files(*MEDIA.values()),
+        response_class=Response,
+        summary="A result",
+    )
     async def get_result(id: Id, format: Format) -> Response:
         """Always as a file to save. csv is a ZIP of all tables."""
         files = await office.result_files(id, format.value)
         return await result(format, files)
 
-    @api.get("/documents/{id}/pages/{n}/image", responses=PROBLEMS, summary="A picture of a page")
+    @api.get(
+        "/documents/{id}/pages/{n}/image",
+        responses=PROBLEMS | _files("image/png", "image/jpeg"),
+        response_class=Response,
+        summary="A picture of a page",
+    )
     async def get_image(
         id: Id,
         n: Annotated[int, Path(ge=1, le=10_000_000)],
         max_side: Annotated[int, Query(ge=32, le=4096, description="Pixels of the longer side, at most.")] = 1600,
+        box: Annotated[
+            str | None,
+            Query(
+                pattern="^[0-9]{1,4}(,[0-9]{1,4}){3}$",
+                description="Only this part: left, top, right, bottom in thousandths of the page.",
+            ),
+        ] = None,
     ) -> Response:
         """The page as it was read: upright, a PNG or JPEG."""
-        data, media = await office.page_image(id, n, max_side=max_side)
+        data, media = await office.page_image(id, n, max_side=max_side, box=box_of(box))
         return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=3600"})
 
     @api.post(
@@ -168,8 +243,9 @@ def router(office: OfficePort) -> APIRouter:
         responses=PROBLEMS | _NOT_READY,
         summary="Read a failed or partial document again",
     )
-    async def retry(id: Id) -> Document:
-        return Document.of(await office.retry(id))
+    async def retry(id: Id, asked: Password | None = None) -> Document:
+        """A document that ended is queued again; an encrypted one may be given its password."""
+        return Document.of(await office.retry(id, password=asked.password if asked else None))
 
     @api.get("/search", response_model=FoundList, responses={422: PROBLEMS[422]}, summary="Search the text")
     async def search(
@@ -184,15 +260,40 @@ def router(office: OfficePort) -> APIRouter:
 _NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
 
 
-async def documents(
-    office: OfficePort, q: str | None, state: str | None, limit: int, after: str | None
-) -> Sequence[DocumentInfo]:
-    """A validated list request. Raises `UsageError` for an unknown state."""
-    if state and state not in STATES:
-        raise UsageError(f"state cannot be {state!r}", hint=f"One of: {', '.join(STATES)}.")
-    return await office.documents(
-        q=(q or "").strip() or None, state=state or None, after=int(after) if after else None, limit=limit
-    )
+def filter_of(**asked: str | None) -> Filter:
+    """A validated list request. Raises `UsageError` for a state or flag that there is not, or a date that is none."""
+    given = {name: value.strip() or None for name, value in asked.items() if value}
+    for name, known in (("state", STATES), ("flag", tuple(Flag))):
+        if (value := given.get(name)) and value not in known:
+            raise UsageError(f"{name} cannot be {value!r}", hint=f"One of: {', '.join(known)}.")
+    return Filter(**given)
+
+
+def split_folder(pairs: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
+    """Takes the option `folder` out: the folder below inbox/ with a slash behind, or nothing; and the others.
+
+    Raises `UsageError` if it leads anywhere else, or is too deep."""
+    given = [value for name, value in pairs if name == "folder" and value.strip("/")]
+    rest = [pair for pair in pairs if pair[0] != "folder"]
+    return (folder_path(given[0]) if given else ""), rest
+
+
+def folder_path(given: str) -> str:
+    parts = [part for part in given.split("/") if part]
+    cleaned = [file_name(part) for part in parts]
+    if len(parts) > 32 or any(part in (".", "..") or "\\" in part or len(part.encode()) > 255 for part in parts):
+        raise UsageError(f"folder cannot be {given!r}", hint="Name folders below the inbox, like letters/2026.")
+    return "".join(f"{part}/" for part in cleaned)
+
+
+def box_of(given: str | None) -> Box | None:
+    """A box in an address, ``100,200,300,250``. Raises `UsageError` for one that has no area or leaves the page."""
+    if given is None:
+        return None
+    x0, y0, x1, y1 = (int(value) for value in given.split(","))
+    if x0 >= x1 or y0 >= y1 or max(x1, y1) > 1000:
+        raise UsageError("box is not a part of the page.", hint="Left, top, right, bottom in thousandths.")
+    return (x0, y0, x1, y1)
 
 
 def content_length(request: Request) -> int | None:
@@ -233,7 +334,12 @@ async def take_form(
             if part.name != "file":
                 raise UsageError(f"unknown file field {part.name!r}", hint="Name it file.")
             chunks = part.source if many else _only(part, parts)
-            accepted.append(await office.accept_upload(file_name(part.filename), chunks, wishes=wishes.gather(pairs)))
+            folder, wished = split_folder(pairs)
+            if many and not folder:  # a browser names the files of a chosen folder with their folders
+                folder = folder_path(part.filename.rpartition("/")[0])
+            name = file_name(part.filename)
+            asked_for = wishes.gather(wished)
+            accepted.append(await office.accept_upload(name, chunks, wishes=asked_for, relpath=f"{folder}{name}"))
     if not accepted:
         raise UsageError("There is no file in the form.", hint="Choose a file; its field is named file.")
     return accepted
@@ -266,12 +372,12 @@ async def result(format: Format, files: Sequence[FilePath]) -> Response:
     spooled = await run_in_threadpool(_zip, files)
     name = files[0].parent.parent.name
     return StreamingResponse(
-        _blocks(spooled), media_type=MEDIA[format], headers={"Content-Disposition": _attachment(f"{name} tables.zip")}
+        _blocks(spooled), media_type=MEDIA[format], headers={"Content-Disposition": attachment(f"{name} tables.zip")}
     )
 
 
-def _attachment(name: str) -> str:
-
+def attachment(name: str) -> str:
+    """A Content-Disposition for a file to save."""
     return f"attachment; filename*=utf-8''{quote(name)}"
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from inkstick.errors import Unavailable, UsageError
 from inkstick.web.office_port import Event, OfficePort
-from inkstick.web.shapes import event_json
+from inkstick.web.shapes import Problem, event_json
 
 HEARTBEAT = 15.0
 RECONNECT_MS = 2000
@@ -76,13 +76,24 @@ class Streams:
             closing.cancel()
 
 
+_NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"},
+    503: {"model": Problem, "description": "Too many clients follow already."},
+}
+
+
 def router(streams: Streams) -> APIRouter:
     api = APIRouter(prefix="/api/v1", tags=["service"])
 
-    @api.get("/events", summary="What happens, as it happens", response_class=StreamingResponse)
+    @api.get("/events", summary="What happens, as it happens", response_class=StreamingResponse, responses=_STREAM)
     async def events(
-        last_event_id: Annotated[str | None, Header(description="Go on after this event.")] = None,
-        after: Annotated[str | None, Query(description="The same, for clients that set no headers.")] = None,
+        last_event_id: Annotated[
+            str | None, Header(description="Go on after this event.", json_schema_extra=_NUMBER)
+        ] = None,
+        after: Annotated[
+            str | None, Query(description="The same, for clients that set no headers.", json_schema_extra=_NUMBER)
+        ] = None,
     ) -> StreamingResponse:
         """Server-sent events; the data of each is `{id, kind, document, data}`. Without a position: from now on."""
         position = await streams.start(_number(last_event_id or after))

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inkstick.document import Flag, Page
+from inkstick.atonce import Asked
+from inkstick.document import Flag, Page, Task
 from inkstick.engines import protocol
 from inkstick.errors import TooLarge, UsageError
+from inkstick.pages.view import TextLayerMode
+from inkstick.profile import Priority, Profile, merge
 from inkstick.web.documents import body
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort
+from inkstick.web.wishes import gather
 
 ANY_MODEL = "inkstick"
 IMAGE_BYTES = 32 << 20
@@ -34,12 +37,18 @@ AT_ONCE = 8
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
+DATA_URL = "^data:image/[a-zA-Z0-9.+-]{1,40};base64,"
+
+
 class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class ImageUrl(Closed):
-    url: str = Field(description="data:image/…;base64,… (an address is refused: nothing is fetched)")
+    url: str = Field(
+        description="data:image/…;base64,… (an address is refused: nothing is fetched)",
+        json_schema_extra={"pattern": DATA_URL},
+    )
 
 
 class ImagePart(Closed):
@@ -70,8 +79,37 @@ class Answer(BaseModel):
     status: Literal["done", "partial"] = Field(description="partial: the end is missing or the text is in doubt.")
 
 
+def _inlined(schema: Any, known: Mapping[str, Any]) -> Any:
+    """The schema without references: it stands in the middle of a larger document."""
+    if isinstance(schema, list):
+        return [_inlined(item, known) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(known[schema["$ref"].rpartition("/")[2]], known)
+    return {key: _inlined(value, known) for key, value in schema.items() if key not in ("$defs", "discriminator")}
+
+
+_COMPLETION = Completion.model_json_schema()
 _COMPLETION_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": Completion.model_json_schema()}}}
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _inlined(_COMPLETION, _COMPLETION.get("$defs", {}))}},
+    }
+}
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}},
+        "description": "The text, whole or (with stream) in pieces.",
+    },
+}
+_FIELDS: dict[str, Any] = {
+    "prompt": {"type": "string", "description": "Instead of a task, for engines that take one."},
+    "task": {"type": "string", "enum": list(Task), "description": "What is asked of the page; parse if left out."},
+    "keys": {"type": "string", "description": "For task extract: what to extract, by comma."},
+    "to": {"type": "string", "enum": ["en", "zh"], "description": "For task translate."},
+    "page": {"type": "string", "pattern": "^[1-9][0-9]{0,6}$", "description": "Which page of a document; 1."},
+    "file": {"type": "string", "contentMediaType": "application/octet-stream"},
 }
 _FORM_BODY: dict[str, Any] = {
     "requestBody": {
@@ -81,10 +119,8 @@ _FORM_BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {
-                        "prompt": {"type": "string"},
-                        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
-                    },
+                    "additionalProperties": False,
+                    "properties": _FIELDS,
                 }
             }
         },
@@ -104,7 +140,12 @@ def router(office: OfficePort) -> APIRouter:
         ]
         return {"object": "list", "data": listed}
 
-    @api.post("/chat/completions", openapi_extra=_COMPLETION_BODY, summary="Read one image (OpenAI-compatible)")
+    @api.post(
+        "/chat/completions",
+        openapi_extra=_COMPLETION_BODY,
+        responses=_STREAMED,
+        summary="Read one image (OpenAI-compatible)",
+    )
     async def completions(request: Request) -> Response:
         """A closed subset: unknown fields are refused. With `stream` the text comes in pieces once it was checked."""
         async with turn:
@@ -121,11 +162,11 @@ def router(office: OfficePort) -> APIRouter:
         "/models/{id:path}/inference", response_model=Answer, openapi_extra=_FORM_BODY, summary="Read one image (form)"
     )
     async def inference(request: Request, id: Annotated[str, Path(description="A model, or inkstick.")]) -> Answer:
-        """A form with one file and, if you like, a prompt; the answer is its text."""
+        """A form with one file and, if you like, a task or a prompt; the answer is the page's text."""
         async with turn:
             await _check_model(office, id)
-            image, prompt = await _form(Parts(request))
-            page = await office.read_image(image, protocol.Request(prompt=prompt))
+            image, asked = await _form(Parts(request))
+            page = (await office.read_page(image, asked)).page
         return Answer(text=page.text(), status="partial" if _doubtful(page) else "done")
 
     return api
@@ -173,25 +214,38 @@ def _decode(url: str) -> bytes:
         )
     try:
         image = base64.b64decode(url[head.end() :], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also for what is not ASCII
         raise UsageError("The image is not valid base64.", hint="Encode the file's bytes as base64.") from error
     if len(image) > IMAGE_BYTES:
         raise TooLarge(f"The image is larger than {IMAGE_BYTES >> 20} MiB.")
     return image
 
 
-async def _form(parts: Parts) -> tuple[bytes, str | None]:
-    image, prompt = None, None
+async def _form(parts: Parts) -> tuple[bytes, Asked]:
+    """The file and what is asked of it. Raises `UsageError` for a field that is not known, or comes twice."""
+    image, fields = None, dict[str, str]()
     while (part := await parts.next()) is not None:
         if part.filename is not None and part.name == "file" and image is None:
             image = await read_all(part.source, IMAGE_BYTES, "the image")
-        elif part.filename is None and part.name == "prompt" and prompt is None:
-            prompt = (await part.text()).strip() or None
+        elif part.filename is None and part.name in _FIELDS and part.name not in ("file", *fields):
+            fields[part.name] = (await part.text()).strip()
         else:
-            raise UsageError(f"field {part.name!r} is not expected", hint="Send one file and at most one prompt.")
+            raise UsageError(
+                f"field {part.name!r} is not expected", hint=f"Send one file, and each once: {', '.join(_FIELDS)}."
+            )
     if not image:
         raise UsageError("There is no file in the form.", hint="Send the image as a field named file.")
-    return image, prompt
+    return image, _asked(fields)
+
+
+def _asked(fields: Mapping[str, str]) -> Asked:
+    page = fields.get("page") or "1"
+    if not re.fullmatch(_FIELDS["page"]["pattern"], page):
+        raise UsageError(f"page cannot be {page[:20]!r}", hint="A number from 1.")
+    base = Profile(priority=Priority.PERSON, text_layer=TextLayerMode.SKIP)
+    named = [(name, value) for name, value in fields.items() if name in ("task", "keys", "to")]
+    wishes = gather(named) | ({"prompt": fields["prompt"]} if fields.get("prompt") else {})
+    return Asked(merge(base, wishes, where="request"), int(page))
 
 
 def _doubtful(page: Page) -> bool:

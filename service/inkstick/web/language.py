@@ -1,7 +1,8 @@
 """The language of the pages: English sentences in the templates are the keys, a catalogue per language translates them.
 
 A catalogue is a folder of TOML files, ``locale/<code>/<screen>.toml``, of lines ``"English sentence" = "translation"``.
-What a catalogue lacks is shown in English. Placeholders: ``_("{n} pages", n=3)``.
+What a catalogue lacks is shown in English. Placeholders: ``_("{n} pages", n=3)``. Code that has no language of its own
+returns a `Said`, which the template translates: ``_(words.disk(stats)[1])``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,19 @@ FOLDER = Path(__file__).parent / "locale"
 COOKIE = "inkstick-language"
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
 TAGS: Mapping[str, str] = {"en": "en", "zh": "zh-Hans"}
+
+
+class Said(str):
+    """An English sentence with its values filled in, which remembers both, so that it can still be translated."""
+
+    __slots__ = ("sentence", "values")
+    sentence: str
+    values: Mapping[str, object]
+
+    def __new__(cls, sentence: str, /, **values: object) -> Said:
+        said = super().__new__(cls, sentence.format(**values) if values else sentence)
+        said.sentence, said.values = sentence, values
+        return said
 
 
 class Translate(Protocol):
@@ -40,6 +54,11 @@ def translator(code: str) -> Translate:
     sentences = catalogue(code)
 
     def translate(sentence: str, /, **values: object) -> str:
+        if isinstance(sentence, Said):
+            inner = {
+                key: translate(value) if isinstance(value, str) else value for key, value in sentence.values.items()
+            }
+            return translate(sentence.sentence, **inner)
         text = sentences.get(sentence, sentence)
         return text.format(**values) if values else text
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-METHODS = ("get", "put", "post", "delete")
+from inkstick.web.examples import EXAMPLES
+
+METHODS = ("get", "put", "patch", "post", "delete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Operation:
     fields: tuple[Field, ...]
     answers: tuple[tuple[str, str], ...]
     returns: tuple[Field, ...]
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def _operation(document: Mapping[str, Any], method: str, path: str, data: Mappin
         fields=(*_parameters(data), *_body(document, data)),
         answers=answers,
         returns=tuple(_properties(document, _schema(good), "json")),
+        example=EXAMPLES.get((method, path), ""),
     )
 
 

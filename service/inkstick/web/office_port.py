@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.config import Settings
-from inkstick.document import Page
+from inkstick.document import Box, Page
 from inkstick.engines.protocol import Request
+from inkstick.web.corrections_port import CorrectionsPort
+from inkstick.web.screens_port import ScreensPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who reads. `ready`: pages may be sent now. `state`, `detail`: words for people. `role`: primary fallback."""
+    """Who reads. `ready`: pages may be sent now. `state`, `detail`: words for people. `role`: primary fallback.
+    `prompts`: it can be asked in words of one's own."""
 
     name: str
     model: str
@@ -97,6 +101,7 @@ class EngineInfo:
     state: str
     detail: str = ""
     tasks: tuple[str, ...] = ()
+    prompts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +140,15 @@ class OfficeHealth:
     checks: Mapping[str, str] = field(default_factory=dict)
 
 
-class OfficePort(Protocol):
+class OfficePort(ScreensPort, Protocol):
     """The use cases. One office per data folder; the only one that opens the ledger."""
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def corrections(self) -> CorrectionsPort:
+        """Everything about single pages: as they are now, changed, read once more."""
 
     async def start(self) -> None:
         """Open the ledger, recover, start pool and engines. Raises `UsageError` if another service has the folder."""
@@ -158,12 +167,14 @@ class OfficePort(Protocol):
         *,
         sha256: str | None = None,
         wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> DocumentInfo:
         """Stream the bytes into the spool and accept them durably; returns only then.
 
         If `chunks` raises, or is cancelled, nothing was accepted and nothing is left behind. `sha256` (64 lower-case
         hex digits) is compared with what arrived. `wishes` are keys of a profile (`inkstick.profile.merge`) over the
-        defaults of an upload (priority person); checked before the first chunk is asked for."""
+        defaults of an upload (priority person); checked before the first chunk is asked for. `relpath`: its place
+        below the inbox, ending with `name`, for one of a folder; `name` alone otherwise."""
 
     async def document(self, id: str) -> DocumentInfo: ...
 
@@ -178,14 +189,15 @@ class OfficePort(Protocol):
     async def page_text(self, id: str, number: int) -> str | None:
         """The page's text as `Page.text()` gives it; None while it is not read."""
 
-    async def page_image(self, id: str, number: int, *, max_side: int) -> tuple[bytes, str]:
-        """The page as an upright picture for people, at most `max_side` pixels either way, and its media type."""
+    async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
+        """The page (`box`: only that part of it) as an upright picture for people, at most `max_side` pixels either
+        way, and its media type."""
 
     async def result_files(self, id: str, format: str) -> Sequence[Path]:
         """The file of this format; for csv all the tables (none if the document has no table)."""
 
-    async def retry(self, id: str) -> DocumentInfo:
-        """Queue a failed or partial document again."""
+    async def retry(self, id: str, *, password: str | None = None) -> DocumentInfo:
+        """Queue an ended document again; a `password` is tried on it, before those it had."""
 
     async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]: ...
 
@@ -205,7 +217,12 @@ class OfficePort(Protocol):
         """The watch daemon says: these claims are in the spool (take them into the ledger), and this is my status."""
 
     async def read_image(self, image: bytes, request: Request) -> Page:
-        """Read one encoded image at once, at a person's priority, nothing stored."""
+        """Read one encoded image (or the first page of a document) at once, at a person's priority, nothing stored."""
+
+    async def read_page(self, source: bytes | PageOf, asked: Asked, told: Told = untold) -> PageRead:
+        """Read one page of a file, or of a document that is here, at once; nothing is stored. Raises `Unsupported`
+        that names a model where no engine here does what is asked; `UsageError` not_found for a page beyond the
+        last; the page's own error if it cannot be read."""
 
 
 class OnProgress(Protocol):

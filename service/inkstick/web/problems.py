@@ -21,9 +21,15 @@ log = logging.getLogger("inkstick.web")
 STATUS: Mapping[str, int] = {
     "usage": 422,
     "checksum": 422,
+    "not_paired": 401,
+    "wrong_pin": 403,
+    "not_allowed": 403,
+    "too_many": 429,
+    "wrong_offset": 409,
     "not_found": 404,
     "method": 405,
     "not_ready": 409,
+    "conflict": 409,
     "cross_site": 403,
     "wrong_host": 421,
     "engine_down": 503,
@@ -64,7 +70,7 @@ def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
     def answer(request: Request, body: Mapping[str, Any], status: int) -> Response:
         if request.url.path.startswith("/v1/"):
             return openai_problem(body, status)
-        if templates is not None and _wants_page(request):
+        if templates is not None and wants_page(request):
             return templates.TemplateResponse(request, "problem.html", {"problem": body, "status": status}, status)
         return JSONResponse(dict(body), status)
 
@@ -73,6 +79,8 @@ def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
         response = answer(request, error.as_json(), status_of(error))
         if response.status_code == 503:
             response.headers["Retry-After"] = "5"
+        if response.status_code == 429:
+            response.headers["Retry-After"] = "60"
         return response
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -107,7 +115,8 @@ def _methods(request: Request) -> list[str]:
     return sorted(found)
 
 
-def _wants_page(request: Request) -> bool:
+def wants_page(request: Request) -> bool:
+    """Does a person ask, who would rather have a page than JSON?"""
     machine = request.url.path.startswith(("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json"))
     return not machine and "text/html" in request.headers.get("accept", "")
 

@@ -4,7 +4,8 @@ Threats: a web page that the user visits elsewhere talks to this service through
 requests, DNS rebinding); a document whose text is hostile markup. Rules: the Host header must name this machine
 (421 otherwise: a rebound name is refused); a browser's request must come from our own pages, except that a person may
 follow a link to one (403 otherwise); answers may load nothing from elsewhere and run no inline script. What remains:
-any program of any user of this machine can talk to a loopback port; accounts come with the LAN address.
+any program of any user of this machine can talk to a loopback port. Where other computers can reach the service,
+`inkstick.web.lan` stands in this place.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def wrong_host(headers: Headers) -> UsageError | None:
     )
 
 
-def cross_site(method: str, headers: Headers) -> UsageError | None:
+def cross_site(method: str, headers: Headers, scheme: str = "http") -> UsageError | None:
     """The refusal of a request that another site's page sent, None if it is fine.
 
     Programs send neither Sec-Fetch-Site nor Origin and pass; browsers always send one of them with a POST."""
@@ -75,7 +76,7 @@ def cross_site(method: str, headers: Headers) -> UsageError | None:
         fine = site in ("same-origin", "none") or followed_link
     else:
         origin = headers.get("origin")
-        fine = method in SAFE_METHODS or origin is None or origin == f"http://{headers.get('host')}"
+        fine = method in SAFE_METHODS or origin is None or origin == f"{scheme}://{headers.get('host')}"
     if fine:
         return None
     return UsageError(
@@ -83,6 +84,20 @@ def cross_site(method: str, headers: Headers) -> UsageError | None:
         hint="Use Inkstick's own page, or a program that is not a browser.",
         code="cross_site",
     )
+
+
+def with_headers(send: Send) -> Send:
+    """Sends what it is given, with the headers that every answer carries."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return send_with_headers
 
 
 class Gate:
@@ -96,14 +111,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
+        send_with_headers = with_headers(send)
         refusal = self._refusal(scope)
         if refusal is not None:
             await problem(refusal)(scope, receive, send_with_headers)

@@ -1,10 +1,13 @@
-"""Serve an office: the page and the API on a loopback port, the watch daemon's door on a unix socket, until stopped."""
+"""Serve an office: the page and the API on a port, the watch daemon's door on a unix socket, until stopped.
+
+On a loopback address in plain HTTP, nothing asked; on any other with TLS and for paired browsers: `inkstick.access`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import signal
 import socket
@@ -14,6 +17,10 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from inkstick.access import keys, place
+from inkstick.access.keys import Key
+from inkstick.access.reception import Reception
+from inkstick.config import Settings
 from inkstick.errors import UsageError
 from inkstick.supervise.notify import Notifier
 from inkstick.web import words
@@ -36,12 +43,16 @@ class _Server(uvicorn.Server):
 
 
 def check_host(host: str) -> None:
-    """Raises `UsageError` for an address that other computers can reach: that needs pairing and TLS first."""
-    if not is_loopback(host):
+    """Raises `UsageError` for what is neither an address nor localhost."""
+    if is_loopback(host):
+        return
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
         raise UsageError(
-            f"The page cannot be served on {host} yet: other computers could reach it without a login.",
-            hint="Leave --host out. Serving the local network, with TLS and paired browsers, comes later.",
-        )
+            f"The page cannot be served on {host!r}: that is not an address.",
+            hint="Give an address of this machine, 0.0.0.0 for all of them, or leave --host out.",
+        ) from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -85,9 +96,13 @@ def listen_unix(path: Path) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, scheme: str = "http") -> str:
+    """Where the page is. For a listener on all addresses: the first that others can use."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    if ipaddress.ip_address(host).is_unspecified:
+        host = next(iter(place.addresses()), host)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}/" if (scheme, port) == ("https", 443) else f"{scheme}://{shown}:{port}/"
 
 
 async def serve(
@@ -99,7 +114,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stop`), then end within about two seconds.
 
-    `say` is told the address once requests are answered. Raises `UsageError` for a bad address or a taken port."""
+    `say` is told the address once requests are answered. Raises `UsageError` for a bad address, a taken port, or where
+    there is no key for TLS."""
     settings = office.settings
     notifier = notifier or Notifier()
     stop = stop or asyncio.Event()
@@ -107,18 +123,33 @@ async def serve(
     with contextlib.closing(listen(settings.host, settings.port)) as listener, _stops_on_signals(stop):
         await office.start()
         try:
-            await _serve(office, listener, say, notifier, stop)
+            await _serve(office, listener, await _key(settings), say, notifier, stop)
         finally:
             notifier.stopping()
             await office.close()
 
 
+async def _key(settings: Settings) -> Key | None:
+    """The appliance's own key, where others can reach the page."""
+    if is_loopback(settings.host):
+        return None
+    known = [*place.names(), *place.configured(settings.names), *place.addresses(), "localhost", "127.0.0.1", "::1"]
+    return await asyncio.to_thread(keys.ensure, settings.folder.state, known)
+
+
 async def _serve(
-    office: OfficePort, listener: socket.socket, say: Callable[[str], None], notifier: Notifier, stop: asyncio.Event
+    office: OfficePort,
+    listener: socket.socket,
+    key: Key | None,
+    say: Callable[[str], None],
+    notifier: Notifier,
+    stop: asyncio.Event,
 ) -> None:
     state = office.settings.folder.state
     streams = Streams(office)
-    servers = [_server(create_app(office, streams=streams)), _server(create_internal_app(office))]
+    app = create_app(office, streams=streams, reception=Reception(office.settings, lan=key is not None))
+    servers = [_server(app, key), _server(create_internal_app(office))]
+    address = address_of(listener, "https" if key else "http")
     with contextlib.closing(listen_unix(state / SOCKET)) as door:
         running = [
             asyncio.create_task(server.serve(sockets=[listening]))
@@ -127,9 +158,9 @@ async def _serve(
         helpers = [asyncio.create_task(_feed(notifier, office)), asyncio.create_task(stop.wait())]
         try:
             await _until_started(servers, running)
-            (state / ADDRESS).write_text(address_of(listener), encoding="utf-8")
+            (state / ADDRESS).write_text(address, encoding="utf-8")
             notifier.ready(words.summary(await office.stats()))
-            say(address_of(listener))
+            say(address)
             await asyncio.wait([helpers[1], *running], return_when=asyncio.FIRST_COMPLETED)
         finally:
             streams.close()
@@ -159,7 +190,7 @@ async def _feed(notifier: Notifier, office: OfficePort) -> None:
     await notifier.feed(alive, text)
 
 
-def _server(app: ASGIApp) -> _Server:
+def _server(app: ASGIApp, key: Key | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -171,6 +202,7 @@ def _server(app: ASGIApp) -> _Server:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_context_factory=(lambda _config, _default: key.context()) if key else None,
         )
     )
 

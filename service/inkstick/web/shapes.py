@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from inkstick.web import words
+from inkstick.web.language import Translate
 from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, PageInfo, Stats
+from inkstick.web.screens_port import Remaining
 
 
 class Problem(BaseModel):
@@ -143,10 +145,19 @@ class Status(BaseModel):
     pages_per_second: float
     blocked: dict[str, str] | None
     disk: dict[str, int]
-    says: dict[str, Says] = Field(description="The same in words: engine, disk.")
+    pages_left: int = Field(description="Of documents that have been opened.")
+    documents_unopened: int
+    seconds_left: float | None = Field(description="Roughly, as the last documents went; null if nobody can say.")
+    says: dict[str, Says] = Field(description="The same in words: engine, disk, pace, left.")
 
     @classmethod
-    def of(cls, stats: Stats) -> Status:
+    def of(cls, stats: Stats, remaining: Remaining, _: Translate) -> Status:
+        pairs = {
+            "engine": words.engine(stats),
+            "disk": words.disk(stats),
+            "pace": ("good", words.pace(stats)),
+            "left": ("good", words.left(remaining, stats)),
+        }
         return cls(
             documents=dict(stats.documents),
             engines=[EngineOf.of(engine) for engine in stats.engines],
@@ -154,10 +165,10 @@ class Status(BaseModel):
             waiting=stats.waiting,
             pages_per_second=stats.pages_per_second,
             blocked={"code": stats.blocked[0], "message": stats.blocked[1]} if stats.blocked else None,
-            says={
-                "engine": Says(level=words.engine(stats)[0], text=words.engine(stats)[1]),
-                "disk": Says(level=words.disk(stats)[0], text=words.disk(stats)[1]),
-            },
+            pages_left=remaining.pages,
+            documents_unopened=remaining.unopened,
+            seconds_left=remaining.seconds(stats.pages_per_second),
+            says={name: Says(level=level, text=_(text)) for name, (level, text) in pairs.items()},
             disk={"free": stats.disk_free, "total": stats.disk_total, "reserve": stats.disk_reserve},
         )
 

@@ -5,84 +5,34 @@ Every text of a document reaches the page through Jinja2's autoescaping, as text
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from inkstick import __version__
-from inkstick.document import Task
-from inkstick.profile import DEFAULT_FORMATS, Format
-from inkstick.web import language, manual, words
-from inkstick.web.documents import STATES, Id, content_length, documents, take_form
-from inkstick.web.multipart import Parts
-from inkstick.web.office_port import OfficePort, PageInfo, Stats
-from inkstick.web.pieces import Piece, pieces
-from inkstick.web.screens import NAVIGATION
+from inkstick.web import language, manual, phrases, words
+from inkstick.web.documents import STATES, Id
+from inkstick.web.examples import PREAMBLE
+from inkstick.web.office_port import OfficePort
+from inkstick.web.screens import NAVIGATION, access
 
 HERE = Path(__file__).parent
-ROWS = 50
-PAGES = 10
 
 
 def load_templates() -> Jinja2Templates:
-    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context])
-    templates.env.globals.update(version=__version__, states=STATES, words=words, navigation=NAVIGATION)
+    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context, access.context])
+    templates.env.globals.update(
+        version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION
+    )
     templates.env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
     return templates
 
 
 def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIRouter:
     site = APIRouter(include_in_schema=False)
-
-    @site.get("/")
-    async def index(
-        request: Request,
-        q: Annotated[str, Query(max_length=500)] = "",
-        state: str = "",
-        after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
-    ) -> Response:
-        rows = await documents(office, q, state, ROWS, after)
-        hits = await office.search(q, limit=10) if q.strip() else []
-        shown = {
-            "rows": rows,
-            "hits": hits,
-            "q": q,
-            "state": state,
-            "first": after is None,
-            "after": rows[-1].seq if len(rows) == ROWS else None,
-            "last_event": await office.last_event(),
-            "formats": list(Format),
-            "chosen": DEFAULT_FORMATS,
-            "tasks": list(Task),
-            **_standing(await office.stats(), office),
-        }
-        return templates.TemplateResponse(request, "index.html", shown)
-
-    @site.post("/upload")
-    async def upload(request: Request) -> Response:
-        await office.admit(content_length(request))
-        await take_form(office, Parts(request), [], many=True)
-        return RedirectResponse("/", 303)
-
-    @site.get("/documents/{id}")
-    async def document(request: Request, id: Id, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-        row = await office.document(id)
-        pages = await office.pages(id, after=after, limit=PAGES)
-        texts = await asyncio.gather(*(_text(office, id, page) for page in pages))
-        shown = {
-            "row": row,
-            "pages": list(zip(pages, texts, strict=True)),
-            "first": after + 1,
-            "before": max(0, after - PAGES) if after else None,
-            "after": pages[-1].number if len(pages) == PAGES and pages[-1].number < (row.pages or 0) else None,
-            "last_event": await office.last_event(),
-        }
-        return templates.TemplateResponse(request, "document.html", shown)
 
     @site.post("/documents/{id}/retry")
     async def retry(id: Id) -> Response:
@@ -100,24 +50,13 @@ def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIR
 
     @site.get("/docs")
     async def docs(request: Request) -> HTMLResponse:
-        shown = {"sections": manual.sections(app.openapi()), "title": app.title, "summary": app.summary}
+        address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
+        shown = {
+            "sections": manual.sections(app.openapi()),
+            "title": app.title,
+            "summary": app.summary,
+            "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
+        }
         return templates.TemplateResponse(request, "docs.html", shown)
 
     return site
-
-
-async def _text(office: OfficePort, id: str, page: PageInfo) -> list[Piece] | None:
-    """The page's text in pieces; None while it is not read."""
-    text = await office.page_text(id, page.number) if page.state == "read" else None
-    return None if text is None else pieces(text)
-
-
-def _standing(stats: Stats, office: OfficePort) -> dict[str, Any]:
-    counts: Mapping[str, int] = stats.documents
-    return {
-        "stats": stats,
-        "counts": {state: counts.get(state, 0) for state in STATES},
-        "engine": words.engine(stats),
-        "disk": words.disk(stats),
-        "inbox": str(office.settings.folder.inbox),
-    }

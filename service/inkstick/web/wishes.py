@@ -9,7 +9,7 @@ from inkstick.errors import UsageError
 from inkstick.profile import Priority, Profile, merge
 
 LISTS = ("formats", "keys")
-NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer")
+NAMES = ("task", "formats", "engine", "keys", "to", "priority", "text_layer", "second_reader")
 
 
 def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from inkstick.web.language import Said
 from inkstick.web.office_port import Stats
+from inkstick.web.screens_port import Remaining
 
 STATES: Mapping[str, str] = {
     "queued": "waiting",
@@ -54,7 +56,9 @@ def size(count: int | None) -> str:
 
 def pages(done: int, of: int | None) -> str:
     """Progress: ``3 of 12 pages``; nothing before the document was opened."""
-    return f"{done} of {of} page{'s' * (of != 1)}" if of else ""
+    if not of:
+        return ""
+    return Said("{done} of {of} page" if of == 1 else "{done} of {of} pages", done=done, of=of)
 
 
 def when(iso: str) -> str:
@@ -69,21 +73,64 @@ def engine(stats: Stats) -> tuple[str, str]:
     ready = [engine for engine in stats.engines if engine.ready]
     if not ready:
         states = ", ".join(f"{engine.name}: {engine.state}" for engine in stats.engines)
-        return "bad", f"No engine is ready ({states or 'none is set up'}). Documents wait; nothing is lost."
+        told = states or "none is set up"
+        return "bad", Said("No engine is ready ({states}). Documents wait; nothing is lost.", states=told)
     first = ready[0]
     if first.role == "primary":
-        return "good", f"{first.name} is ready ({first.model})."
-    return "warn", f"The main engine is not there; {first.name} reads instead, and its pages say so."
+        return "good", Said("{name} is ready ({model}).", name=first.name, model=first.model)
+    text = "The main engine is not there; {name} reads instead, and its pages say so."
+    return "warn", Said(text, name=first.name)
 
 
 def disk(stats: Stats) -> tuple[str, str]:
     """Room on the disk: ``good``, ``warn`` or ``bad``, and a sentence."""
     if not stats.disk_total:
         return "warn", "unknown"
-    text = f"{size(stats.disk_free)} of {size(stats.disk_total)} free"
+    room = {"free": size(stats.disk_free), "total": size(stats.disk_total)}
     if stats.disk_free < stats.disk_reserve:
-        return "bad", f"{text}: too little, nothing is accepted until there is more"
-    return ("warn" if stats.disk_free < 2 * stats.disk_reserve else "good"), text
+        return "bad", Said("{free} of {total} free: too little, nothing is accepted until there is more", **room)
+    return ("warn" if stats.disk_free < 2 * stats.disk_reserve else "good"), Said("{free} of {total} free", **room)
+
+
+def pace(stats: Stats) -> str:
+    """How quickly pages are read just now."""
+    rate = stats.pages_per_second
+    if rate <= 0:
+        return "nothing is being read"
+    if rate < 1:
+        return Said("{n} pages a minute", n=f"{60 * rate:.0f}")
+    return Said("{n} pages a second", n=f"{rate:.1f}")
+
+
+def left(remaining: Remaining, stats: Stats) -> str:
+    """How long the rest will take, roughly; what waits where that cannot be said."""
+    if not remaining.pages and not remaining.unopened:
+        return "nothing waits"
+    seconds = remaining.seconds(stats.pages_per_second)
+    if seconds is None:
+        text = "{pages} pages of opened documents, {unopened} documents not opened yet"
+        return Said(text, pages=remaining.pages, unopened=remaining.unopened)
+    return duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    """A span of time to one figure that people need."""
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 5400:
+        return Said("about {n} minutes", n=round(seconds / 60))
+    return Said("about {n} hours", n=f"{seconds / 3600:.1f}")
+
+
+def strip(counts: Mapping[str, int]) -> str:
+    """What a strip of colours shows, for those who do not see it."""
+    return Said(
+        "{read} read, {warn} to look at, {failed} failed, {waiting} waiting",
+        read=counts.get("read", 0) + counts.get("note", 0) + counts.get("warn", 0),
+        warn=counts.get("warn", 0),
+        failed=counts.get("failed", 0),
+        waiting=counts.get("waiting", 0),
+    )
 
 
 def summary(stats: Stats) -> str:
@@ -121,3 +168,42 @@ def task(word: str) -> str:
 
 def format(word: str) -> str:
     return FORMATS.get(word, word)
+
+
+ROLES: Mapping[str, str] = {
+    "reader": "Look and take away",
+    "operator": "Bring in, correct and delete",
+    "admin": "Everything",
+}
+ACTS: Mapping[str, str] = {
+    "paired": "browser paired",
+    "pair_failed": "wrong PIN",
+    "refused": "came without a good token or session",
+    "forbidden": "asked for more than allowed",
+    "left": "browser unpaired itself",
+    "upload": "document brought in",
+    "upload_begun": "upload begun",
+    "upload_dropped": "upload dropped",
+    "download": "results taken away",
+    "retry": "read again",
+    "read_at_once": "image read at once",
+    "edit": "text corrected",
+    "delete": "document deleted",
+    "settings": "settings changed",
+    "power": "machine locked or switched off",
+    "pin_made": "PIN made",
+    "session_revoked": "browser revoked",
+    "token_made": "token made",
+    "token_revoked": "token revoked",
+    "mended": "a torn line was cut off",
+}
+
+
+def role(word: str) -> str:
+    """What a role may do."""
+    return ROLES.get(word, word)
+
+
+def act(word: str) -> str:
+    """What an entry of the audit log says."""
+    return ACTS.get(word, word)

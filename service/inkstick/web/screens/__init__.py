@@ -15,6 +15,11 @@ class Entry:
 
 
 NAVIGATION: tuple[Entry, ...] = (
-    Entry("documents", "/", "Documents"),
+    Entry("inbox", "/", "Inbox"),
+    Entry("documents", "/documents", "Documents"),
+    Entry("failures", "/failures", "Failures"),
+    Entry("folders", "/folders", "Folders"),
+    Entry("ask", "/ask", "Ask"),
+    Entry("system", "/system", "System"),
     Entry("docs", "/docs", "For programs"),
 )

@@ -1,31 +1,200 @@
-// One document, live: state and progress change in place; new text waits until the reader asks for it.
+// The document screen: keys, zoom, turning, and the ties between picture and text. All of it works without, by links and forms.
 import { byId, calmly, follow, getJson, words } from "./live.js";
 
 const article = byId("document");
 const id = article.dataset.id;
 const ended = (state) => ["done", "partial", "failed"].includes(state);
 
+// ---- what happens meanwhile
+
 const refresh = calmly(500, async () => {
   const doc = await getJson(`/api/v1/documents/${id}`);
   byId("state").dataset.state = doc.state;
   byId("state").textContent = words.states[doc.state] ?? doc.state;
-  byId("done").textContent = doc.pages ? `${doc.pages_done} of ${doc.pages} ${doc.pages === 1 ? "page" : "pages"}` : "";
+  byId("done").textContent = doc.pages ? words.pages.replace("{done}", doc.pages_done).replace("{pages}", doc.pages) : "";
+  byId("done").hidden = ["done", "failed"].includes(doc.state);
   const bar = byId("bar");
   bar.max = doc.pages || 1;
   bar.value = doc.pages_done;
   bar.hidden = doc.state !== "reading";
-  const changed = doc.state !== article.dataset.state;
-  if (changed && ended(doc.state) && scrollY < 200) location.reload();
+  if (doc.state === article.dataset.state && ended(doc.state)) return;
+  const busy = document.activeElement?.matches("textarea, input:not([type=hidden])");
+  if ((doc.state !== article.dataset.state || !byId("scan")) && !busy) location.reload();
   else byId("note").hidden = false;
 });
 
-follow(article.dataset.lastEvent, (event) => { if (event.document === id) refresh(); });
-
-// j and k: next and previous page with something to look at, or any page with the arrows' natural scrolling.
-addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
-  const flagged = [...document.querySelectorAll(".page:has(h2 .flag)")];
-  const next = flagged.filter((page) => page.getBoundingClientRect().top > 20);
-  const before = flagged.filter((page) => page.getBoundingClientRect().top < -20);
-  (event.key === "j" ? next[0] : before.at(-1))?.scrollIntoView();
+follow(article.dataset.lastEvent, (event) => {
+  if (event.document !== id) return;
+  if (event.data?.exported) byId("following").hidden = true;
+  else refresh();
 });
+
+// ---- the picture
+
+const stage = byId("stage");
+const sheet = byId("sheet");
+const steps = [0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
+const remembered = (name, otherwise) => sessionStorage.getItem(`inkstick-${name}`) ?? otherwise;
+const remember = (name, value) => sessionStorage.setItem(`inkstick-${name}`, value);
+let zoom = Number(remembered("zoom", 1)) || 1;
+
+function showZoom() {
+  sheet.style.setProperty("--zoom", zoom);
+  byId("zoom").textContent = `${Math.round(zoom * 100)} %`;
+  remember("zoom", zoom);
+}
+function zoomBy(direction) {
+  const next = direction > 0 ? steps.find((step) => step > zoom) : steps.findLast((step) => step < zoom);
+  if (next) zoom = next;
+  showZoom();
+}
+function turn() {
+  sheet.dataset.turn = (Number(sheet.dataset.turn) + 90) % 360;
+}
+function toggleBoxes() {
+  const on = byId("boxes").getAttribute("aria-pressed") !== "true";
+  byId("boxes").setAttribute("aria-pressed", String(on));
+  sheet.classList.toggle("bare", !on);
+  remember("boxes", on ? "yes" : "no");
+}
+if (sheet) {
+  byId("tools").hidden = false;
+  byId("help-open").hidden = false;
+  byId("larger").onclick = () => zoomBy(1);
+  byId("smaller").onclick = () => zoomBy(-1);
+  byId("turn").onclick = turn;
+  byId("boxes").onclick = toggleBoxes;
+  showZoom();
+  if (remembered("boxes", "yes") === "no") toggleBoxes();
+}
+
+// ---- picture and text, tied
+
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const pick = (selector) => document.querySelector(selector);
+let lit = [];
+let quiet = 0; // until then, scrolling is our own doing
+
+function light(...elements) {
+  for (const element of lit) element.classList.remove("on");
+  lit = elements.filter(Boolean);
+  for (const element of lit) element.classList.add("on");
+}
+function reveal(pane, element) {
+  if (!pane || !element || pane.scrollHeight <= pane.clientHeight + 1 && pane.scrollWidth <= pane.clientWidth + 1) return;
+  const outer = pane.getBoundingClientRect();
+  const inner = element.getBoundingClientRect();
+  quiet = performance.now() + 200;
+  if (inner.top < outer.top || inner.bottom > outer.bottom) pane.scrollTop += inner.top - outer.top - Math.max(0, (outer.height - inner.height) / 3);
+  if (inner.left < outer.left || inner.right > outer.right) pane.scrollLeft += inner.left - outer.left - 20;
+}
+const rectOf = (order) => pick(`rect[data-order="${CSS.escape(order)}"]`);
+const blockOf = (order) => byId(`b${order}`);
+
+function lightBlock(order, { text = false, picture = false } = {}) {
+  light(blockOf(order), rectOf(order));
+  if (text) reveal(byId("text"), blockOf(order));
+  if (picture) reveal(stage, rectOf(order));
+}
+function lightDoubt(key, { text = true, picture = true } = {}) {
+  const card = byId(`d-${key}`);
+  const mark = byId(`m-${key}`);
+  const rect = pick(`rect[data-doubt="${CSS.escape(key)}"]`) ?? rectOf(card?.dataset.block ?? "");
+  light(card, mark, rect);
+  if (text) reveal(byId("text"), mark ?? blockOf(card?.dataset.block ?? ""));
+  if (picture) reveal(stage, rect);
+}
+for (const block of all(".block")) {
+  block.addEventListener("pointerenter", () => lightBlock(block.dataset.order, { picture: true }));
+  block.addEventListener("focusin", () => lightBlock(block.dataset.order, { picture: true }));
+}
+for (const card of all(".card")) {
+  card.addEventListener("pointerenter", () => lightDoubt(card.dataset.doubt));
+  card.addEventListener("focusin", () => lightDoubt(card.dataset.doubt));
+}
+for (const rect of all("rect[data-order]")) {
+  rect.addEventListener("pointerenter", () => lightBlock(rect.dataset.order, { text: true }));
+  rect.addEventListener("click", () => blockOf(rect.dataset.order)?.querySelector(".edit")?.focus());
+}
+for (const rect of all("rect[data-doubt]")) {
+  rect.addEventListener("pointerenter", () => lightDoubt(rect.dataset.doubt, { picture: false }));
+  rect.addEventListener("click", () => focusCard(byId(`d-${rect.dataset.doubt}`)));
+}
+// Scrolling one of the two brings the other along: what stands at the top of the one is shown in the other.
+function leads(pane, parts, show) {
+  pane?.addEventListener("scroll", () => {
+    if (performance.now() < quiet) return;
+    const top = pane.getBoundingClientRect().top + 8;
+    const first = parts().find((part) => part.getBoundingClientRect().bottom > top);
+    if (first) show(first.dataset.order);
+  }, { passive: true });
+}
+leads(byId("text"), () => all(".block"), (order) => reveal(stage, rectOf(order)));
+leads(stage, () => all("rect[data-order]"), (order) => reveal(byId("text"), blockOf(order)));
+
+reveal(pick(".strip"), pick(".strip [aria-current]"));
+
+// ---- keys
+
+const cards = () => all(".card");
+function focusCard(card) {
+  const first = card?.querySelector("button, input:not([type=hidden])");
+  first?.focus();
+  if (first) card.scrollIntoView({ block: "nearest" });
+  return Boolean(first);
+}
+function nextDoubt(direction) {
+  const list = cards();
+  const at = list.findIndex((card) => card.contains(document.activeElement));
+  const next = at < 0 ? (direction > 0 ? 0 : -1) : at + direction;
+  if (list[next] && focusCard(list[next])) return;
+  (direction > 0 ? byId("next-doubt") : byId("previous-doubt"))?.click();
+}
+function nextBlock(direction) {
+  const list = all(".block .edit");
+  const at = list.findIndex((link) => link.closest(".block").contains(document.activeElement));
+  list[at < 0 ? (direction > 0 ? 0 : list.length - 1) : at + direction]?.focus();
+}
+function answer(key) {
+  const card = document.activeElement?.closest(".card") ?? cards()[0];
+  const control = card?.querySelector(`[data-key="${key}"]`);
+  if (!control) return false;
+  if (control.matches("input")) { control.focus(); control.select(); } else control.click();
+  return true;
+}
+function changeBlock() {
+  (document.activeElement?.closest(".block") ?? pick(".block.on"))?.querySelector(".edit")?.click();
+}
+const help = byId("help");
+const keysOn = byId("keys-on");
+keysOn.checked = localStorage.getItem("inkstick-keys") !== "off";
+keysOn.onchange = () => localStorage.setItem("inkstick-keys", keysOn.checked ? "on" : "off");
+if (byId("help-open")) byId("help-open").onclick = () => help.showModal();
+
+const actions = {
+  n: () => nextDoubt(1), p: () => nextDoubt(-1), j: () => nextBlock(1), k: () => nextBlock(-1),
+  1: () => answer("1"), 2: () => answer("2"), 3: () => answer("3"),
+  ArrowRight: () => byId("next-page")?.click(), ArrowLeft: () => byId("previous-page")?.click(),
+  g: () => { byId("goto")?.focus(); byId("goto")?.select(); }, e: changeBlock,
+  "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1), 0: () => { zoom = 1; showZoom(); },
+  r: turn, b: toggleBoxes, "?": () => help.showModal(),
+};
+addEventListener("keydown", (event) => {
+  const writing = event.target.matches("textarea, input:not([type=hidden], [type=checkbox]), select");
+  if (writing && event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.target.form?.requestSubmit(); return; }
+  if (event.key === "Escape" && !help.open) {
+    const cancel = event.target.closest("form")?.querySelector(".cancel");
+    if (cancel) cancel.click();
+    else if (writing) event.target.blur();
+    return;
+  }
+  if (writing || help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+  const scrolls = event.key.startsWith("Arrow") && event.target.closest(".stage, .text, .scroll");
+  if (!keysOn.checked && event.key !== "?" || scrolls || !Object.hasOwn(actions, event.key)) return;
+  event.preventDefault();
+  actions[event.key]();
+});
+
+article.classList.add("scripted");
+const focused = document.activeElement?.closest(".card");
+if (focused) lightDoubt(focused.dataset.doubt);

@@ -38,3 +38,9 @@ export function calmly(pause, action) {
   };
   return call;
 }
+
+// "{done} of {of}" with its places filled.
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+
+// An English sentence of the service in the language of the page, where the page knows it.
+export const said = (text) => words.errors?.[text] ?? text;

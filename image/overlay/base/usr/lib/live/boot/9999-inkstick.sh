@@ -1,0 +1,55 @@
+#!/bin/sh
+# Read last of live-boot's parts: "Check this stick" and failures in words for the person in front of the screen.
+# live-boot's own check reports to a hidden console, and its failures end in a root shell; here nothing ends in a shell.
+
+inkstick_say ()
+{
+	printf '%b\n' "$@" > /dev/console
+}
+
+inkstick_stop ()
+{
+	inkstick_say '' '  Take the stick out or leave it in; press Enter to start this computer anew.'
+	read -r _answer < /dev/console || sleep 86400
+	sync
+	echo b > /proc/sysrq-trigger
+	sleep 60
+}
+
+# Reads every file of the stick whose hash is in sha256sum.txt; never goes on to start.
+Verify_checksums ()
+{
+	case " ${LIVE_BOOT_CMDLINE} " in
+		*" verify-checksums "*) ;;
+		*) return 0 ;;
+	esac
+	cd "${1}" || return 0
+	inkstick_say '\033[2J\033[H' '  Inkstick: checking this stick. This takes some minutes.' ''
+	_damaged=""
+	while read -r _sum _file
+	do
+		_size=$(ls -l "${_file}" 2> /dev/null | awk '{ print $5 }')
+		[ "${_size:-0}" -lt 1000000 ] || inkstick_say "    ${_file#./} ($(( _size / 1000000 )) MB)"
+		if [ "$(sha256sum "${_file}" 2> /dev/null | cut -d ' ' -f 1)" != "${_sum}" ]
+		then
+			_damaged="${_damaged} ${_file#./}"
+			inkstick_say "    DAMAGED: ${_file#./}"
+		fi
+	done < sha256sum.txt
+	if [ -z "${_damaged}" ]
+	then
+		inkstick_say '' '  THE STICK IS GOOD: every file is what was written.'
+	else
+		inkstick_say '' '  THE STICK IS DAMAGED. Write it anew; if that does not help, take another stick.'
+	fi
+	inkstick_stop
+}
+
+panic ()
+{
+	chvt 1 2> /dev/null
+	inkstick_say '\033[2J\033[H' '  Inkstick could not start.' '' "    ${*}" '' \
+		'  The stick may be damaged, or its contact loose. Try another USB socket, choose' \
+		'  "Check this stick" in the menu, or write the stick anew. Nothing on it was changed.'
+	inkstick_stop
+}

@@ -1,0 +1,87 @@
+"""Files copied so that a cut at any moment leaves a whole file or none: hidden name, fsync, rename, folder fsynced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from inkstick.store.disk import rename_noreplace
+
+PIECE = 1 << 20
+MODE = 0o640
+
+
+def copy(source: Path, target: Path, owner: int = -1) -> Path:
+    """`source` durably at `target`, or beside it as "name (2)" where another file has the name; where that file is
+    this one, nothing is done. The path that it has. Symbolic links are not followed. Raises OSError.
+
+    `owner`: user and group of what is made."""
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+        return pour(file, target, owner)
+
+
+def pour(file: BinaryIO, target: Path, owner: int = -1) -> Path:
+    """The same for an open file."""
+    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    try:
+        _fill(file, part, owner)
+        for place in _names(target):
+            if os.path.lexists(place):
+                if _same(part, place):
+                    return place
+                continue
+            rename_noreplace(part, place)
+            sync_folder(place.parent)
+            return place
+    finally:
+        part.unlink(missing_ok=True)
+    raise AssertionError("names never end")
+
+
+def make_folder(folder: Path, top: Path, owner: int = -1) -> None:
+    """`folder` and what is missing above it, below `top`, each durable in its parent."""
+    if folder == top or folder.is_dir():
+        return
+    make_folder(folder.parent, top, owner)
+    folder.mkdir(mode=0o750, exist_ok=True)
+    os.chown(folder, owner, owner)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fill(file: BinaryIO, part: Path, owner: int) -> None:
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODE), "wb") as out:
+        while piece := file.read(PIECE):
+            out.write(piece)
+        out.flush()
+        os.fchown(out.fileno(), owner, owner)
+        os.fsync(out.fileno())
+
+
+def _names(target: Path) -> Iterator[Path]:
+    yield target
+    number = 2
+    while True:
+        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
+        number += 1
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes; a link or a folder is no file."""
+    if other.is_symlink() or not other.is_file() or one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as a, other.open("rb") as b:
+        while piece := a.read(PIECE):
+            if piece != b.read(PIECE):
+                return False
+    return True

@@ -1,0 +1,42 @@
+"""What can go wrong while the machine is set up: a sentence for people, and what to do."""
+
+from __future__ import annotations
+
+from inkstick.errors import InkstickError
+
+
+class SetupError(InkstickError):
+    """`code` is stable; the console shows `message` and `hint`."""
+
+    code = "setup"
+    default_message = "This computer could not be set up."
+    default_hint = "Start it again. Documents are kept in memory meanwhile."
+
+
+class WrongKey(SetupError):
+    code = "wrong_key"
+    default_message = "This passphrase does not open the data volume."
+    default_hint = "Look at capital letters and the keyboard's layout, and try again."
+
+
+class NotEmpty(SetupError):
+    code = "not_empty"
+    default_message = "The disk is not empty."
+    default_hint = "Inkstick only takes disks without any content. Choose another place."
+
+
+class VolumeDamaged(SetupError):
+    code = "volume_damaged"
+    default_message = "The data volume is damaged and could not be repaired."
+    default_hint = "Go on in memory, and have the stick looked at before it is used again."
+
+
+class UnattendedError(SetupError):
+    """`problems`: each place in the file with what is wrong there."""
+
+    code = "unattended"
+    default_hint = "See docs/provisioning.md for what the file may hold."
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("inkstick.toml cannot be used: " + "; ".join(problems))

@@ -1,0 +1,591 @@
+"""The one process with rights (`inkstick-keeper.service`): carries out what the first start decided, puts network and
+firewall in place, opens and closes the data volume, watches battery and boot stick, and tells the console.
+
+Everything that is decided is decided elsewhere, by pure functions; this is the hand that does it. It can end at any
+moment and be started again: what it did is found in the machine itself (mounts, rules, files).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from inkstick.errors import InkstickError
+from inkstick_provisioning import (
+    firststart,
+    hardware,
+    identity,
+    luks,
+    machine,
+    moment,
+    network,
+    power,
+    requests,
+    status,
+    unattended,
+    volume,
+)
+from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.firststart import Dialogue, Situation, Step
+from inkstick_provisioning.ingest import as_user
+from inkstick_provisioning.network import Mode, Port
+from inkstick_provisioning.power import Charge
+from inkstick_provisioning.requests import Asked
+from inkstick_provisioning.status import Line, Status, Stick
+from inkstick_provisioning.unattended import Wishes
+from inkstick_provisioning.volume import MAPPED, Checked, Room, Where
+
+TICK = 1.0
+SEEN_SECONDS = 300.0
+SLOW_SECONDS = 10.0
+DATA = Path("/var/lib/inkstick")
+OPENED = status.RUN / "volume"
+CONSOLE = Path("/run/private/inkstick-console")  # where systemd keeps a dynamic user's folder
+PAGE = DATA / "state/requests"
+WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service")
+PARTS = ("serve", "watch")
+NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
+PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
+PIN_SECONDS = 60.0
+USER = 800
+
+
+def run(command: Sequence[str], text: str = "", user: int | None = None) -> str:
+    """Its output, "" where it failed: a broken part must not take the keeper with it. `user`: as whom."""
+    who: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
+    try:
+        done = subprocess.run(list(command), input=text, capture_output=True, text=True, timeout=120, **who)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        sys.stderr.write(f"{command[0]}: {error}\n")
+        return ""
+    if done.returncode != 0:
+        sys.stderr.write(f"{' '.join(command[:3])}: {done.stderr.strip()[:300]}\n")
+    return str(done.stdout)
+
+
+def systemctl(*arguments: str) -> str:
+    return run(["systemctl", *arguments])
+
+
+# ---- network
+
+
+def ports() -> list[Port]:
+    folder = Path("/sys/class/net")
+    return [Port(path.name, (path / "device").exists()) for path in sorted(folder.iterdir()) if path.name != "lo"]
+
+
+def put_network(modes: dict[str, Mode]) -> None:
+    """Rules first, then the ports: there is no moment in which an open port has no rules."""
+    run(["nft", "-f", "-"], network.ruleset(modes))
+    folder = NETWORK
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = network.files(modes)
+    for path in folder.glob("*-inkstick-*.network"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text, encoding="ascii")
+    run(["networkctl", "reload"])
+
+
+def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
+    """The page's addresses, from `ip -json -4 address`: those that are fixed first, then those that were given."""
+    fixed = list(network.direct_addresses(modes).values())
+    given = []
+    for entry in json.loads(listed or "[]"):
+        if modes.get(str(entry.get("ifname", ""))) in (Mode.JOIN, Mode.DIRECT):
+            given += [str(a["local"]) for a in entry.get("addr_info", ()) if a.get("scope") == "global"]
+    hosts = dict.fromkeys([*fixed, *given])
+    return tuple(f"https://{host}/" for host in hosts)
+
+
+# ---- the keeper
+
+
+class Keeper:
+    """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay."""
+
+    def __init__(self) -> None:
+        self.wishes = Wishes(network=Mode.NONE)
+        self.modes: dict[str, Mode] = {}
+        self.number = 0
+        self.lines: list[Line] = []
+        self.device = ""
+        self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        self.card = hardware.judge(machine.look())
+        self.clock = self._clock()
+        self.leaving = ""
+        self.slow: dict[str, Any] = {}
+        self.pairing: dict[str, Any] = {}
+        self.slow_at = self.seen_at = self.pin_at = -1e9
+        self.dialogue = self._again() or self._begin()
+
+    # -- the first start
+
+    def _clock(self) -> moment.Clock:
+        built = Path(__file__).stat().st_mtime  # in the image every file has the date of the build
+        return moment.judge(time.time(), built, moment.parse_seen(_read(DATA / "state" / moment.SEEN)))
+
+    def _situation(self) -> Situation:
+        try:
+            survey = luks.look()
+        except (InkstickError, OSError, ValueError) as error:  # memory is always a place
+            sys.stderr.write(f"no disks: {error}\n")
+            survey = volume.survey(())
+        return Situation(survey, self._clock(), network.usable(ports()))
+
+    def _again(self) -> Dialogue | None:
+        """After a restart of this process: nothing is asked a second time."""
+        kept = _json(_read(status.RUN / "keeper.json"))
+        if not kept.get("done"):
+            return None
+        try:
+            found = unattended.parse(str(kept["wishes"]))
+        except (UnattendedError, KeyError):
+            return None
+        self.device = _backing()
+        return firststart.finished(replace(firststart.begin(self._situation(), found.language), wishes=found))
+
+    def save(self) -> None:
+        """What a restart of this process needs to know; no passphrase is in it."""
+        value = {"done": self.dialogue.step is Step.DONE, "wishes": unattended.text(self.dialogue.wishes)}
+        status.write(status.RUN / "keeper.json", value, 0o600)
+
+    def _begin(self) -> Dialogue:
+        """From the file on the stick, if there is one, else at the first question."""
+        situation = self._situation()
+        if not self.clock.right:
+            _set_clock(self.clock.best)
+        try:
+            found = find_file()
+            if found is None:
+                return firststart.begin(situation)
+            wishes = unattended.parse(found.text)
+            return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
+        except UnattendedError as error:
+            told = (("place", "; ".join(error.problems)),)
+            self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
+            return firststart.begin(situation)
+
+    def answer(self, asked: Asked) -> None:
+        """A line for the present question; one for an earlier question is late, and nothing."""
+        if asked.number == self.number and self.dialogue.step not in (Step.WORKING, Step.DONE):
+            self.dialogue = firststart.answer(self.dialogue, asked.value)
+            self.number += 1
+            self.settle()
+
+    def settle(self) -> None:
+        """What the answers so far ask for, done."""
+        self.ask()
+        if self.dialogue.step not in (Step.LANGUAGE, Step.NETWORK):
+            self.put(replace(self.dialogue.wishes, where=self.wishes.where))
+        if self.dialogue.step is Step.WORKING:
+            self.work()
+            self.number += 1
+            self.ask()
+        self.save()
+
+    def ask(self) -> None:
+        """The question as a file, for console and page."""
+        shown = asdict(firststart.screen(self.dialogue))
+        language = self.dialogue.wishes.language
+        value = {**shown, "number": self.number, "language": language}
+        status.write(status.RUN / "first-start.json", value)
+        as_service(lambda: status.write(DATA / "state/first-start.json", value))
+
+    def work(self) -> None:
+        """The decision carried out; on a failure back to a question."""
+        dialogue = self.dialogue
+        try:
+            if dialogue.clock is not None:
+                _set_clock(dialogue.clock)
+            if dialogue.offer is not None and dialogue.offer.where is not Where.MEMORY:
+                self.take_volume(dialogue)
+            self.dialogue = firststart.finished(dialogue)
+        except (InkstickError, OSError, subprocess.SubprocessError) as error:
+            message = error.message if isinstance(error, InkstickError) else str(error)
+            sys.stderr.write(f"first start: {message}\n")
+            with contextlib.suppress(Exception):
+                self.close_volume()
+            self.dialogue = firststart.failed(replace(dialogue, situation=self._situation()), message)
+
+    def put(self, wishes: Wishes) -> None:
+        """Network, lid and USB as wished."""
+        modes = network.assign(ports(), wishes.network, wishes.ports)
+        if modes != self.modes:
+            self.modes = modes
+            put_network(modes)
+            self.tell_service()
+        if wishes.lid != self.wishes.lid:
+            LOGIND.mkdir(parents=True, exist_ok=True)
+            (LOGIND / "50-inkstick.conf").write_text(power.lid_settings(wishes.lid), encoding="ascii")
+            systemctl("kill", "--signal=HUP", "systemd-logind.service")
+        self.wishes = wishes
+        status.write(status.RUN / "wishes.json", {"usb": wishes.usb.value, "language": wishes.language})
+
+    def tell_service(self) -> None:
+        """The page on the network only while a port is in use; else on this computer alone."""
+        hosts = [address.split("/")[2] for address in addresses(self.modes, "")]
+        lan = any(mode is not Mode.NONE for mode in self.modes.values())
+        names = ",".join([self.name(), *hosts])
+        text = f"INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\nINKSTICK_NAMES={names}\n" if lan else ""
+        path = status.RUN / "network.env"
+        if _read(path) != text:
+            path.write_text(text, encoding="ascii")
+            systemctl("try-restart", "--no-block", "inkstick-serve.service")
+        if lan:
+            self.new_pin()
+
+    def new_pin(self) -> None:
+        run([*PIN, "new", "--data", str(DATA)], user=USER)
+        self.pin_at = self.slow_at = -1e9
+
+    def name(self) -> str:
+        return self.wishes.name or identity.hostname(_serial())
+
+    # -- the data volume
+
+    def take_volume(self, dialogue: Dialogue) -> None:
+        """Made or opened beside the data in memory, which is carried onto it; then it takes its place."""
+        offer = dialogue.offer
+        assert offer is not None
+        found = luks.prepare(offer, dialogue.secret.encode(), OPENED)
+        if found is not Checked.CLEAN:
+            self.lines.append(Line("The data volume was repaired after it was not closed properly."))
+        self.device = _backing() or offer.device
+        systemctl("stop", *WRITERS)
+        os.chown(OPENED, USER, USER)
+        OPENED.chmod(0o750)
+        luks.carry(DATA, OPENED)
+        _mount(["umount", str(OPENED)])
+        _empty(DATA)
+        luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
+        self.wishes = replace(self.wishes, where=offer.where)
+        systemctl("restart", "--no-block", "inkstick-settings.service")
+        systemctl("start", "--no-block", *WRITERS[:2])
+
+    def close_volume(self) -> None:
+        """Locked again: the key is forgotten, data are in memory until it is opened."""
+        systemctl("stop", *WRITERS)
+        for folder in (OPENED, DATA):
+            if _is_volume(folder):
+                _mount(["umount", str(folder)])
+        luks.close()
+        self.wishes = replace(self.wishes, where=None)
+        self.device = ""
+        systemctl("start", "--no-block", *WRITERS[:2])
+
+    def wipe(self) -> None:
+        """The keys destroyed first: whatever comes after may fail."""
+        if self.device or _is_volume(DATA):
+            luks.wipe(self.device or _backing())
+        self.leave("poweroff")
+
+    # -- requests
+
+    def handle(self, asked: Asked) -> None:
+        if asked.what == "answer":
+            self.answer(asked)
+        elif asked.what == "network":
+            self.put(replace(self.wishes, network=network.next_mode(self.wishes.network)))
+        elif asked.what == "pin":
+            self.new_pin()
+        elif asked.what == "lock":
+            self.close_volume()
+            self.lock()
+        elif asked.what == "power":
+            self.leave("poweroff")
+        elif asked.what == "wipe":
+            self.wipe()
+        elif asked.what == "card":
+            self.let_card_in()
+        else:
+            self.about_sticks(asked)
+
+    def lock(self) -> None:
+        """Back to the question for the passphrase; the network stays as it is."""
+        situation = replace(self._situation(), ports=())
+        self.dialogue = replace(firststart.begin(situation, self.wishes.language), wishes=self.wishes)
+        self.number += 1
+        self.settle()
+
+    def let_card_in(self) -> None:
+        for device in machine.look().thunderbolt:
+            if not device.authorised:
+                machine.authorise(device.id)
+
+    def about_sticks(self, asked: Asked) -> None:
+        for stick in sticks():
+            if asked.what == "eject" or stick.id == asked.value:
+                (status.RUN / "sticks" / f"{stick.id}.ask").write_text(asked.what, encoding="ascii")
+
+    def leave(self, how: str) -> None:
+        """In good order: the writers end, the volume is unmounted, the machine goes off."""
+        self.leaving = how
+        self.tell()
+        systemctl("stop", *WRITERS)
+        os.sync()
+        systemctl("--no-block", how)
+
+    # -- what is watched
+
+    def tick(self) -> None:
+        for asked in [*requests.take(CONSOLE, requests.EVERYTHING), *requests.take(PAGE, requests.PAGE)]:
+            try:
+                self.handle(asked)
+            except (InkstickError, OSError, subprocess.SubprocessError) as error:
+                sys.stderr.write(f"{asked.what}: {error}\n")
+                self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
+        if power.is_gone(self.medium):
+            self.medium_gone()
+        self.tell()
+
+    def medium_gone(self) -> None:
+        """Nothing can be loaded from the stick any more, so no program is started: the kernel does the rest."""
+        self.lines = [Line("The stick that this computer was started from is gone. What was accepted is safe. "
+                           "It switches itself off.")]  # fmt: skip
+        freeze(WRITERS)
+        self.slow_at = time.monotonic() + 3600
+        with contextlib.suppress(OSError):
+            self.tell()
+        os.sync()
+        time.sleep(power.GONE_SECONDS)
+        for letter in "suo":
+            with contextlib.suppress(OSError):
+                Path("/proc/sysrq-trigger").write_text(letter, encoding="ascii")
+                time.sleep(2.0)
+
+    def tell(self) -> None:
+        """The status file. What takes a program to find out is looked up every ten seconds only."""
+        if time.monotonic() - self.slow_at > SLOW_SECONDS:
+            self.slow, self.slow_at = self.look(), time.monotonic()
+        batteries, mains = power.look()
+        state = power.charge(batteries, mains)
+        warnings = [*self.lines, *([told] if (told := power.warning(state, batteries)) else [])]
+        room = _room()
+        kept = _is_volume(DATA)
+        if kept and (full := volume.fullness(room)):
+            values = (("size", volume.size(room.free)), ("place", volume.size(room.total)))
+            nearly = "The data volume is nearly full: {size} of {place} are left."
+            warnings.append(Line(nearly, "", values) if "nearly" in full else Line(full))
+        status.save(status.PATH, Status(
+            boot="leaving" if self.leaving else "running", language=self.dialogue.wishes.language, name=self.name(),
+            modes=tuple((name, mode.value) for name, mode in self.modes.items()), free=room.free, total=room.total,
+            kept=kept, warnings=tuple(warnings), sticks=sticks(), question=self.dialogue.step is not Step.DONE,
+            card=_line(self.card.advice), **self.slow,
+        ))  # fmt: skip
+        self.remember()
+        if state is Charge.EMPTY and not self.leaving:
+            self.leave("poweroff")
+
+    def look(self) -> dict[str, Any]:
+        """What systemd, the service's commands and the firewall say."""
+        units = [f"inkstick-{part}.service" for part in PARTS]
+        shown = systemctl("show", "--property=Id,ActiveState,StatusText", *units)
+        pairing = self.pair()
+        counters = _json(run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
+        digits = str(pairing.get("pin") or "")
+        return {
+            "parts": parts(shown),
+            "addresses": addresses(self.modes, run(["ip", "-json", "-4", "address"])),
+            "pin": f"{digits[:4]} {digits[4:]}".strip(),
+            "fingerprint": str(pairing.get("fingerprint") or fingerprint(DATA / "state/tls")),
+            "dropped": tuple(sorted(network.dropped(counters).items())),
+        }
+
+    def pair(self) -> dict[str, Any]:
+        """PIN and fingerprint, by the service's command: once a minute, it is a whole Python that is started."""
+        if time.monotonic() - self.pin_at > PIN_SECONDS:
+            self.pin_at = time.monotonic()
+            self.pairing = _json(run([*PIN, "show", "--json", "--data", str(DATA)], user=USER))
+        return self.pairing
+
+    def remember(self) -> None:
+        """The moment, on the volume, so that a clock that falls back is noticed at the next start."""
+        if _is_volume(DATA) and time.monotonic() - self.seen_at > SEEN_SECONDS:
+            self.seen_at = time.monotonic()
+            as_service(lambda: status.write(DATA / "state" / moment.SEEN, int(time.time())))
+
+
+# ---- small hands
+
+
+def as_service(work: Callable[[], None]) -> None:
+    """Something done in the service's folders as the service's user: a link that it laid there leads root nowhere."""
+    for message in as_user(USER, lambda _: work()):
+        sys.stderr.write(f"state/: {message}\n")
+
+
+def _empty(folder: Path) -> None:
+    """What was carried away, removed from memory."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def parts(shown: str) -> tuple[tuple[str, str, str], ...]:
+    """From `systemctl show`: (part, state, its own words), one block per unit."""
+    blocks = [dict(line.split("=", 1) for line in b.splitlines() if "=" in line) for b in shown.split("\n\n")]
+    names = [(b, b["Id"].removeprefix("inkstick-").removesuffix(".service")) for b in blocks if b.get("Id")]
+    return tuple((name, b.get("ActiveState", ""), b.get("StatusText", "")) for b, name in names)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the certificate in a folder, "" without one."""
+    for path in sorted(folder.glob("*.pem")) if folder.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError):
+            return identity.fingerprint(ssl.PEM_cert_to_DER_cert(path.read_text(encoding="ascii")))
+    return ""
+
+
+def sticks() -> tuple[Stick, ...]:
+    found = []
+    for path in sorted((status.RUN / "sticks").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Stick(**json.loads(path.read_text(encoding="utf-8"))))
+    return tuple(found)
+
+
+def freeze(units: Sequence[str], root: Path = Path("/sys/fs/cgroup/system.slice")) -> None:
+    """Stopped in the middle of whatever they do, at once and without starting any program."""
+    for unit in units:
+        with contextlib.suppress(OSError):
+            (root / unit / "cgroup.freeze").write_text("1", encoding="ascii")
+
+
+class Given:
+    """An `inkstick.toml` that was found, and the files beside it."""
+
+    def __init__(self, text: str, folder: Path | None) -> None:
+        self.text, self._folder = text, folder
+
+    def key(self, name: str) -> str:
+        """A key file's content, as a passphrase."""
+        return _read(self._folder / name).strip() if name and self._folder else ""
+
+
+def find_file() -> Given | None:
+    """As a systemd credential, or at the top of the medium or of a stick's FAT partition."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (text := _read(Path(credentials) / unattended.NAME)):
+        return Given(text, Path(credentials))
+    for folder in (Path(power.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
+        if text := _read(folder / unattended.NAME):
+            return Given(text, folder)
+    return None
+
+
+def mount_fat() -> None:
+    """FAT partitions of removable media, read-only, to look for the file; by the unit's own mount namespace."""
+    from inkstick_provisioning import blocks
+
+    for disk in blocks.parse(run(blocks.COMMAND) or '{"blockdevices": []}'):
+        for part in disk.everything():
+            if disk.transport in ("usb", "mmc") and part.filesystem == "vfat" and not part.mounts:
+                folder = status.RUN / "fat" / part.path.rpartition("/")[2]
+                folder.mkdir(parents=True, exist_ok=True)
+                run(["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec,umask=0077", part.path, str(folder)])
+
+
+def unmount_fat() -> None:
+    for folder in (status.RUN / "fat").glob("*"):
+        run(["umount", str(folder)])
+        folder.rmdir()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _line(advice: hardware.Advice) -> Line:
+    return Line(advice.sentence, advice.action, tuple(advice.values.items()))
+
+
+def _room() -> Room:
+    figures = os.statvfs(DATA)
+    total, free = figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize
+    return Room(free, total, min(2 << 30, max(32 << 20, total // 8)))
+
+
+def _is_volume(folder: Path) -> bool:
+    """Whether the data volume is mounted there."""
+    mounts = (line.split() for line in _read(Path("/proc/self/mounts")).splitlines())
+    return any(device == f"/dev/mapper/{MAPPED}" and point == str(folder) for device, point, *_ in mounts)
+
+
+def _backing() -> str:
+    """The device below the opened volume."""
+    for line in run(["cryptsetup", "status", MAPPED]).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "device":
+            return value.strip()
+    return ""
+
+
+def _mount(command: Sequence[str]) -> None:
+    subprocess.run(list(command), check=True, capture_output=True, timeout=60)
+
+
+def _serial() -> str:
+    for path in ("/sys/class/dmi/id/product_uuid", "/etc/machine-id"):
+        if text := _read(Path(path)).strip():
+            return text
+    return "inkstick"
+
+
+def _set_clock(seconds: float) -> None:
+    with contextlib.suppress(OSError):
+        time.clock_settime(time.CLOCK_REALTIME, seconds)
+
+
+def _stay_in_memory() -> None:
+    """Our own pages are never read from the stick again: it may be gone."""
+    ctypes.CDLL(None, use_errno=True).mlockall(3)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _stay_in_memory()
+    for folder in (status.RUN, status.RUN / "sticks"):
+        folder.mkdir(parents=True, exist_ok=True)
+    mount_fat()
+    try:
+        keeper = Keeper()
+    finally:
+        unmount_fat()
+    keeper.put(keeper.wishes)
+    keeper.settle()
+    if "NOTIFY_SOCKET" in os.environ:
+        from inkstick.supervise.notify import Notifier
+
+        Notifier().ready("keeps this machine")
+    while True:
+        keeper.tick()
+        time.sleep(TICK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

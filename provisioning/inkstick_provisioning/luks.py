@@ -1,0 +1,177 @@
+"""The data volume made, opened, mounted and wiped: `volume.py`'s steps carried out with cryptsetup. Runs as root.
+
+A passphrase is bytes, goes in by a pipe, and is kept nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inkstick_provisioning import blocks, copying, volume
+from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
+
+SETTLE_SECONDS = 30.0
+PROBE = 1 << 20
+"""Bytes that are looked at, at the start and the end of a disk that is said to be empty."""
+
+Say = Callable[[str], None]
+
+
+def look() -> Survey:
+    """The disks as they are now."""
+    found = blocks.parse(_run(list(blocks.COMMAND)))
+    luks = [b.path for b in blocks.walk(found) if volume.is_ours(b) and b.filesystem == "crypto_LUKS"]
+    return volume.survey(found, {device: subsystem(device) for device in luks})
+
+
+def subsystem(device: str) -> str:
+    """The subsystem field of a LUKS header, "" without one."""
+    shown = subprocess.run(["cryptsetup", "luksDump", device], capture_output=True, text=True).stdout
+    for line in shown.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Subsystem":
+            return value.strip().replace("(no subsystem)", "")
+    return ""
+
+
+def prepare(offer: Offer, secret: bytes, folder: Path, say: Say = lambda _: None) -> Checked:
+    """Every step that this place still needs, to a volume mounted at `folder`. Raises SetupError."""
+    device, found = offer.device, Checked.CLEAN
+    for action in volume.steps(offer.state):
+        say(action.value)
+        if action is Action.PARTITION:
+            device = partition(offer)
+        elif action is Action.ENCRYPT:
+            encrypt(device, secret)
+        elif action is Action.OPEN:
+            unlock(device, secret)
+        elif action is Action.FORMAT:
+            _run(volume.format_command())
+        elif action is Action.FINISH:
+            _run(volume.finish_command(device))
+        elif action is Action.CHECK:
+            found = check()
+        else:
+            mount(folder)
+    return found
+
+
+def partition(offer: Offer) -> str:
+    """A new partition of ours on a disk; its path. Raises NotEmpty for a disk that is said to be empty and is not."""
+    whole = offer.where is Where.DISK
+    if whole and not is_blank(Path(offer.device)):
+        raise NotEmpty
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "50-data.conf").write_text(volume.DEFINITION, encoding="ascii")
+        _run(volume.partition_command(offer.device, folder, empty=whole))
+    _run(["blockdev", "--rereadpt", offer.device], status=None)  # busy where the stick is in use: the kernel knows
+    return _appeared(offer.device)
+
+
+def _appeared(disk: str) -> str:
+    """The path of our partition on `disk`, waited for: udev makes its name a moment later."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        found = volume.of_device(blocks.parse(_run(list(blocks.COMMAND))), disk)
+        for part in found.inside if found else ():
+            if volume.is_ours(part) and Path(part.path).exists():
+                return part.path
+        if time.monotonic() > until:
+            raise SetupError("The new partition did not appear.", hint="Take the stick out, put it in and start again.")
+        time.sleep(0.2)
+
+
+def is_blank(device: Path) -> bool:
+    """Whether the first and the last MiB hold nothing but zeros or ones: content that no tool knows is content too."""
+    with device.open("rb", buffering=0) as file:
+        end = os.lseek(file.fileno(), 0, os.SEEK_END)
+        return all(_uniform(file.fileno(), at) for at in (0, max(0, end - PROBE)))
+
+
+def _uniform(handle: int, at: int) -> bool:
+    data = os.pread(handle, PROBE, at)
+    return not data.strip(b"\0") or not data.strip(b"\xff")
+
+
+def encrypt(device: str, secret: bytes, *, memory_kib: int = 262144, iterations: int = 5) -> None:
+    """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a header or a file system already."""
+    if _run(["blkid", "--probe", "--output", "value", device], status=None).strip():
+        raise NotEmpty
+    _run(volume.encrypt_command(device, memory_kib, iterations), secret)
+
+
+def fits(device: str, secret: bytes) -> bool:
+    """Whether the passphrase opens it; nothing is opened."""
+    return subprocess.run(volume.try_command(device), input=secret, capture_output=True).returncode == 0
+
+
+def unlock(device: str, secret: bytes) -> None:
+    """Raises WrongKey, or SetupError for another reason."""
+    if Path(volume.MAPPER).exists():
+        return
+    if not fits(device, secret):
+        raise WrongKey
+    _run(volume.open_command(device), secret)
+
+
+def check() -> Checked:
+    """The file system's journal replayed and looked over. Raises VolumeDamaged where it cannot be mended."""
+    found = volume.checked(subprocess.run(volume.check_command(), capture_output=True).returncode)
+    if found is Checked.THOROUGH:
+        status = subprocess.run(volume.check_command(thorough=True), capture_output=True).returncode
+        found = Checked.FAILED if volume.checked(status) in (Checked.FAILED, Checked.THOROUGH) else Checked.THOROUGH
+    if found is Checked.FAILED:
+        raise VolumeDamaged
+    return found
+
+
+def mount(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(volume.mount_command(str(folder)))
+
+
+def close() -> None:
+    """The key forgotten by the kernel. Whatever still has the volume open keeps it from that: end it before."""
+    if Path(volume.MAPPER).exists():
+        _run(["cryptsetup", "close", volume.MAPPED])
+
+
+def wipe(device: str) -> None:
+    """Crypto-erase: without the key slots nobody can open it, with the passphrase neither. The volume may be open."""
+    erase, discard = volume.wipe_commands(device)
+    _run(erase)
+    _run(["cryptsetup", "luksSuspend", volume.MAPPED], status=None)  # the key leaves the kernel's memory
+    _run(discard, status=None)  # many sticks have no discard: without the slots it is noise anyway
+
+
+def carry(source: Path, target: Path) -> int:
+    """What was taken in while the data folder was in memory, copied onto the volume; durable on return. What is there
+    already stays as it is: another document of the same name comes beside it, and of state/ the volume's own counts.
+    The ledger finds the rest by itself. The number of files copied."""
+    copied = 0
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        ledger = path.name.startswith("ledger.sqlite")
+        if path.is_symlink() or place.is_symlink() or ledger or path.name.endswith(".sock"):
+            continue
+        owner = path.stat().st_uid
+        if path.is_dir():
+            copying.make_folder(place, target, owner)
+        elif path.is_file() and not (place.exists() and path.is_relative_to(source / "state")):
+            copied += copying.copy(path, place, owner) is not None
+    return copied
+
+
+def _run(command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0) -> str:
+    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything)."""
+    done = subprocess.run(list(command), input=secret or b"", capture_output=True)
+    if status is not None and done.returncode != status:
+        told = done.stderr.decode(errors="replace").strip().splitlines()
+        raise SetupError(f"{command[0]} failed: {told[-1] if told else done.returncode}")
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,217 @@
+"""The process on tty1: shows what the keeper says, hands keys and answers to it. It has no rights of its own.
+
+English goes to the kernel's text console. Chinese is painted into the framebuffer, where there is one. Everything
+is drawn again when the screen's size changes (a graphics driver that takes over) and at least every minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inkstick_provisioning import console, paint, status
+from inkstick_provisioning.console import View
+from inkstick_provisioning.language import cut, say, width, wrap
+from inkstick_provisioning.paint import Frame
+from inkstick_provisioning.status import Status
+
+TICK = 0.5
+REDRAW_SECONDS = 60.0
+QUESTION = status.RUN / "first-start.json"
+REQUESTS = Path("/run/inkstick-console")
+FRAMEBUFFER = Path("/dev/fb0")
+KDSETMODE, KD_TEXT, KD_GRAPHICS = 0x4B3A, 0, 1
+LONGEST = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is being typed as an answer. `number`: of the question that it answers."""
+
+    number: int = -1
+    text: str = ""
+
+
+def typed(entry: Entry, key: str) -> tuple[Entry, str | None]:
+    """After one key: what is typed so far, and the whole line when Enter was pressed."""
+    if key in ("\r", "\n"):
+        return replace(entry, text=""), entry.text
+    if key in ("\x7f", "\b"):
+        return replace(entry, text=entry.text[:-1]), None
+    if key == "\x15":
+        return replace(entry, text=""), None
+    return (replace(entry, text=entry.text + key) if key.isprintable() and len(entry.text) < LONGEST else entry), None
+
+
+def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) -> list[str]:
+    """The first start's screen as lines. A secret is never shown, not even how long it is."""
+    code, columns = str(question.get("language", "en")), view.columns - 4
+    lines = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
+    for text in question["lines"]:
+        lines += [f"  {line}" for line in wrap(str(text), columns)]
+    lines.append("")
+    for number, text in enumerate(question["choices"], 1):
+        first, *rest = wrap(str(text), columns - 6)
+        lines += [f"    {number}  {first}", *(f"       {line}" for line in rest)]
+    if question["problem"]:
+        lines += ["", *(f"  !! {line}" for line in wrap(str(question["problem"]), columns - 3))]
+    if question["field"] != "nothing":
+        shown = "" if question["field"] == "secret" else entry.text
+        lines += ["", f"  {say(code, 'Your answer: {place}', place=shown)}_"]
+    if question["back"]:
+        lines += ["", f"  {say(code, 'An empty line goes back.')}"]
+    if now.addresses:
+        place = f"{now.addresses[0]}  {now.pin}".strip()
+        lines += ["", f"  {say(code, 'Or answer in a browser: {place}', place=place)}"]
+    return [cut(line, view.columns - 1) for line in lines[: view.rows - 1]]
+
+
+class Screen:
+    """The text console, or the framebuffer over it."""
+
+    def __init__(self, out: int, framebuffer: Path = FRAMEBUFFER) -> None:
+        self._out, self._framebuffer, self._painting = out, framebuffer, False
+
+    def size(self) -> View:
+        """Columns and rows of the text console; the painted one has always 80 × 30."""
+        if self._painting:
+            return View(80, 30)
+        try:
+            size = os.get_terminal_size(self._out)
+        except OSError:
+            return View()
+        return View(max(40, size.columns), max(12, size.lines))
+
+    def show(self, lines: list[str], language: str) -> None:
+        frame = look(self._framebuffer) if language != "en" else None
+        self._switch(frame is not None)
+        if frame is not None:
+            view = self.size()
+            data = paint.encode(paint.draw(lines, frame, view.columns, view.rows), frame)
+            with contextlib.suppress(OSError), self._framebuffer.open("r+b", buffering=0) as file:
+                file.write(data)
+                return
+        text = "\r\n".join(lines)
+        os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
+
+    def _switch(self, painting: bool) -> None:
+        """In graphics mode the kernel leaves the picture alone."""
+        if painting != self._painting:
+            self._painting = painting
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._out, KDSETMODE, KD_GRAPHICS if painting else KD_TEXT)
+
+
+def look(framebuffer: Path, sys_class: Path = Path("/sys/class/graphics/fb0")) -> Frame | None:
+    """The framebuffer's form; None where there is none that can be painted."""
+    try:
+        wide, high = ((sys_class / "virtual_size").read_text().split(","))[:2]
+        stride, bits = (int((sys_class / name).read_text()) for name in ("stride", "bits_per_pixel"))
+    except (OSError, ValueError):
+        return None
+    return Frame(int(wide), int(high), stride, bits) if bits in (16, 32) and framebuffer.exists() else None
+
+
+_numbers = itertools.count()
+
+
+def ask(folder: Path, request: dict[str, Any]) -> None:
+    """Hand a request to the keeper: a file in a folder that only this process writes. It may hold a passphrase: it lies
+    in memory, only root can read it, and the keeper removes it."""
+    status.write(folder / f"{time.monotonic_ns():020}-{next(_numbers)}.json", request, 0o600)
+
+
+def _question() -> dict[str, Any] | None:
+    import json
+
+    try:
+        value = json.loads(QUESTION.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.get("step") not in (None, "done") else None
+
+
+class Terminal:
+    """The loop. `signals`: a size that changed."""
+
+    def __init__(self, screen: Screen, requests: Path) -> None:
+        self._screen, self._requests = screen, requests
+        self._view, self._entry = View(), Entry()
+        self._shown: list[str] = []
+        self._at = 0.0
+
+    def key(self, key: str) -> None:
+        question, now = _question(), status.load(status.PATH) or Status()
+        if question is None:
+            self._view, request = console.press(self._view, now, key)
+            if request:
+                ask(self._requests, {"what": request.what, "value": request.value})
+            return
+        if self._entry.number != question["number"]:
+            self._entry = Entry(question["number"])
+        self._entry, line = typed(self._entry, key)
+        if line is not None and question["field"] != "nothing":
+            ask(self._requests, {"what": "answer", "number": question["number"], "value": line})
+
+    def draw(self, *, anew: bool = False) -> None:
+        question, now = _question(), status.load(status.PATH) or Status()
+        view = self._screen.size()
+        self._view = replace(self._view, columns=view.columns, rows=view.rows)
+        if question is None:
+            lines, language = console.screen(now, self._view), now.language
+        else:
+            entry = self._entry if self._entry.number == question["number"] else Entry()
+            lines, language = dialogue(question, entry, now, self._view), str(question["language"])
+        old = time.monotonic() - self._at > REDRAW_SECONDS
+        if anew or old or lines != self._shown:
+            self._screen.show(lines, language)
+            self._shown, self._at = lines, time.monotonic()
+
+
+@contextlib.contextmanager
+def _raw(handle: int) -> Iterator[None]:
+    """Keys one by one and unseen; as it was afterwards."""
+    try:
+        before = termios.tcgetattr(handle)
+    except termios.error:
+        yield
+        return
+    try:
+        tty.setcbreak(handle)
+        yield
+    finally:
+        termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
+
+def main() -> int:
+    resized: list[int] = []
+    signal.signal(signal.SIGWINCH, lambda number, _: resized.append(number))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    terminal = Terminal(Screen(sys.stdout.fileno()), REQUESTS)
+    handle = sys.stdin.fileno()
+    with _raw(handle):
+        while True:
+            terminal.draw(anew=bool(resized))
+            resized.clear()
+            if select.select([handle], [], [], TICK)[0]:
+                data = os.read(handle, 4096)
+                if not data:
+                    return 0
+                for key in data.decode(errors="ignore"):
+                    terminal.key(key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

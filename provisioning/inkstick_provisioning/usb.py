@@ -1,0 +1,253 @@
+"""Documents from a stick into the inbox, and results back onto it. Pulling the stick out in the middle loses nothing.
+
+Each file is copied whole under a hidden name, fsynced and renamed (`copying.py`); then one line goes into the stick's
+journal on the data volume, so that the same stick, put in again, goes on where it was. A cut between the two copies one
+file twice, which is read once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inkstick.config import DataFolder
+from inkstick.errors import DiskFull, InkstickError
+from inkstick.intake.identify import identify_file
+from inkstick.intake.ignore import ignored_file, ignored_folder
+from inkstick_provisioning import copying
+from inkstick_provisioning.language import clean
+from inkstick_provisioning.sticks import INBOX, RESULTS
+
+DEEPEST, MOST = 32, 200_000
+LONGEST = 200
+"""Bytes of a name; a longer one is cut before its suffix."""
+_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM, errno.ENOTCONN, errno.ESHUTDOWN}
+_LOCAL_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Progress = Callable[[int], None]
+
+
+class StickGone(InkstickError):
+    """It was taken out, or broke. What was copied is safe."""
+
+    code = "stick_gone"
+    default_message = "The stick was taken out."
+    default_hint = "Nothing is lost. Put it in again, and the rest is copied."
+
+
+class StickFull(InkstickError):
+    code = "stick_full"
+    default_message = "The stick is full."
+    default_hint = "Make room on it and bring the results back again."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document on a stick. `path`: below its top. `size` in bytes, `modified` in nanoseconds."""
+
+    path: str
+    size: int
+    modified: int
+
+    @property
+    def key(self) -> str:
+        """The same file, unchanged, has the same key."""
+        return hashlib.sha256(f"{self.path}\0{self.size}\0{self.modified}".encode(errors="surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Where a document of a stick went. `place`: below inbox/, and below done/ or failed/ when it was read."""
+
+    key: str
+    place: str
+
+
+def documents(top: Path) -> list[Found]:
+    """The documents on a stick, by their content and not their names, by path. Links are not followed; what cannot be
+    read is left out. Raises StickGone."""
+    with _watching(top):
+        return sorted(_walk(top, top, 0), key=lambda found: found.path)[:MOST]
+
+
+def _walk(top: Path, folder: Path, depth: int) -> Iterator[Found]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                continue
+            if entry.is_dir():
+                wanted = depth < DEEPEST and not ignored_folder(entry.name) and entry.name != RESULTS
+                if wanted:
+                    yield from _walk(top, Path(entry.path), depth + 1)
+            elif entry.is_file() and not ignored_file(entry.name) and _is_document(Path(entry.path)):
+                status = entry.stat()
+                yield Found(os.path.relpath(entry.path, top), status.st_size, status.st_mtime_ns)
+
+
+def _is_document(path: Path) -> bool:
+    """An unreadable sector in one file is no reason to leave the others: it fails when it is copied, and is told."""
+    try:
+        return identify_file(path) is not None
+    except PermissionError:
+        return False
+
+
+def has_inbox(top: Path) -> bool:
+    return (top / INBOX).is_dir() and not (top / INBOX).is_symlink()
+
+
+def safe(name: str) -> str:
+    """One component of a path, made fit: no control letters, no leading dot, not too long, never empty."""
+    kept = clean(name.encode(errors="surrogateescape").decode("utf-8", "replace"), 255).replace("/", "_").lstrip(". ~")
+    stem, dot, suffix = kept.rpartition(".")
+    if dot and len(suffix.encode()) <= 16:
+        stem = stem.encode()[: LONGEST - len(suffix.encode()) - 1].decode(errors="ignore")
+        return f"{stem or '_'}.{suffix}"
+    return kept.encode()[:LONGEST].decode(errors="ignore") or "_"
+
+
+def place_of(name: str, found: Found) -> str:
+    """Below inbox/: a folder with the stick's name, and in it the folders that the stick has."""
+    return "/".join([safe(name), *(safe(part) for part in Path(found.path).parts)])
+
+
+class Journal:
+    """What was copied from one stick, ever: a file of lines in state/sticks/. A half-written line is no line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, Copied]:
+        try:
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return {}
+        copied = {}
+        for line in lines:
+            try:
+                entry = Copied(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            copied[entry.key] = entry
+        return copied
+
+    def add(self, entry: Copied) -> None:
+        """Durable on return."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self._path.exists()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({"key": entry.key, "place": entry.place}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            copying.sync_folder(self._path.parent)
+
+
+def journal(data: DataFolder, identity: str) -> Journal:
+    """`identity`: whatever stays the same for a stick: its file system's UUID and label."""
+    return Journal(data.state / "sticks" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """From `top`, called `name`, into `data`. `reserve`: free bytes that are left. `only`: a folder of it."""
+
+    top: Path
+    name: str
+    data: DataFolder
+    reserve: int
+    only: str = ""
+
+    def find(self) -> list[Found]:
+        """The documents, their paths below `top`."""
+        base = self.top / self.only if self.only else self.top
+        inner = documents(base)
+        return [replace(found, path=f"{self.only}/{found.path}") for found in inner] if self.only else inner
+
+    def run(self, wanted: list[Found], kept: Journal, progress: Progress = lambda _: None) -> list[Copied]:
+        """Copy what the journal does not know yet. All that are in the inbox now or were before, in order. Raises
+        StickGone or DiskFull; what was copied until then stays."""
+        known, copied = kept.read(), []
+        for number, found in enumerate(wanted, 1):
+            entry = known.get(found.key)
+            if entry is None:
+                entry = self._copy(found)
+                kept.add(entry)
+            copied.append(entry)
+            progress(number)
+        return copied
+
+    def _copy(self, found: Found) -> Copied:
+        target = self.data.inbox / place_of(self.name, found)
+        if self._free() - found.size < self.reserve:
+            raise DiskFull
+        with _watching(self.top):
+            copying.make_folder(target.parent, self.data.inbox)
+            final = copying.copy(self.top / found.path, target)
+        return Copied(found.key, str(final.relative_to(self.data.inbox)))
+
+    def _free(self) -> int:
+        figures = os.statvfs(self.data.inbox)
+        return figures.f_bavail * figures.f_frsize
+
+
+@contextmanager
+def _watching(top: Path) -> Iterator[None]:
+    """Errors of a stick that goes away become StickGone; a missing file of a stick that is there stays an error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _LOCAL_FULL:
+            raise DiskFull from error
+        if error.errno in _GONE or not _there(top):
+            raise StickGone from error
+        raise
+
+
+def _there(top: Path) -> bool:
+    try:
+        return any(True for _ in os.scandir(top))
+    except OSError:
+        return False
+
+
+# ---- results back
+
+
+def ended(data: DataFolder, copied: list[Copied]) -> list[Copied]:
+    """Those that were read to their end, well or not."""
+    return [c for c in copied if (data.done / c.place).exists() or (data.failed / c.place).exists()]
+
+
+def export(data: DataFolder, name: str, top: Path, progress: Progress = lambda _: None) -> int:
+    """Results of a stick's documents into its folder inkstick-results: whole files, fsynced, none replaced. Returns the
+    number of files that it has now. Raises StickGone or StickFull."""
+    written = 0
+    for source, inner in _results(data, safe(name)):
+        target = top / RESULTS / inner
+        try:
+            copying.make_folder(target.parent, top)
+            copying.copy(source, target)
+        except OSError as error:
+            if error.errno in _LOCAL_FULL:
+                raise StickFull from error
+            if error.errno in _GONE or not _there(top):
+                raise StickGone from error
+            raise
+        written += 1
+        progress(written)
+    return written
+
+
+def _results(data: DataFolder, name: str) -> Iterator[tuple[Path, Path]]:
+    """Files to carry, and their paths: what was read from this stick, and why the rest was not."""
+    for base, only in ((data.results / name, ""), (data.failed / name, ".error.json")):
+        for path in sorted(base.rglob("*")) if base.is_dir() else ():
+            if path.is_file() and not path.is_symlink() and path.name.endswith(only):
+                yield path, path.relative_to(base)

@@ -1,0 +1,110 @@
+"""All documents: search, filters, and what can be done with many at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.templating import Jinja2Templates
+
+from inkstick.document import Flag
+from inkstick.errors import UsageError
+from inkstick.store.listing import Filter
+from inkstick.web.documents import STATES, Id, filter_of
+from inkstick.web.office_port import OfficePort
+from inkstick.web.screens_shapes import BulkDone
+from inkstick.web.shelves import archive_of, do_all
+
+ROWS = 50
+FILTERS = ("q", "state", "flag", "folder", "since", "until", "code", "after")
+Chosen = Annotated[list[Id], Form(max_length=500)]
+Back = Annotated[str, Form(pattern=r"^/documents(\?[^\\]*)?$", max_length=4000)]
+
+
+def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
+    site = APIRouter(include_in_schema=False)
+
+    async def page(request: Request, wanted: Filter, after: int | None, done: BulkDone | None = None) -> Response:
+        rows = await office.listed(wanted, after=after, limit=ROWS + 1)
+        shown, given = rows[:ROWS], wanted.given()
+        counts = (await office.stats()).documents
+        values = {
+            "rows": shown,
+            "strips": await office.strips([row.id for row in shown]),
+            "hits": await office.search(wanted.q, limit=10) if wanted.q and after is None else [],
+            "wanted": wanted,
+            "given": given,
+            "counts": {state: counts.get(state, 0) for state in STATES},
+            "flags": list(Flag),
+            "folders": await office.folders(),
+            "first": after is None,
+            "back": _address(given, after),
+            "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
+            "link": _link(given),
+            "last_event": await office.last_event(),
+            "done": done,
+        }
+        return templates.TemplateResponse(request, "documents.html", values)
+
+    @site.get("/documents")
+    async def documents(
+        request: Request,
+        q: Annotated[str, Query(max_length=500)] = "",
+        state: str = "",
+        flag: str = "",
+        folder: Annotated[str, Query(max_length=1000)] = "",
+        since: str = "",
+        until: str = "",
+        code: Annotated[str, Query(max_length=40)] = "",
+        after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
+    ) -> Response:
+        wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+        return await page(request, wanted, int(after) if after else None)
+
+    @site.post("/documents/bulk")
+    async def bulk(
+        request: Request,
+        action: Annotated[str, Form(pattern="^(retry|archive|delete)$")],
+        id: Chosen | None = None,
+        back: Back = "/documents",
+    ) -> Response:
+        if not id:
+            raise UsageError("No document is chosen.", hint="Go back and tick the boxes of those you mean.")
+        if action == "archive":
+            return await archive_of(office, id)
+        if action == "delete":
+            return await _ask(request, id, back)
+        return await _told(request, await do_all(office, "retry", id), back)
+
+    async def _ask(request: Request, ids: list[str], back: str) -> Response:
+        rows = [await office.document(id) for id in dict.fromkeys(ids)]
+        return templates.TemplateResponse(request, "delete.html", {"rows": rows, "back": back})
+
+    @site.post("/documents/delete")
+    async def delete(request: Request, id: Chosen, back: Back = "/documents") -> Response:
+        """Only after the question that `bulk` asks."""
+        return await _told(request, await do_all(office, "delete", id), back)
+
+    async def _told(request: Request, done: BulkDone, back: str) -> Response:
+        if not done.refused:
+            return RedirectResponse(back, 303)
+        return templates.TemplateResponse(request, "refused.html", {"done": done, "back": back})
+
+    return site
+
+
+def _address(given: dict[str, str], after: int | None) -> str:
+    """This list, from a document on."""
+    query = urlencode(given | ({"after": str(after)} if after is not None else {}))
+    return f"/documents?{query}" if query else "/documents"
+
+
+def _link(given: dict[str, str]) -> Any:
+    """For the template: the address of this list with other values; None takes one away."""
+
+    def link(**changes: str | None) -> str:
+        return _address({name: value for name, value in (given | changes).items() if value}, None)
+
+    return link

@@ -1,0 +1,141 @@
+"""``/api/v1`` for many documents at once, for what went wrong, and for the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from inkstick.errors import InkstickError, UsageError
+from inkstick.web import bundle
+from inkstick.web.documents import PROBLEMS, Id, attachment
+from inkstick.web.office_port import OfficePort
+from inkstick.web.screens_shapes import (
+    MOST,
+    Bulk,
+    BulkDone,
+    ReasonList,
+    Refused,
+    SelfTestOf,
+    StripMap,
+    StripOf,
+    System,
+)
+from inkstick.web.shapes import Problem
+
+NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
+Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
+
+
+def router(office: OfficePort) -> APIRouter:
+    api = APIRouter(prefix="/api/v1")
+    api.include_router(_documents(office), tags=["documents"])
+    api.include_router(_machine(office), tags=["service"])
+    return api
+
+
+def _documents(office: OfficePort) -> APIRouter:
+    api = APIRouter()
+
+    @api.delete(
+        "/documents/{id}", status_code=204, responses=PROBLEMS | NOT_READY, summary="Delete a document for good"
+    )
+    async def delete(id: Id) -> Response:
+        """Its results and its original go too. Only after its end."""
+        await office.remove(id)
+        return Response(status_code=204)
+
+    @api.get("/documents/{id}/original", responses=PROBLEMS, summary="The original, unchanged")
+    async def original(id: Id) -> Response:
+        """Always as a file to save."""
+        return await original_of(office, id)
+
+    @api.post("/bulk", response_model=BulkDone, responses={422: PROBLEMS[422]}, summary="Retry or delete many")
+    async def bulk(wish: Bulk) -> BulkDone:
+        """Each for itself: what is refused is told, and hinders no other."""
+        return await do_all(office, wish.action, wish.ids)
+
+    @api.get("/strips", response_model=StripMap, responses={422: PROBLEMS[422]}, summary="Pages as strips of colours")
+    async def strips(ids: Ids) -> StripMap:
+        found = await office.strips(ids)
+        return StripMap(strips={id: StripOf.of(strip) for id, strip in found.items()})
+
+    @api.get("/archive", responses=PROBLEMS | NOT_READY, summary="Results of many documents as one ZIP")
+    async def archive(ids: Ids) -> Response:
+        """Made while it is sent, a folder for each document. Those without results are left out."""
+        return await archive_of(office, ids)
+
+    @api.get("/failures", response_model=ReasonList, summary="What went wrong, by reason")
+    async def failures() -> ReasonList:
+        """The most frequent first. List the documents with `/api/v1/documents?code=`."""
+        return ReasonList.of(dict(await office.failures()))
+
+    return api
+
+
+def _machine(office: OfficePort) -> APIRouter:
+    api = APIRouter(prefix="/system")
+
+    @api.get("", response_model=System, summary="What this Inkstick is made of, and how much it read")
+    async def system() -> System:
+        return System.of(await office.system())
+
+    @api.post("/self-test", response_model=SelfTestOf, summary="Read pages of known print")
+    async def self_test() -> SelfTestOf:
+        """By the primary engine; takes as long as three pages do."""
+        return SelfTestOf.of(await office.self_test())
+
+    @api.get("/diagnostics", summary="Figures and log for those who repair", response_class=Response)
+    async def diagnostics() -> Response:
+        """A ZIP without any text or name of a document."""
+        return await diagnostics_of(office)
+
+    @api.post("/{action}", status_code=202, responses=PROBLEMS, summary="Lock the data, or switch the machine off")
+    async def act(action: Annotated[Literal["lock", "power-off"], Path()]) -> Response:
+        """Only where the machine offers it: see `offers`."""
+        await office.appliance(action)
+        return Response(status_code=202)
+
+    return api
+
+
+async def do_all(office: OfficePort, action: str, ids: Sequence[str]) -> BulkDone:
+    """Retry or delete each; what is refused hinders no other."""
+    done, refused = list[str](), list[Refused]()
+    for id in dict.fromkeys(ids):
+        try:
+            await (office.retry(id) if action == "retry" else office.remove(id))
+            done.append(id)
+        except InkstickError as error:
+            refused.append(Refused(id=id, error=Problem(**error.as_json())))
+    return BulkDone(done=done, refused=refused)
+
+
+async def archive_of(office: OfficePort, ids: Sequence[str]) -> Response:
+    """Raises UsageError if none of the documents has results."""
+    root, folders = office.settings.folder.results, []
+    for id in dict.fromkeys(ids):
+        try:
+            folder = await office.result_folder(id)
+        except UsageError:
+            continue
+        folders.append((folder.relative_to(root).as_posix(), folder))
+    if not folders:
+        raise UsageError("None of these documents has results.", hint="Wait until one is done.", code="not_ready")
+    headers = {"Content-Disposition": attachment("inkstick results.zip")}
+    return StreamingResponse(bundle.stream(folders), media_type="application/zip", headers=headers)
+
+
+async def original_of(office: OfficePort, id: str) -> Response:
+    info = await office.document(id)
+    path = await office.original_file(id)
+    return FileResponse(
+        path, media_type="application/octet-stream", headers={"Content-Disposition": attachment(info.name)}
+    )
+
+
+async def diagnostics_of(office: OfficePort) -> Response:
+    headers = {"Content-Disposition": attachment("inkstick diagnostics.zip")}
+    return Response(await office.diagnostics(), media_type="application/zip", headers=headers)

@@ -1,0 +1,75 @@
+// The inbox, live: how things stand, what is being read, the newest documents, uploads.
+import { byId, calmly, fill, follow, getJson, words } from "./live.js";
+import { arrived, keys, touch } from "./rows.js";
+import { chosen, dropped, sendAll } from "./upload.js";
+
+function say(id, { level, text }) {
+  const place = byId(id);
+  if (place.dataset.level) place.dataset.level = level;
+  const span = place.querySelector("span");
+  if (span.textContent !== text) span.textContent = text; // a screen reader speaks each change
+}
+
+function working(doc) {
+  const item = document.createElement("li");
+  const link = document.createElement("a");
+  const bar = document.createElement("progress");
+  const count = document.createElement("span");
+  link.href = `/documents/${doc.id}`;
+  link.dir = "auto";
+  link.textContent = doc.name;
+  bar.max = doc.pages || 1;
+  bar.value = doc.pages_done;
+  bar.setAttribute("aria-label", doc.name);
+  count.className = "soft";
+  count.textContent = doc.pages ? fill(words.texts.of, { done: doc.pages_done, of: doc.pages }) : "";
+  item.append(link, " ", bar, " ", count);
+  return item;
+}
+
+const refreshStatus = calmly(1000, async () => {
+  const [status, reading] = await Promise.all([
+    getJson("/api/v1/status"), getJson("/api/v1/documents?state=reading&limit=6"),
+  ]);
+  for (const name of ["engine", "disk", "pace", "left"]) say(name, status.says[name]);
+  for (const a of byId("counts").querySelectorAll("a[data-state]")) {
+    a.querySelector("b").textContent = status.documents[a.dataset.state] ?? 0;
+  }
+  const focused = byId("at-work").contains(document.activeElement);
+  byId("working").hidden = !reading.documents.length && !focused;
+  if (!focused) byId("at-work").replaceChildren(...reading.documents.map(working));
+});
+
+follow(
+  byId("standing").dataset.lastEvent,
+  (event) => { touch(event); refreshStatus(); },
+  (open) => { byId("live").hidden = !open; if (open) refreshStatus(); },
+);
+setInterval(refreshStatus, 15000);
+
+const form = byId("upload");
+
+function options() {
+  const wishes = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) {
+    if (typeof value === "string" && value) wishes.append(name, value);
+  }
+  return wishes;
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const files = [...chosen(byId("file")), ...chosen(byId("folder"))];
+  byId("file").value = byId("folder").value = "";
+  if (files.length) sendAll(files, options(), arrived);
+  else byId("file").focus();
+});
+form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("over"); });
+form.addEventListener("dragleave", (event) => { if (!form.contains(event.relatedTarget)) form.classList.remove("over"); });
+form.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  form.classList.remove("over");
+  const wishes = options();
+  sendAll(await dropped(event.dataTransfer), wishes, arrived);
+});
+keys({ u: () => byId("file").click() });

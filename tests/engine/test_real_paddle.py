@@ -1,0 +1,77 @@
+"""A tiny checkpoint of PaddleOCR-VL's architecture, served by vLLM 0.19.1 on the CPU under the real supervision."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import setup
+from engine.test_real_transformers import TEXTS, pixels
+from inkstick.document import Task
+from inkstick.engines.openai import OpenAiEngine
+from inkstick.engines.protocol import Request
+from inkstick.engines.spec import spec_of
+from inkstick.models import catalogue
+from inkstick.supervise import statefile
+
+pytestmark = pytest.mark.timeout(1500)
+START_SECONDS = 900.0
+
+
+@pytest.fixture(scope="module")
+def socket(engine: setup.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of `inkstick engine`, once it is ready."""
+    data = tmp_path_factory.mktemp("paddle") / "data"
+    command = [sys.executable, "-m", "inkstick.cli", "engine", "--data", str(data), "--model", str(engine.paddle)]
+    with (data.parent / "engine.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "INKSTICK_ENGINE_PYTHON": str(engine.python)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _wait(process, data)
+        yield data / "state" / statefile.SOCKET
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], data: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while (state := statefile.read(data / "state" / statefile.STATE)) is None or not state.ready:
+        told = (data.parent / "engine.log").read_text()
+        assert process.poll() is None, told
+        assert state is None or state.state is not statefile.Stage.REFUSED, told
+        assert time.monotonic() < end, told
+        time.sleep(0.5)
+
+
+def test_pages_are_read_right_one_by_one_and_at_once(engine: setup.Engine, socket: Path) -> None:
+    """The supervisor's canary was passed before the socket was given out."""
+
+    async def read(paths: list[Path]) -> list[tuple[str, str | None]]:
+        client = OpenAiEngine(f"unix://{socket}", spec=spec_of(catalogue.read().manifests["paddleocr-vl-1.6"]))
+        await client.start()
+        try:
+            serial = [(await client.read(pixels(path), Request(Task.TEXT))).raw for path in paths]
+            asked = [client.read(pixels(path), Request(Task.TEXT)) for path in paths * 3]
+            assert [reading.raw for reading in await asyncio.gather(*asked)] == serial * 3
+        finally:
+            await client.close()
+        return list(zip([path.name for path in paths], serial, strict=True))
+
+    found = asyncio.run(read([engine.pages / name for name in TEXTS]))
+    assert dict(found) == TEXTS

@@ -1,0 +1,180 @@
+"""The transformers engine, against a stand-in process that speaks like the real one (tests/engine has that)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from inkstick.config import Settings
+from inkstick.document import Flag, Task
+from inkstick.engines.protocol import Request
+from inkstick.engines.regions import RegionEngine
+from inkstick.engines.registry import engines_for
+from inkstick.engines.spec import default_spec
+from inkstick.engines.transformers import Start, TransformersEngine
+from inkstick.errors import EngineDown, PageFailed, Timeout, UsageError
+from inkstick.pages.view import Pixels
+from inkstick.profile import EngineChoice
+from inkstick.supervise.python import NEWER
+
+STAND_IN = r"""
+import json, os, sys
+say = lambda **message: print(json.dumps(message), flush=True)
+say(ready={"device": "cpu"})
+loop = None
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "cancel" in asked:
+        if loop == asked["cancel"]:
+            say(id=loop, text="ha" * 400, finish="cancelled", tokens=800)
+        continue
+    number, size = asked["id"], asked["width"] * asked["height"] * 3
+    first = os.pread(int(sys.argv[1]), size, 0)[0]
+    if first == 1:
+        say(id=number, error="ValueError: no")
+    elif first == 2:
+        os._exit(9)
+    elif first == 3:
+        say(id=number, piece="slow")
+    elif first == 4:
+        loop = number
+        say(id=number, piece="ha" * 400)
+    else:
+        text = f"{asked['prompt'][:2]} {first} {asked['sampling']['max_tokens']}"
+        say(id=number - 1, text="another page's", finish="stop", tokens=1)
+        say(id=number, piece=text[:3])
+        say(id=number, text=text, finish="length" if first == 5 else "stop", tokens=3)
+"""
+
+
+def page(first: int) -> Pixels:
+    return Pixels(2, 1, bytes([first, 0, 0, 0, 0, 0]))
+
+
+@asynccontextmanager
+async def engine(folder: Path, *, deadline_seconds: float = 60.0) -> AsyncIterator[TransformersEngine]:
+    script = folder / "stand_in.py"
+    script.write_text(STAND_IN)
+    start = Start(lambda pixels: [sys.executable, str(script), str(pixels)], dict(os.environ))
+    made = TransformersEngine(start, default_spec(), deadline_seconds=deadline_seconds)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_a_page_is_read_and_the_late_words_of_another_are_dropped(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        reading = await made.read(page(7), Request(Task.TEXT))
+        prompt = default_spec().prompts[Task.TEXT]
+        assert reading.raw == f"{prompt[:2]} 7 {default_spec().sampling.max_tokens}"
+        assert (reading.prompt, reading.model, reading.flags) == (prompt, "hunyuanocr-1.5", frozenset())
+        assert (await made.health()).ready
+
+
+async def test_an_answer_that_was_cut_off_is_flagged(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        assert (await made.read(page(5), Request(Task.TEXT))).flags == {Flag.TRUNCATED}
+
+
+async def test_a_loop_is_stopped_and_cut(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        reading = await made.read(page(4), Request(Task.TEXT))
+        assert reading.flags == {Flag.REPETITION}
+        assert reading.raw == "ha"
+        assert (await made.read(page(7), Request(Task.TEXT))).flags == frozenset()
+
+
+async def test_a_fault_in_reading_is_the_pages_own(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        with pytest.raises(PageFailed, match="ValueError: no"):
+            await made.read(page(1), Request(Task.TEXT))
+        assert (await made.health()).ready
+
+
+async def test_a_process_that_dies_is_nobodys_attempt_and_is_started_again(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        with pytest.raises(EngineDown):
+            await made.read(page(2), Request(Task.TEXT))
+        assert not (await made.health()).ready
+        assert "7" in str((await made.read(page(7), Request(Task.TEXT))).raw)
+
+
+async def test_silence_past_the_deadline_costs_the_process(tmp_path: Path) -> None:
+    async with engine(tmp_path, deadline_seconds=0.5) as made:
+        with pytest.raises(Timeout):
+            await made.read(page(3), Request(Task.TEXT))
+        assert not (await made.health()).ready
+
+
+async def test_a_cancelled_page_leaves_the_weights_loaded(tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        pid = made._worker._process.pid if made._worker._process else None
+        task = asyncio.create_task(made.read(page(3), Request(Task.TEXT)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert "7" in str((await made.read(page(7), Request(Task.TEXT))).raw)
+        assert made._worker._process is not None
+        assert made._worker._process.pid == pid
+
+
+async def test_an_engine_that_does_not_start_says_so(tmp_path: Path) -> None:
+    start = Start(lambda pixels: [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
+    made = TransformersEngine(start, default_spec())
+    with pytest.raises(EngineDown, match="status 3"):
+        await made.start()
+    await made.close()
+
+
+def settings(folder: Path, family: str, *, installed: bool) -> Settings:
+    """With a checkpoint folder of a family, and perhaps an engine's environment."""
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": family}))
+    python = folder / "engine" / "bin" / "python"
+    if installed:
+        python.parent.mkdir(parents=True)
+        python.touch()
+        (folder / "engine" / NEWER / "transformers").mkdir(parents=True)
+        (folder / "engine" / NEWER / "transformers" / "__init__.py").touch()
+    return Settings(
+        data=folder / "data",
+        engine=EngineChoice.TRANSFORMERS,
+        model=str(folder / "model"),
+        engine_python=python,
+    )
+
+
+def test_it_is_refused_where_it_is_not_installed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not installed here") as refused:
+        engines_for(settings(tmp_path, "hunyuan_vl", installed=False))
+    assert str(tmp_path) in refused.value.message
+
+
+def test_the_cpu_engine_carries_on_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    engines = engines_for(settings(tmp_path, "hunyuan_vl", installed=True))
+    assert engines.primary is not None
+    assert engines.fallback is not None
+    assert (engines.primary.name, engines.primary.limit, engines.fallback.name) == ("transformers", 1, "rapidocr")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_model_of_regions_gets_its_layout_stage_where_the_layout_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cut: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    chosen = settings(tmp_path, "paddleocr_vl", installed=True)
+    if cut:
+        (tmp_path / "model" / "layout").mkdir()
+        (tmp_path / "model" / "layout" / "inference.onnx").touch()
+    assert isinstance(engines_for(chosen).primary, RegionEngine) is cut

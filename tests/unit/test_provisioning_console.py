@@ -1,0 +1,237 @@
+"""The screen: what it shows, how it fits, what its keys ask for; and its QR code, read back by another program."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from inkstick_provisioning import console, paint, qr, status, terminal
+from inkstick_provisioning.console import Request, View, press, screen
+from inkstick_provisioning.language import width
+from inkstick_provisioning.paint import Frame
+from inkstick_provisioning.status import Line, Status, Stick
+from inkstick_provisioning.terminal import Entry
+
+FULL = Status(
+    boot="running",
+    name="inkstick-otter-42",
+    addresses=("https://10.77.0.1/", "https://192.168.1.77/"),
+    modes=(("eth0", "direct"),),
+    pin="1234 5678",
+    fingerprint=":".join(f"{number:02X}" for number in range(32)),
+    parts=(("serve", "active", "3 reading"), ("watch", "active", ""), ("engine", "activating", "")),
+    counts=(("queued", 120), ("reading", 4), ("done", 86), ("failed", 1)),
+    rate=73.4,
+    card=Line("The graphics card reads the pages: {card}, {memory}.", "", (("card", "RTX 4090"), ("memory", "24 GB"))),
+    free=41 * 10**9,
+    total=58 * 10**9,
+    kept=True,
+    sticks=(Stick("sdb1", "KINGSTON", "offered", 214),),
+)
+
+
+def decode(lines: list[str]) -> str:
+    """What a phone reads from half blocks, drawn as a terminal draws them: light text on a dark screen."""
+    size = 8
+    picture = np.zeros((len(lines) * 2 * size, max(map(len, lines)) * size), np.uint8)
+    for row, line in enumerate(lines):
+        for column, letter in enumerate(line):
+            for half, light in enumerate((letter in "█▀", letter in "█▄")):
+                top = (2 * row + half) * size
+                picture[top : top + size, column * size : (column + 1) * size] = 255 if light else 0
+    return str(
+        cv2.QRCodeDetector().detectAndDecode(cv2.copyMakeBorder(picture, 40, 40, 40, 40, cv2.BORDER_CONSTANT))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["https://10.77.0.1/", "https://192.168.178.234/", "https://10.77.0.1/#t=4fk3-99ab"]
+)
+def test_the_code_reads_as_the_address(address: str) -> None:
+    assert decode(qr.half_blocks(address)) == address
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_code_on_the_whole_screen_reads_as_the_address(language: str) -> None:
+    rows = [line[-(width(line) - 40) :] if "█" in line else "" for line in screen(replace(FULL, language=language))]
+    blocks = ["".join(letter if letter in "█▀▄" else " " for letter in row) for row in rows]
+    wide = max(map(len, blocks))
+    assert decode([block.rjust(wide) for block in blocks if block]) == "https://10.77.0.1/"
+
+
+def test_everything_that_a_person_needs_is_on_it() -> None:
+    text = "\n".join(screen(FULL))
+    for part in (
+        "inkstick-otter-42", "READY", "https://10.77.0.1/", "https://192.168.1.77/", "1234 5678", "00 01 02 03",
+        "18 19 1A 1B 1C 1D 1E 1F", "120 waiting, 4 being read, 86 done, 1 failed", "73 pages a minute", "3 reading",
+        "Engine: starting", "41 GB of 58 GB free", "RTX 4090, 24 GB", "Read 214 documents from KINGSTON?",
+        "P power off",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_ready_is_said_only_when_every_part_works() -> None:
+    assert "READY" not in "\n".join(screen(replace(FULL, parts=(("serve", "active", ""), ("watch", "failed", "")))))
+    assert "started again" in "\n".join(screen(replace(FULL, parts=(("watch", "failed", ""),))))
+    assert not console.ready(Status())
+
+
+def test_memory_only_is_a_warning_that_stays() -> None:
+    assert "LOST" in "\n".join(screen(Status()))
+    assert "LOST" in "\n".join(screen(replace(FULL, kept=False)))
+    assert "LOST" not in "\n".join(screen(FULL))
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 25), (80, 24), (128, 48), (240, 67), (40, 12), (60, 30)])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_it_fits_every_screen(columns: int, rows: int, language: str) -> None:
+    lines = screen(replace(FULL, language=language, kept=False), View(columns, rows))
+    assert len(lines) <= rows - 1 or rows == 12
+    assert all(width(line) < columns for line in lines)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_nothing_from_outside_controls_the_terminal(name: str, card: str) -> None:
+    stick = Stick("x", f"\x1b[2J{name}", "offered", 3)
+    told = Line("The graphics card reads the pages: {card}, {memory}.", "", (("card", f"\x9b{card}"), ("memory", "1")))
+    parts = (("serve", "active", f"{name}\x1b]0;x\x07"),)
+    shown = screen(replace(FULL, sticks=(stick,), card=told, name=card, parts=parts))
+    assert all(letter.isprintable() or letter == "\u3000" for line in shown for letter in line)
+
+
+def keys(status: Status, typed: str) -> list[Request | None]:
+    view, asked = View(), []
+    for key in typed:
+        view, request = press(view, status, key)
+        asked.append(request)
+    return [request for request in asked if request]
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("n", [Request("network")]),
+        ("N", [Request("network")]),
+        ("i", [Request("pin")]),
+        ("e", [Request("eject")]),
+        ("g", [Request("card")]),
+        ("p", []),
+        ("pn", []),
+        ("py", [Request("power")]),
+        ("ly", [Request("lock")]),
+        ("lx", []),
+        ("w\r", []),
+        ("wwipe\r", []),
+        ("wWIPE\r", [Request("wipe")]),
+        ("wWIPEX\r", []),
+        ("wWIPX\x7fE\r", [Request("wipe")]),
+        ("wWI\x1bPE\r", []),  # escaped: P asks, and E is no yes
+        ("y", [Request("stick", "sdb1")]),
+        ("x", [Request("decline", "sdb1")]),
+        ("b", []),
+        ("\x1b[A?!", []),
+    ],
+)
+def test_keys(typed: str, asked: list[Request]) -> None:
+    assert keys(FULL, typed) == asked
+
+
+def test_results_come_back_to_a_stick_that_was_copied() -> None:
+    copied = replace(FULL, sticks=(Stick("sdb1", "KINGSTON", "copied", 3, 3),))
+    assert keys(copied, "b") == [Request("export", "sdb1")]
+
+
+def test_the_status_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    told = replace(FULL, warnings=(Line("a", "b", (("c", "d"),)),), dropped=(("in", 3),))
+    status.save(path, told)
+    assert status.load(path) == told
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.write_text(json.dumps({**asdict(FULL), "later": 1}))
+    assert status.load(path) == FULL, "a newer keeper's field does not trouble an older console"
+    for broken in ("", "[]", '{"sticks": [1]}', '{"parts": 3}'):
+        path.write_text(broken)
+        assert status.load(path) is None
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("kept")
+    (tmp_path / "status.json").symlink_to(tmp_path / "secret")
+    status.save(tmp_path / "status.json", FULL)
+    assert (tmp_path / "secret").read_text() == "kept"
+    assert not (tmp_path / "status.json").is_symlink()
+
+
+# ---- the painted screen and the first start on it
+
+
+@pytest.mark.parametrize("frame", [Frame(1024, 768, 4096, 32), Frame(1920, 1080, 7680, 32), Frame(800, 600, 1664, 16)])
+def test_a_phone_reads_the_code_off_the_painted_screen(frame: Frame) -> None:
+    lines = screen(replace(FULL, language="zh"), View(80, 30))
+    picture = paint.draw(lines, frame, 80, 30)
+    assert picture.size == (frame.width, frame.height)
+    assert cv2.QRCodeDetector().detectAndDecode(np.asarray(picture.convert("L")))[0] == "https://10.77.0.1/"
+    assert len(paint.encode(picture, frame)) == frame.stride * frame.height
+
+
+def test_painted_colours_lie_as_the_framebuffer_wants_them() -> None:
+    picture = Image.new("RGB", (2, 1), (255, 128, 0))
+    assert paint.encode(picture, Frame(2, 1, 8, 32))[:3] == bytes([0, 128, 255])
+    assert int.from_bytes(paint.encode(picture, Frame(2, 1, 6, 16))[:2], "little") >> 11 == 31
+    assert len(paint.encode(picture, Frame(2, 1, 6, 16))) == 6
+    with pytest.raises(ValueError):
+        paint.encode(picture, Frame(2, 1, 6, 24))
+
+
+QUESTION = {
+    "number": 4, "step": "where", "language": "en", "title": "Where shall documents be kept?", "lines": ["x " * 100],
+    "choices": ["On this stick", "In memory only"], "field": "choice", "problem": "Type one of the numbers.",
+    "back": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 25), (40, 12), (128, 48)])
+def test_the_first_start_fits_every_screen(columns: int, rows: int) -> None:
+    lines = terminal.dialogue(QUESTION, Entry(4, "1"), FULL, View(columns, rows))
+    assert len(lines) < rows
+    assert all(width(line) < columns for line in lines)
+    if rows > 20:
+        text = "\n".join(lines)
+        assert "1  On this stick" in text and "Type one of the numbers." in text and "https://10.77.0.1/" in text
+
+
+def test_a_passphrase_is_not_shown_while_it_is_typed() -> None:
+    entry, line = Entry(4), None
+    for key in "my secrex\x7ft":
+        entry, line = terminal.typed(entry, key)
+    assert (entry.text, line) == ("my secret", None)
+    shown = terminal.dialogue({**QUESTION, "field": "secret", "choices": []}, entry, FULL, View())
+    assert "secret" not in "\n".join(shown)
+    assert shown == terminal.dialogue({**QUESTION, "field": "secret", "choices": []}, Entry(4), FULL, View())
+    assert terminal.typed(entry, "\r") == (Entry(4), "my secret")
+    assert terminal.typed(Entry(4, "a"), "\x1b") == (Entry(4, "a"), None)
+
+
+def test_a_request_is_a_whole_file_for_root_only(tmp_path: Path) -> None:
+    terminal.ask(tmp_path, {"what": "answer", "value": "geheim", "number": 1})
+    terminal.ask(tmp_path, {"what": "power", "value": ""})
+    files = sorted(tmp_path.iterdir())
+    assert [json.loads(path.read_text())["what"] for path in files] == ["answer", "power"], "in the order of asking"
+    assert all(path.stat().st_mode & 0o777 == 0o600 and not path.name.startswith(".") for path in files)
+
+
+def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
+    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
+        (tmp_path / name).write_text(text)
+    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    (tmp_path / "fb0").touch()
+    assert terminal.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)

@@ -1,0 +1,261 @@
+"""The first start, asked on the screen or answered by a file: every way through, and every wrong turn."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkstick_provisioning import console, firststart, hardware, language, terminal, volume
+from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.firststart import Dialogue, Field, Situation, Step, answer, begin, screen
+from inkstick_provisioning.language import clean, cut, width, wrap
+from inkstick_provisioning.moment import Clock
+from inkstick_provisioning.network import Mode, Port
+from inkstick_provisioning.unattended import Lid, Usb, Wishes, parse
+from inkstick_provisioning.volume import Offer, Refusal, State, Survey, Where
+
+STICK = Offer(Where.STICK, State.FREE, "/dev/sda", 60 * 10**9, "Kingston DataTraveler, 64 GB")
+DISK = Offer(Where.DISK, State.FREE, "/dev/sdb", 256 * 10**9, "Samsung T7, 256 GB")
+MEMORY = Offer(Where.MEMORY, State.FREE)
+LOCKED = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 60 * 10**9, "Kingston DataTraveler, 64 GB")
+BLANK = replace(LOCKED, state=State.BLANK)
+FOREIGN = "It holds data of somebody else (BitLocker). Inkstick never touches it."
+WINDOWS = Refusal("/dev/nvme0n1", "SAMSUNG, 512 GB", FOREIGN)
+GOOD, BAD = Clock(2e9, 1e9, True), Clock(5.0, 1e9, False)
+NEW = Situation(Survey((), (STICK, MEMORY), (WINDOWS,)), GOOD, (Port("eth0"),))
+KNOWN = Situation(Survey((LOCKED,), (MEMORY,), ()), GOOD, (Port("eth0"),))
+EARLY = "That is before this image was built or last used."
+TWO = Survey((), (DISK, replace(DISK, device="/dev/sdc"), MEMORY), ())
+PASS = "four plain words here"
+
+
+def go(situation: Situation, *typed: str) -> Dialogue:
+    dialogue = begin(situation)
+    for line in typed:
+        dialogue = answer(dialogue, line)
+    return dialogue
+
+
+@pytest.mark.parametrize(
+    ("situation", "typed", "offer", "mode"),
+    [
+        (NEW, ["1", "1", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
+        (NEW, ["2", "２", "1", PASS, PASS, "1"], STICK, Mode.JOIN),  # full-width two
+        (NEW, ["1", "3", "2", "1"], MEMORY, Mode.NONE),
+        (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.DIRECT),
+        (replace(NEW, clock=BAD), ["1", "1", "2026-11-20 14:05", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
+        (KNOWN, ["1", "1", PASS], LOCKED, Mode.DIRECT),
+        (KNOWN, ["1", "1", "", "1", "1"], MEMORY, Mode.DIRECT),  # the passphrase is forgotten: go on in memory
+        (replace(NEW, survey=Survey((BLANK,), (MEMORY,), ())), ["1", "1", "1", PASS, PASS, "1"], BLANK, Mode.DIRECT),
+        (NEW, ["1", "1", "1", PASS, "other", PASS, PASS, "1"], STICK, Mode.DIRECT),  # mistyped, then right
+        (NEW, ["1", "1", "1", PASS, PASS, "2", "2", "1"], MEMORY, Mode.DIRECT),  # "no, choose again"
+        (NEW, ["1", "1", "1", "", "2", "1"], MEMORY, Mode.DIRECT),  # back from the passphrase
+    ],
+)
+def test_every_way_ends_with_a_decision(situation: Situation, typed: list[str], offer: Offer, mode: Mode) -> None:
+    dialogue = go(situation, *typed)
+    assert dialogue.step is Step.WORKING
+    assert dialogue.offer == offer
+    assert dialogue.wishes.network is mode
+    assert dialogue.secret == ("" if offer is MEMORY else PASS)
+
+
+@pytest.mark.parametrize(
+    ("situation", "typed", "step", "problem"),
+    [
+        (NEW, ["3"], Step.LANGUAGE, "Type one of the numbers."),
+        (NEW, ["x"], Step.LANGUAGE, "Type one of the numbers."),
+        (NEW, [""], Step.LANGUAGE, "Type one of the numbers."),
+        (NEW, ["1", "1", "9"], Step.WHERE, "Type one of the numbers."),
+        (NEW, ["1", "4"], Step.NETWORK, "Type one of the numbers."),
+        (NEW, ["1", "1", "1", "short"], Step.PASSPHRASE, "A passphrase has at least 8 letters."),
+        (NEW, ["1", "1", "1", "aaaaaaaaaaaa"], Step.PASSPHRASE, "A passphrase has at least 4 different letters."),
+        (NEW, ["1", "1", "1", PASS, "x"], Step.PASSPHRASE, "The two were not the same. Try again."),
+        (replace(NEW, clock=BAD), ["1", "2", "today"], Step.CLOCK, "Type it like this: 2026-11-20 14:05"),
+        (replace(NEW, clock=BAD), ["1", "2", "1999-01-01 00:00"], Step.CLOCK, EARLY),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_explained_and_changes_nothing(
+    situation: Situation, typed: list[str], step: Step, problem: str
+) -> None:
+    dialogue = go(situation, *typed)
+    assert (dialogue.step, dialogue.problem) == (step, problem)
+    assert screen(dialogue).problem == problem
+
+
+def test_work_that_failed_leads_back_to_a_question_with_the_reason() -> None:
+    wrong = firststart.failed(go(KNOWN, "1", "1", "wrong words"), "This passphrase does not open the data volume.")
+    assert (wrong.step, wrong.secret) == (Step.UNLOCK, "")
+    assert "passphrase" in screen(wrong).problem
+    full = firststart.failed(go(NEW, "1", "1", "1", PASS, PASS, "1"), "systemd-repart failed")
+    assert full.step is Step.WHERE
+
+
+def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
+    dialogue = go(KNOWN, "1", "1", "")
+    assert dialogue.step is Step.WHERE
+    assert [place.where for place in firststart.places(dialogue.situation.survey)] == [Where.MEMORY]
+
+
+def test_foreign_disks_are_named_as_untouched() -> None:
+    assert any("SAMSUNG" in line and "stays as it is" in line for line in screen(go(NEW, "1", "1")).lines)
+
+
+def test_a_passphrase_is_on_no_screen_and_in_no_repr() -> None:
+    dialogue = begin(NEW)
+    for line in ("1", "1", "1", PASS, PASS, "1"):
+        dialogue = answer(dialogue, line)
+        assert PASS not in repr(screen(dialogue)) + repr(dialogue)
+    assert PASS not in repr(replace(Wishes(), passphrase=PASS))
+
+
+def test_secrets_are_typed_unseen() -> None:
+    assert screen(go(NEW, "1", "1", "1")).field is Field.SECRET
+    assert screen(go(NEW, "1", "1", "1", PASS)).field is Field.SECRET
+    assert screen(go(KNOWN, "1", "1")).field is Field.SECRET
+
+
+@given(st.lists(st.sampled_from(["", "1", "2", "3", "9", PASS, "x", "2026-11-20 14:05", "\x1b[A"]), max_size=14))
+def test_whatever_is_typed_there_is_a_screen_and_a_way_on(typed: list[str]) -> None:
+    for situation in (NEW, KNOWN, replace(NEW, clock=BAD, ports=())):
+        dialogue = go(situation, *typed)
+        shown = screen(dialogue)
+        assert shown.title
+        assert shown.choices or shown.field is not Field.CHOICE
+        assert dialogue.step is not Step.WORKING or dialogue.offer is not None
+
+
+# ---- the file
+
+WHOLE = """
+language = "zh"
+name = "Archive-2"
+[data]
+where = "disk"
+disk = "/dev/disk/by-id/usb-Samsung_T7"
+passphrase = "four plain words here"
+[network]
+mode = "join"
+[network.ports]
+eth1 = "direct"
+[usb]
+read = "inbox"
+[power]
+lid = "off"
+"""
+
+
+def test_a_whole_file_is_understood() -> None:
+    assert parse(WHOLE) == Wishes(
+        "zh", Where.DISK, "/dev/disk/by-id/usb-Samsung_T7", PASS, "", Mode.JOIN, {"eth1": Mode.DIRECT}, Usb.INBOX,
+        Lid.OFF, "archive-2",
+    )  # fmt: skip
+    assert parse("") == Wishes()
+    assert parse("\ufefflanguage = 'en'\r\n") == Wishes()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("language = ", "Invalid value"),
+        ("langauge = 'en'", "langauge: there is no such setting; known here: language, name"),
+        ("language = 'fr'", "language: 'fr' is not one of en, zh"),
+        ("[data]\nwhere = 'cloud'", "data.where: 'cloud' is not one of stick, disk, memory"),
+        ("[data]\nwhere = 3", "data.where: 3 is not one of"),
+        ("data = 'stick'", "data: is a section, write [data]"),
+        ("[data]\npassphrase = 'x'", "data.passphrase: A passphrase has at least 8 letters."),
+        ("[data]\npassphrase = 12345678", "data.passphrase: must be a line of text in quotes"),
+        ("[data]\nkey_file = '../../etc/shadow'", "data.key_file: must be the name of a file beside"),
+        ("[data]\nwhere='disk'\ndisk = 'sda'", "data.disk: must be a path below /dev"),
+        ("[data]\nwhere='disk'\ndisk = '/dev/../etc'", "data.disk: must be a path below /dev"),
+        ("[data]\ndisk = '/dev/sdb'", 'data.disk: goes with where = "disk" only'),
+        ("[data]\nwhere = 'memory'\nkey_file = 'k'", 'data: where = "memory" has no key'),
+        ("[data]\nwhere='stick'\nkey_file = 'k'\npassphrase='four words here'", "a passphrase or a key_file, not both"),
+        ("name = 'my laptop'", "name: may hold letters, digits and hyphens only"),
+        ("[network.ports]\n'a b' = 'join'", "network.ports: not a port's name"),
+        ("[usb]\nread = true", "usb.read: True is not one of"),
+        ("x" * 70000, "larger than 64 KiB"),
+    ],
+)
+def test_each_mistake_is_told_with_its_place(text: str, told: str) -> None:
+    with pytest.raises(UnattendedError) as caught:
+        parse(text)
+    assert told in caught.value.message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(UnattendedError) as caught:
+        parse("language = 'fr'\nfoo = 1\n[usb]\nread = 1")
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("survey", "wishes", "secret", "step", "offer"),
+    [
+        (NEW.survey, Wishes(where=Where.STICK), PASS, Step.WORKING, STICK),
+        (KNOWN.survey, Wishes(where=Where.STICK), PASS, Step.WORKING, LOCKED),
+        (NEW.survey, Wishes(where=Where.MEMORY), "", Step.WORKING, MEMORY),
+        (NEW.survey, Wishes(), "", Step.WHERE, None),  # only the language is answered
+        (NEW.survey, Wishes(where=Where.STICK), "", Step.WHERE, None),  # no passphrase: a person is asked
+        (NEW.survey, Wishes(where=Where.DISK), PASS, Step.WHERE, None),  # no such disk
+        (TWO, Wishes(where=Where.DISK), PASS, Step.WHERE, None),
+        (TWO, Wishes(where=Where.DISK, disk="/dev/sdb"), PASS, Step.WORKING, DISK),
+    ],
+)  # fmt: skip
+def test_the_file_decides_or_a_person_is_asked(
+    survey: Survey, wishes: Wishes, secret: str, step: Step, offer: Offer | None
+) -> None:
+    dialogue = firststart.unattended(replace(NEW, survey=survey), wishes, secret)
+    assert (dialogue.step, dialogue.offer) == (step, offer)
+    assert dialogue.secret == (secret if step is Step.WORKING else "")
+
+
+# ---- words
+
+
+def sentences() -> set[str]:
+    """Every sentence that the dialogue, the volume's reasons and the console say in a language."""
+    found = set()
+    for module in (firststart, hardware, console, terminal):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(node, ast.Call):
+                continue
+            if getattr(node.func, "id", getattr(node.func, "attr", "")) in ("say", "_wrong", "Advice"):
+                for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and " " in argument.value:
+                        found.add(argument.value)
+    return found
+
+
+def test_every_sentence_is_in_chinese_too() -> None:
+    chinese = language.catalogue("zh")
+    assert not sorted(sentences() - set(chinese))
+
+
+def test_translations_keep_the_placeholders() -> None:
+    for english, chinese in tomllib.loads((language.FOLDER / "zh.toml").read_text(encoding="utf-8")).items():
+        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", chinese)), english
+
+
+def test_control_letters_reach_no_screen() -> None:
+    assert clean("a\x1b[2J\x9b31m\u202eb\tc\r\nd\ue000\u200b") == "a[2J31mb c d"
+    assert clean("x" * 1000) == "x" * 200
+    assert language.say("en", "{place}", place="\x1b]0;evil\x07") == "]0;evil"
+
+
+@given(st.text(alphabet="ab 中文，。é", max_size=80), st.integers(6, 30))
+def test_lines_are_never_wider_than_the_screen(text: str, columns: int) -> None:
+    assert all(width(line) <= columns for line in wrap(text, columns))
+    assert width(cut(text, columns)) <= columns
+    assert "".join("".join(wrap(text, columns)).split()) == "".join(text.split())
+
+
+def test_memory_is_the_last_choice() -> None:
+    assert volume.survey(()).offers[-1].where is Where.MEMORY

@@ -1,0 +1,258 @@
+"""The keeper with real files and processes: the system's programs are scripts that write down how they are called."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from inkstick_provisioning import keeper, requests, status, terminal, unattended
+from inkstick_provisioning.firststart import Step
+from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
+from inkstick_provisioning.network import Mode, Port
+from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
+from inkstick_provisioning.status import Status
+from inkstick_provisioning.unattended import Usb, Wishes
+from inkstick_provisioning.volume import Where
+
+SCRIPT = """#!/bin/sh
+{{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
+{answer}
+true
+"""
+ANSWERS = {
+    "systemctl": "[ $1 = show ] && printf 'Id=inkstick-serve.service\\nActiveState=active\\nStatusText=2 reading\\n'",
+    "ip": """echo '[{"ifname": "eth0", "addr_info": [{"local": "192.168.1.7", "scope": "global"}]}]'""",
+    "nft": """echo '{"nftables": [{"counter": {"name": "dropped_in", "packets": 3}}]}'""",
+    "inkstick": """echo '{"pin": "12345678", "fingerprint": "AA:BB"}'""",
+    "lsblk": """echo '{"blockdevices": []}'""",
+    "networkctl": "",
+    "cryptsetup": "",
+}
+
+
+class Place:
+    """A machine of files. `log`: every call of a system's program."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.log = root, root / "log"
+        self.console, self.page = root / "console", root / "data/state/requests"
+        for folder in (root / "bin", root / "run", self.console, self.page):
+            folder.mkdir(parents=True)
+        for name, answer in ANSWERS.items():
+            path = root / "bin" / name
+            path.write_text(SCRIPT.format(name=name, log=self.log, answer=answer))
+            path.chmod(0o755)
+
+    @property
+    def calls(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def status(self) -> Status:
+        found = status.load(self.root / "run/status.json")
+        assert found is not None
+        return found
+
+    def question(self) -> dict[str, object]:
+        value = json.loads((self.root / "run/first-start.json").read_text())
+        assert isinstance(value, dict)
+        return value
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = Place(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for module, name, value in (
+        (status, "RUN", tmp_path / "run"),
+        (status, "PATH", tmp_path / "run/status.json"),
+        (keeper, "DATA", tmp_path / "data"),
+        (keeper, "CONSOLE", place.console),
+        (keeper, "PAGE", place.page),
+        (keeper, "NETWORK", tmp_path / "network"),
+        (keeper, "LOGIND", tmp_path / "logind"),
+        (keeper, "PIN", (str(tmp_path / "bin/inkstick"), "pin")),
+        (keeper, "USER", 0),
+        (keeper, "ports", lambda: [Port("eth0", True), Port("wlan0")]),
+    ):
+        monkeypatch.setattr(module, name, value)
+    return place
+
+
+def start() -> Keeper:
+    found = Keeper()
+    found.put(found.wishes)
+    found.settle()
+    return found
+
+
+def say(place: Place, found: Keeper, folder: Path, *lines: str) -> None:
+    for line in lines:
+        terminal.ask(folder, {"what": "answer", "value": line, "number": place.question()["number"]})
+        found.tick()
+
+
+def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
+    found = start()
+    found.tick()
+    assert place.question()["step"] == "language"
+    assert "oifname" not in place.calls and "policy drop" in place.calls
+    assert "always-down" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    assert place.status().question
+
+
+def test_the_first_start_is_begun_on_the_console_and_finished_in_the_browser(place: Place) -> None:
+    found = start()
+    say(place, found, place.console, "2", "1")
+    assert "DHCPServer=yes" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    assert "tcp dport 443" in place.calls
+    assert "INKSTICK_HOST=0.0.0.0" in (place.root / "run/network.env").read_text()
+    assert (place.question()["step"], place.question()["language"]) == ("where", "zh")
+    assert json.loads((place.root / "data/state/first-start.json").read_text()) == place.question()
+    say(place, found, place.page, "1", "1")
+    assert found.dialogue.step is Step.DONE
+    found.tick()
+    told = place.status()
+    assert not told.question
+    assert told.addresses[0] == "https://10.77.0.1/"
+    assert (told.pin, told.fingerprint, told.dropped) == ("1234 5678", "AA:BB", (("in", 3),))
+    assert told.parts == (("serve", "active", "2 reading"),)
+
+
+def test_a_keeper_that_is_started_again_asks_nothing_twice(place: Place) -> None:
+    say(place, start(), place.console, "1", "2", "1", "1")
+    again = start()
+    assert again.dialogue.step is Step.DONE
+    assert again.modes == {"eth0": Mode.JOIN, "wlan0": Mode.NONE}
+
+
+def test_a_late_answer_is_no_answer_to_the_next_question(place: Place) -> None:
+    found = start()
+    for _ in range(2):  # Enter, pressed twice before the screen changed
+        terminal.ask(place.console, {"what": "answer", "value": "1", "number": 0})
+    found.tick()
+    assert place.question()["step"] == "network"
+
+
+def test_the_file_answers_everything(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = place.root / "credentials"
+    credentials.mkdir()
+    (credentials / unattended.NAME).write_text(
+        '[data]\nwhere = "memory"\n[network]\nmode = "join"\n[usb]\nread = "inbox"\n'
+    )
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    found = start()
+    assert found.dialogue.step is Step.DONE
+    assert found.modes["eth0"] is Mode.JOIN
+    assert json.loads((place.root / "run/wishes.json").read_text())["usb"] == "inbox"
+
+
+def test_a_file_with_a_mistake_is_told_and_a_person_is_asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.root / unattended.NAME).write_text("language = 'xx'\nfoo = 1")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.LANGUAGE
+    assert "foo" in dict(place.status().warnings[0].values)["place"]
+
+
+def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
+    found = start()
+    say(place, found, place.console, "1", "3", "1", "1")
+    for what in ("wipe", "network", "card"):
+        terminal.ask(place.page, {"what": what, "value": ""})
+    found.tick()
+    assert set(found.modes.values()) == {Mode.NONE}
+    assert not found.leaving
+    assert list(place.page.iterdir()) == []
+
+
+def test_the_keys_of_the_console(place: Place) -> None:
+    found = start()
+    say(place, found, place.console, "1", "3", "1", "1")
+    (place.root / "run/sticks").mkdir()
+    (place.root / "run/sticks/sdb1.json").write_text('{"id": "sdb1", "name": "K", "state": "offered", "count": 3}')
+    for what, value in (("network", ""), ("stick", "sdb1"), ("stick", "../../x"), ("pin", "")):
+        terminal.ask(place.console, {"what": what, "value": value})
+    found.tick()
+    assert found.modes["eth0"] is Mode.DIRECT
+    assert (place.root / "run/sticks/sdb1.ask").read_text() == "stick"
+    assert "inkstick pin new" in place.calls
+    assert place.status().sticks[0].count == 3
+    terminal.ask(place.console, {"what": "power", "value": ""})
+    found.tick()
+    assert place.status().boot == "leaving"
+    stopped, off = place.calls.rindex("systemctl stop"), place.calls.rindex("systemctl --no-block poweroff")
+    assert stopped < off, "the writers end before the machine does"
+
+
+def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "requests", tmp_path / "outside"
+    for path in (folder, outside):
+        path.mkdir()
+    (outside / "precious.json").write_text('{"what": "lock"}')
+    (folder / "2.json").write_text('{"what": "pin"}')
+    (folder / "1.json").write_text('{"what": "answer", "value": "x", "number": 4}')
+    (folder / "3.json").symlink_to(outside / "precious.json")
+    (folder / "4.json").write_text("[]")
+    (folder / "5.json").write_text("{" + " " * 10000 + '"what": "pin"}')
+    (folder / "6.json").mkdir()
+    os.mkfifo(folder / "7.json")
+    (folder / ".8.json.part").write_text('{"what": "pin"}')
+    assert take(folder, EVERYTHING) == [Asked("answer", "x", 4), Asked("pin")]
+    assert take(folder, EVERYTHING) == []
+    assert (outside / "precious.json").exists()
+    link = tmp_path / "link"
+    link.symlink_to(outside)
+    assert take(link, EVERYTHING) == []
+    assert (outside / "precious.json").exists()
+    assert take(tmp_path / "missing", PAGE) == []
+    assert requests.PAGE < requests.EVERYTHING
+
+
+def test_a_passphrase_is_in_no_repr() -> None:
+    assert "geheim" not in repr(Asked("answer", "geheim"))
+
+
+def test_what_is_kept_for_a_restart_reads_back() -> None:
+    wishes = Wishes("zh", Where.STICK, "", "", "", Mode.JOIN, {"eth1": Mode.DIRECT}, Usb.INBOX, name="box-1")
+    assert unattended.parse(unattended.text(wishes)) == wishes
+    assert "geheim" not in unattended.text(Wishes(passphrase="geheim 123"))
+
+
+def test_addresses_are_those_of_ports_in_use() -> None:
+    listed = json.dumps([
+        {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "scope": "host"}]},
+        {"ifname": "a", "addr_info": [{"local": "10.77.0.1", "scope": "global"}]},
+        {"ifname": "a", "addr_info": [{"local": "169.254.1.1", "scope": "link"}]},
+        {"ifname": "b", "addr_info": [{"local": "192.168.1.9", "scope": "global"}]},
+        {"ifname": "c", "addr_info": [{"local": "172.16.0.1", "scope": "global"}]},
+    ])  # fmt: skip
+    modes = {"a": Mode.DIRECT, "b": Mode.JOIN, "c": Mode.NONE}
+    assert addresses(modes, listed) == ("https://10.77.0.1/", "https://192.168.1.9/")
+    assert addresses({}, "") == ()
+
+
+def test_what_systemd_says() -> None:
+    shown = "Id=inkstick-serve.service\nActiveState=active\nStatusText=a=b\n\n"
+    shown += "Id=inkstick-watch.service\nActiveState=failed\n"
+    assert parts(shown) == (("serve", "active", "a=b"), ("watch", "failed", ""))
+    assert parts("") == ()
+
+
+def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
+    (tmp_path / "a.service").mkdir()
+    freeze(["a.service", "missing.service"], tmp_path)
+    assert (tmp_path / "a.service/cgroup.freeze").read_text() == "1"
+
+
+def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert find_file() is None
+    (tmp_path / "inkstick.toml").write_text("language = 'en'")
+    (tmp_path / "inkstick.key").write_text("0123456789abcdef\n")
+    found = find_file()
+    assert found and found.key("inkstick.key") == "0123456789abcdef"
+    assert found.key("missing") == ""

@@ -1,0 +1,387 @@
+"""Sticks: which are taken, what is copied, and that pulling one out at any moment loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inkstick.config import DataFolder
+from inkstick.errors import DiskFull
+from inkstick.intake.ignore import ignored_file
+from inkstick_provisioning import blocks, copying, sticks, usb, volume
+from inkstick_provisioning.ingest import Visit, as_user, taken
+from inkstick_provisioning.status import Stick
+from inkstick_provisioning.sticks import Candidate, candidates
+from inkstick_provisioning.unattended import Usb
+from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, journal
+
+PDF = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A stick with four documents and things that are none."""
+    top = tmp_path / "stick"
+    files = {
+        "report.pdf": PDF, "Fälle/卷一/scan.png": PNG, "Fälle/letter": PDF, "inkstick-inbox/new.pdf": PDF + b"2",
+        "notes.txt": b"not ours", "setup.exe": b"MZ\x90", ".hidden.pdf": PDF, "~$report.pdf": PDF,
+        "System Volume Information/x.pdf": PDF, ".Trashes/y.pdf": PDF, "inkstick-results/report/report.pdf": PDF,
+    }  # fmt: skip
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+    (top / "link.pdf").symlink_to("/etc/passwd")
+    (top / "loop").symlink_to(top)
+    return top
+
+
+def inbox(data: DataFolder) -> list[str]:
+    return sorted(str(path.relative_to(data.inbox)) for path in data.inbox.rglob("*") if path.is_file())
+
+
+DOCUMENTS = ["Fälle/letter", "Fälle/卷一/scan.png", "inkstick-inbox/new.pdf", "report.pdf"]
+
+
+def test_documents_are_found_by_content_and_nothing_else_is(top: Path) -> None:
+    assert [found.path for found in usb.documents(top)] == DOCUMENTS
+
+
+def test_they_arrive_in_a_folder_with_the_sticks_name(top: Path, data: DataFolder) -> None:
+    seen: list[int] = []
+    ingest = Ingest(top, "KING/STON\x1b", data, 0)
+    copied = ingest.run(ingest.find(), journal(data, "a"), seen.append)
+    assert inbox(data) == [f"KING_STON/{path}" for path in DOCUMENTS]
+    assert [entry.place for entry in copied] == inbox(data)
+    assert (data.inbox / "KING_STON/report.pdf").read_bytes() == PDF
+    assert seen == [1, 2, 3, 4]
+
+
+def test_the_inbox_folder_alone_can_be_taken(top: Path, data: DataFolder) -> None:
+    assert usb.has_inbox(top)
+    ingest = Ingest(top, "K", data, 0, only=sticks.INBOX)
+    ingest.run(ingest.find(), journal(data, "a"))
+    assert inbox(data) == ["K/inkstick-inbox/new.pdf"]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_stick_that_is_pulled_out_loses_nothing_and_goes_on_when_it_is_back(
+    top: Path, data: DataFolder, tmp_path: Path, after: int
+) -> None:
+    """`after` documents it vanishes; those were copied whole, and the second time only the others are."""
+    kept, away = journal(data, "a"), tmp_path / "away"
+    ingest = Ingest(top, "K", data, 0)
+    wanted = ingest.find()
+
+    def pull(done: int) -> None:
+        if done == after:
+            top.rename(away)
+
+    if after == 0:
+        top.rename(away)
+    with pytest.raises(StickGone):
+        ingest.run(wanted, kept, pull)
+    assert inbox(data) == [f"K/{path}" for path in DOCUMENTS[:after]]
+    assert len(kept.read()) == after
+    for path in list(data.inbox.rglob("*")):  # the service takes them meanwhile
+        if path.is_file():
+            path.unlink()
+    away.rename(top)
+    ingest.run(ingest.find(), kept)
+    assert inbox(data) == [f"K/{path}" for path in DOCUMENTS[after:]]
+    assert len(kept.read()) == 4
+
+
+def test_a_file_that_breaks_off_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    class Breaking(io.RawIOBase):
+        reads = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.reads += 1
+            if self.reads == 3:
+                raise OSError(errno.EIO, "gone")
+            return b"x" * size
+
+    with pytest.raises(OSError, match="gone"):
+        copying.pour(Breaking(), tmp_path / "scan.pdf")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_while_it_is_copied_a_file_has_a_name_that_the_inbox_ignores(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Watching(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            seen.extend(path.name for path in tmp_path.iterdir())
+            return super().read(size)
+
+    copying.pour(Watching(b"data"), tmp_path / ("l" * 220 + ".pdf"))
+    assert seen and all(ignored_file(name) for name in seen)
+    assert (tmp_path / ("l" * 220 + ".pdf")).read_bytes() == b"data"
+
+
+def test_a_half_written_line_of_the_journal_is_no_line(data: DataFolder) -> None:
+    kept = journal(data, "a")
+    kept.add(Copied("k1", "K/a.pdf"))
+    path = next((data.state / "sticks").iterdir())
+    with path.open("a") as file:
+        file.write('{"key": "k2", "pla')
+    assert list(kept.read()) == ["k1"]
+    kept.add(Copied("k3", "K/c.pdf"))
+    assert list(kept.read()) == ["k1", "k3"], "nor does it spoil the next one"
+
+
+def test_a_changed_file_is_another_document(top: Path, data: DataFolder) -> None:
+    ingest, kept = Ingest(top, "K", data, 0), journal(data, "a")
+    ingest.run(ingest.find(), kept)
+    (top / "report.pdf").write_bytes(PDF + b"changed")
+    ingest.run(ingest.find(), kept)
+    assert "K/report (2).pdf" in inbox(data)
+    assert (data.inbox / "K/report.pdf").read_bytes() == PDF
+
+
+def test_a_volume_without_room_takes_nothing_and_says_so(top: Path, data: DataFolder) -> None:
+    ingest = Ingest(top, "K", data, reserve=1 << 60)
+    with pytest.raises(DiskFull):
+        ingest.run(ingest.find(), journal(data, "a"))
+    assert inbox(data) == []
+
+
+def test_results_go_back_beside_the_inbox_and_replace_nothing(top: Path, data: DataFolder) -> None:
+    ingest, kept = Ingest(top, "K", data, 0), journal(data, "a")
+    copied = ingest.run(ingest.find(), kept)
+    assert usb.ended(data, copied) == []
+    for entry in copied[1:]:
+        target = data.done / entry.place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (data.inbox / entry.place).rename(target)
+    (data.failed / "K/Fälle").mkdir(parents=True)
+    (data.inbox / copied[0].place).rename(data.failed / copied[0].place)
+    (data.failed / "K/Fälle/letter.error.json").write_text("{}")
+    (data.results / "K/report").mkdir(parents=True)
+    (data.results / "K/report/report.md").write_text("# text")
+    (data.results / "other").mkdir()
+    (data.results / "other/secret.md").write_text("of another stick")
+    assert usb.ended(data, copied) == copied
+    (top / "inkstick-results/report/report.md").write_text("older")
+    assert usb.export(data, "K", top) == 2
+    results = top / "inkstick-results"
+    assert (results / "report/report.md").read_text() == "older"
+    assert (results / "report/report (2).md").read_text() == "# text"
+    assert (results / "Fälle/letter.error.json").exists()
+    assert not list(top.rglob("secret.md"))
+    assert not (results / "Fälle/letter").exists(), "the originals are on the stick already"
+    usb.export(data, "K", top)
+    assert len(list((results / "report").iterdir())) == 3, "a second time adds nothing"
+
+
+def test_a_stick_that_is_pulled_out_during_the_export_is_told(top: Path, data: DataFolder) -> None:
+    for name in ("a", "b"):
+        (data.results / "K" / name).mkdir(parents=True)
+        (data.results / "K" / name / "text.md").write_text(name)
+    with pytest.raises(StickGone):
+        usb.export(data, "K", top, lambda _: shutil.rmtree(top))
+    assert (data.results / "K/b/text.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scan.pdf", "scan.pdf"),
+        ("..", "_"),
+        ("", "_"),
+        (".inkstick.toml", "inkstick.toml"),
+        ("a/b", "a_b"),
+        ("a\x1b[31mb.pdf", "a[31mb.pdf"),
+        ("卷" * 200 + ".pdf", "卷" * 65 + ".pdf"),
+        ("x" * 300, "x" * 200),
+        (os.fsdecode(b"caf\xe9.pdf"), "caf\ufffd.pdf"),
+    ],
+)
+def test_names_are_made_fit(name: str, expected: str) -> None:
+    assert usb.safe(name) == expected
+    assert len(usb.safe(name).encode()) <= usb.LONGEST
+
+
+def test_a_settings_file_on_a_stick_sets_nothing(tmp_path: Path, data: DataFolder) -> None:
+    """A stick of somebody else must not say what happens to originals."""
+    top = tmp_path / "s"
+    top.mkdir()
+    (top / ".inkstick.toml").write_text("originals = 'delete'")
+    (top / "a.pdf").write_bytes(PDF)
+    ingest = Ingest(top, "K", data, 0)
+    ingest.run(ingest.find(), journal(data, "a"))
+    assert inbox(data) == ["K/a.pdf"]
+
+
+# ---- which sticks
+
+
+def disk(**fields: Any) -> dict[str, Any]:
+    rest = {
+        "path": "/dev/sdb",
+        "type": "disk",
+        "size": 8 << 30,
+        "tran": "usb",
+        "model": "Cruzer",
+        "mountpoints": [None],
+    }
+    return {**rest, **fields}
+
+
+def part(**fields: Any) -> dict[str, Any]:
+    return {"path": "/dev/sdb1", "type": "part", "size": 8 << 30, "fstype": "vfat", "mountpoints": [None], **fields}
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        (disk(children=[part(label="KINGSTON")]), ["KINGSTON"]),
+        (disk(children=[part()]), ["Cruzer"]),
+        (disk(fstype="exfat", label="A\x1b[2J"), ["A[2J"]),  # no partition table
+        (disk(children=[part(fstype="ntfs")]), ["Cruzer"]),
+        (disk(children=[part(), part(path="/dev/sdb2", label="B")]), ["Cruzer", "B"]),
+        (disk(tran="mmc", children=[part(label="SD")]), ["SD"]),
+        (disk(tran="nvme", children=[part()]), []),  # the laptop's own disk
+        (disk(tran="sata", children=[part()]), []),
+        (disk(children=[part(fstype="crypto_LUKS")]), []),
+        (disk(children=[part(fstype="squashfs")]), []),
+        (disk(children=[part(fstype="iso9660", mountpoints=[volume.MEDIUM]), part(path="/dev/sdb2")]), []),  # ours
+        (disk(children=[part(mountpoints=["/mnt"])]), []),
+        (disk(children=[part(parttype=volume.PARTITION_TYPE, partlabel=volume.PARTITION_NAME)]), []),
+    ],
+)
+def test_which_sticks_are_looked_at(entry: dict[str, Any], found: list[str]) -> None:
+    told = candidates(blocks.parse(json.dumps({"blockdevices": [entry]})))
+    assert [candidate.name for candidate in told] == found
+
+
+@pytest.mark.parametrize(("system", "write"), [("vfat", False), ("exfat", True), ("ext4", False), ("ntfs3", True)])
+def test_nothing_on_a_stick_can_be_run(system: str, write: bool) -> None:
+    command = sticks.mount_command(Candidate("sdb1", "/dev/sdb1", system, "K"), "/mnt", 800, write=write)
+    options = command[command.index("-o") + 1].split(",")
+    assert {"nosuid", "nodev", "noexec"} <= set(options)
+    assert ("rw" if write else "ro") in options
+    assert ("uid=800" in options) == (system != "ext4")
+
+
+def test_a_stick_starts_by_itself_only_where_that_was_allowed() -> None:
+    assert [sticks.starts(setting, True) for setting in Usb] == [False, True, False]
+    assert not sticks.starts(Usb.INBOX, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_real_file_system_is_mounted_safely_and_read(tmp_path: Path, data: DataFolder) -> None:
+    image, source, point = tmp_path / "stick.img", tmp_path / "source", tmp_path / "point"
+    for folder in (source, point):
+        folder.mkdir()
+    (source / "scan.pdf").write_bytes(PDF)
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    made = subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-d", str(source), str(image)], capture_output=True)
+    done = subprocess.run(["/usr/sbin/losetup", "--find", "--show", str(image)], capture_output=True, text=True)
+    if made.returncode or done.returncode:
+        pytest.skip(f"no loop device: {done.stderr}")
+    device = done.stdout.strip()
+    try:
+        command = sticks.mount_command(Candidate("x", device, "ext4", "K"), str(point), 0)
+        mounted = subprocess.run(command, capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"cannot mount here: {mounted.stderr}")
+        flags = os.statvfs(point).f_flag
+        assert all(flags & flag for flag in (os.ST_RDONLY, os.ST_NOSUID, os.ST_NODEV, os.ST_NOEXEC))
+        ingest = Ingest(point, "K", data, 0)
+        ingest.run(ingest.find(), journal(data, "x"))
+        assert inbox(data) == ["K/scan.pdf"]
+        with pytest.raises(OSError):
+            (point / "written").write_text("no")
+    finally:
+        subprocess.run(["umount", str(point)], capture_output=True)
+        subprocess.run(["/usr/sbin/losetup", "--detach", device], check=True)
+
+
+def test_a_stick_without_room_for_results_says_so(data: DataFolder, tmp_path: Path) -> None:
+    """A real file system that is full: a tmpfs of one page, in a mount namespace of its own."""
+    (data.results / "K").mkdir()
+    (data.results / "K/big.md").write_bytes(b"x" * 200_000)
+    point = tmp_path / "full"
+    point.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(point)]).returncode:
+        pytest.skip("needs root and mount")
+    try:
+        with pytest.raises(StickFull):
+            usb.export(data, "K", point)
+        assert not [path for path in point.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+def test_a_found_document_is_known_by_path_size_and_time() -> None:
+    one = Found("a.pdf", 3, 5)
+    assert one.key == Found("a.pdf", 3, 5).key
+    assert len({one.key, Found("b.pdf", 3, 5).key, Found("a.pdf", 4, 5).key, Found("a.pdf", 3, 6).key}) == 4
+
+
+# ---- one stick's visit
+
+
+def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFolder) -> None:
+    told: list[Stick] = []
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "KINGSTON"), top, data, 0, told.append)
+    assert visit.count()
+    assert (visit.stick.state, visit.stick.count) == ("offered", 4)
+    assert inbox(data) == [], "nothing is copied before somebody says so"
+    visit.copy(sticks.INBOX)
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("copied", 1, 1)
+    assert not visit.finished()
+    name = inbox(data)[0].split("/")[0]
+    assert name.startswith("KINGSTON ")
+    (data.done / name / "inkstick-inbox").mkdir(parents=True)
+    (data.inbox / name / "inkstick-inbox/new.pdf").rename(data.done / name / "inkstick-inbox/new.pdf")
+    (data.results / name / "inkstick-inbox/new").mkdir(parents=True)
+    (data.results / name / "inkstick-inbox/new/new.md").write_text("text")
+    assert visit.finished()
+    visit.export()
+    assert (top / "inkstick-results/inkstick-inbox/new/new.md").read_text() == "text"
+    assert [stick.state for stick in told][-1] == "exported"
+    assert "copying" in [stick.state for stick in told]
+
+
+def test_a_stick_that_vanishes_is_told_and_leaves_no_child_behind(top: Path, data: DataFolder) -> None:
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
+    visit.count()
+    shutil.rmtree(top)
+    visit.copy()
+    assert visit.stick.state == "stopped"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_reads_a_stick_is_nobody_of_rank() -> None:
+    def work(send: Any) -> None:
+        send({"user": os.getresuid(), "groups": os.getgroups()})
+        os.setuid(0)
+
+    assert list(as_user(65534, work)) == [{"user": [65534] * 3, "groups": []}, {"failed": "unreadable"}]
+
+
+def test_what_a_person_asked_for_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "a.ask").write_text("export\n")
+    assert taken(tmp_path / "a.ask") == "export"
+    assert taken(tmp_path / "a.ask") == ""

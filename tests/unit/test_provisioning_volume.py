@@ -1,0 +1,319 @@
+"""Where documents may be kept: what is offered, what is never touched, and what is still to be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inkstick_provisioning import blocks, luks, volume
+from inkstick_provisioning.blocks import SECTOR, Block
+from inkstick_provisioning.faults import NotEmpty, SetupError, WrongKey
+from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
+
+GB = 10**9
+OURS = {"parttype": volume.PARTITION_TYPE, "partlabel": volume.PARTITION_NAME, "type": "part"}
+
+
+def entry(path: str, size: int = 0, **more: Any) -> dict[str, Any]:
+    return {"path": path, "type": "disk", "size": size, "rm": False, "ro": False, "mountpoints": [None], **more}
+
+
+def part(path: str, start: int, size: int, **more: Any) -> dict[str, Any]:
+    return entry(path, size, **{"type": "part", "start": start // SECTOR, **more})
+
+
+def stick(*more: dict[str, Any], size: int = 64 * GB, **fields: Any) -> dict[str, Any]:
+    """The medium as lsblk tells it: iso9660 is the first partition, mounted by live-boot, the ESP behind it."""
+    system = part("/dev/sda1", 32768, 600 << 20, fstype="iso9660", label="INKSTICK", mountpoints=["/run/live/medium"])
+    esp = part("/dev/sda2", 601 << 20, 64 << 20, fstype="vfat")
+    rest = {"pttype": "gpt", "tran": "usb", "rm": True, "model": "DataTraveler 3.0", "vendor": "Kingston", **fields}
+    return entry("/dev/sda", size, children=[system, esp, *more], **rest)
+
+
+def windows() -> dict[str, Any]:
+    parts = [
+        part("/dev/nvme0n1p1", 1 << 20, 260 << 20, fstype="vfat"),
+        part("/dev/nvme0n1p3", 300 << 20, 400 * GB, fstype="BitLocker"),
+    ]
+    return entry("/dev/nvme0n1", 512 * GB, pttype="gpt", tran="nvme", model="SAMSUNG MZVL2512", children=parts)
+
+
+def survey(*disks: dict[str, Any], subsystems: dict[str, str] | None = None) -> volume.Survey:
+    return volume.survey(blocks.parse(json.dumps({"blockdevices": list(disks)})), subsystems)
+
+
+def places(found: volume.Survey) -> list[tuple[Where, str]]:
+    return [(offer.where, offer.device) for offer in found.offers]
+
+
+MEMORY = (Where.MEMORY, "")
+EMPTY = entry("/dev/nvme0n1", 256 * GB, tran="nvme")
+
+
+@pytest.mark.parametrize(
+    ("disks", "expected"),
+    [
+        ([stick()], [(Where.STICK, "/dev/sda"), MEMORY]),
+        ([stick(), windows()], [(Where.STICK, "/dev/sda"), MEMORY]),
+        ([stick(), EMPTY], [(Where.STICK, "/dev/sda"), (Where.DISK, "/dev/nvme0n1"), MEMORY]),
+        ([stick(size=4 * GB)], [MEMORY]),  # too small
+        ([stick(ro=True)], [MEMORY]),  # the switch on its side
+        ([stick(pttype="dos")], [MEMORY]),  # written by Rufus as files, not raw
+        ([entry("/dev/sr0", 600 << 20, type="rom", mountpoints=["/run/live/medium"])], [MEMORY]),  # a DVD
+        ([], [MEMORY]),
+    ],
+)
+def test_only_our_stick_and_empty_disks_are_offered(
+    disks: list[dict[str, Any]], expected: list[tuple[Where, str]]
+) -> None:
+    assert places(survey(*disks)) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fstype": "ntfs"},
+        {"fstype": "crypto_LUKS"},
+        {"fstype": "BitLocker"},
+        {"fstype": "linux_raid_member"},
+        {"fstype": "LVM2_member"},
+        {"pttype": "gpt"},
+        {"pttype": "dos"},
+        {"mountpoints": ["/mnt"]},
+        {"ro": True},
+        {"size": GB},
+        {"children": [part("/dev/sdb1", 1 << 20, 10 * GB)]},
+        {"children": [part("/dev/sdb1", 1 << 20, 10 * GB, fstype="ext4", label=volume.LABEL)]},
+    ],
+)
+def test_a_disk_with_anything_on_it_is_never_offered(fields: dict[str, Any]) -> None:
+    found = survey(stick(), entry("/dev/sdb", **{"size": 100 * GB, **fields}))
+    assert [offer.device for offer in found.offers] == ["/dev/sda", ""]
+    assert [refusal.device for refusal in found.refused] == ["/dev/sdb"]
+    assert found.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "subsystem", "state", "first", "last"),
+    [
+        ({}, "", State.BLANK, Action.ENCRYPT, Action.MOUNT),
+        ({"fstype": "crypto_LUKS"}, volume.NEW, State.NEW, Action.OPEN, Action.MOUNT),
+        ({"fstype": "crypto_LUKS"}, volume.READY, State.LOCKED, Action.OPEN, Action.MOUNT),
+    ],
+)
+def test_a_volume_of_ours_is_taken_up_where_the_power_left_it(
+    fields: dict[str, Any], subsystem: str, state: State, first: Action, last: Action
+) -> None:
+    data = part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, **fields})
+    found = survey(stick(data), subsystems={"/dev/sda3": subsystem})
+    assert [(offer.device, offer.state, offer.where) for offer in found.found] == [("/dev/sda3", state, Where.STICK)]
+    assert places(found) == [MEMORY], "the rest of the stick is not offered a second time"
+    assert (volume.steps(state)[0], volume.steps(state)[-1]) == (first, last)
+
+
+def test_a_finished_volume_is_never_formatted() -> None:
+    assert Action.FORMAT not in volume.steps(State.LOCKED)
+    assert Action.ENCRYPT not in volume.steps(State.LOCKED)
+    assert Action.FORMAT in volume.steps(State.NEW)
+
+
+def test_a_partition_of_our_kind_with_something_else_in_it_is_left_alone() -> None:
+    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "ext4"}))).found == ()
+    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "partlabel": "data"}))).found == ()
+
+
+def test_free_space_lies_behind_the_last_partition_and_leaves_the_second_table() -> None:
+    disk = Block("/dev/sda", "disk", 64 * GB, inside=(Block("/dev/sda1", "part", 1000, start=512),))
+    assert volume.free_space(disk) == 64 * GB - volume.TAIL - (1 << 20)
+    full = Block("/dev/sda", "disk", 10 << 20, inside=(Block("/dev/sda1", "part", 10 << 20),))
+    assert volume.free_space(full) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        (0, Checked.CLEAN),
+        (1, Checked.REPAIRED),
+        (2, Checked.REPAIRED),
+        (3, Checked.REPAIRED),
+        (4, Checked.THOROUGH),
+        (5, Checked.THOROUGH),
+        (8, Checked.FAILED),
+        (12, Checked.FAILED),
+        (32, Checked.FAILED),
+    ],
+)
+def test_what_the_file_system_check_says(status: int, found: Checked) -> None:
+    assert volume.checked(status) is found
+
+
+def test_a_full_volume_is_told() -> None:
+    assert volume.fullness(Room(10 * GB, 60 * GB, 2 * GB)) == ""
+    assert "nearly full" in volume.fullness(Room(5 * GB, 60 * GB, 2 * GB))
+    assert "Nothing is lost" in volume.fullness(Room(2 * GB, 60 * GB, 2 * GB))
+
+
+def test_what_is_not_lsblk_is_refused() -> None:
+    for text in ("", "[]", "{}", '{"blockdevices": 3}'):
+        with pytest.raises(ValueError):
+            blocks.parse(text)
+
+
+# ---- the real thing, where this machine lets us
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [program for program in programs if not shutil.which(program, path=path)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(autouse=True)
+def system_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """An empty disk of 64 MiB."""
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    return path
+
+
+@pytest.fixture
+def loop(disk: Path) -> Iterator[str]:
+    """The same as a loop device."""
+    done = subprocess.run(["losetup", "--find", "--show", str(disk)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_content_that_no_tool_knows_is_content(disk: Path) -> None:
+    assert luks.is_blank(disk)
+    with disk.open("r+b") as file:
+        file.seek((64 << 20) - 100)
+        file.write(b"keep me")
+    assert not luks.is_blank(disk)
+
+
+@needs("cryptsetup", "blkid")
+def test_the_volume_opens_with_its_passphrase_and_after_a_wipe_with_none(disk: Path) -> None:
+    device, secret = str(disk), "correct horse 电池".encode()
+    luks.encrypt(device, secret, memory_kib=1024, iterations=4)
+    assert luks.subsystem(device) == volume.NEW
+    subprocess.run(volume.finish_command(device), check=True)
+    assert luks.subsystem(device) == volume.READY
+    assert luks.fits(device, secret)
+    assert not luks.fits(device, b"wrong")
+    shown = subprocess.run(["cryptsetup", "luksDump", device], capture_output=True, text=True).stdout
+    assert "argon2id" in shown and "Version:       \t2" in shown
+    with pytest.raises(NotEmpty):
+        luks.encrypt(device, secret)
+    subprocess.run(volume.wipe_commands(device)[0], check=True)
+    assert not luks.fits(device, secret)
+
+
+@needs("cryptsetup", "blkid", "mkfs.ext4")
+def test_a_foreign_file_system_is_not_encrypted_over(disk: Path) -> None:
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    before = disk.read_bytes()
+    with pytest.raises(NotEmpty):
+        luks.encrypt(str(disk), b"secret")
+    assert disk.read_bytes() == before
+
+
+@needs_root
+@needs("systemd-repart", "losetup")
+def test_the_partition_is_added_behind_what_is_there(loop: str, disk: Path, tmp_path: Path) -> None:
+    """On a table that another partition is in: that one stays as it is, byte for byte."""
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "10.conf").write_text("[Partition]\nType=esp\nSizeMaxBytes=8M\nSizeMinBytes=8M\n")
+    subprocess.run(volume.partition_command(loop, str(first), empty=True), check=True, capture_output=True)
+    with disk.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"the system" * 100)
+    definitions = tmp_path / "ours"
+    definitions.mkdir()
+    (definitions / "50-data.conf").write_text(volume.DEFINITION)
+    subprocess.run(volume.partition_command(loop, str(definitions), empty=False), check=True, capture_output=True)
+    table = subprocess.run(["blkid", "-p", "-s", "PTTYPE", "-o", "value", loop], capture_output=True, text=True).stdout
+    assert table.strip() == "gpt"
+    data = disk.read_bytes()
+    assert volume.PARTITION_NAME.encode("utf-16-le") in data[:65536]
+    assert data[1 << 20 :].startswith(b"the system" * 100)
+    assert volume.PARTITION_NAME.encode("utf-16-le") in data[-65536:], "the second table has it too"
+
+
+@needs_root
+@needs("systemd-repart", "losetup")
+def test_a_disk_that_is_not_empty_is_not_partitioned(loop: str, disk: Path) -> None:
+    with disk.open("r+b") as file:
+        file.write(b"something")
+    before = disk.read_bytes()
+    with pytest.raises(NotEmpty):
+        luks.partition(Offer(Where.DISK, State.FREE, loop, 64 << 20))
+    assert disk.read_bytes() == before
+
+
+@needs_root
+@needs("cryptsetup", "mkfs.ext4", "losetup")
+@pytest.mark.skipif("device-mapper" not in Path("/proc/misc").read_text(), reason="this kernel has no device mapper")
+def test_made_closed_and_opened_again_it_still_has_the_file(loop: str, tmp_path: Path) -> None:
+    point = tmp_path / "data"
+    offer = Offer(Where.DISK, State.BLANK, loop, 64 << 20)
+    try:
+        luks.prepare(offer, b"secret", point)
+        assert os.statvfs(point).f_flag & (os.ST_NOSUID | os.ST_NOEXEC | os.ST_NODEV)
+        (point / "kept").write_text("kept")
+        subprocess.run(["umount", str(point)], check=True)
+        luks.close()
+        with pytest.raises(WrongKey):
+            luks.prepare(Offer(Where.DISK, State.LOCKED, loop), b"wrong", point)
+        luks.prepare(Offer(Where.DISK, State.LOCKED, loop), b"secret", point)
+        assert (point / "kept").read_text() == "kept"
+    finally:
+        subprocess.run(["umount", str(point)])
+        luks.close()
+
+
+def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path: Path) -> None:
+    memory, kept = tmp_path / "memory", tmp_path / "volume"
+    for folder, text in ((memory, "new"), (kept, "old")):
+        (folder / "state/spool").mkdir(parents=True)
+        (folder / "state/ledger.sqlite").write_text(text)
+        (folder / "inbox").mkdir()
+        (folder / "inbox/both.pdf").write_text(text)
+    (memory / "inbox/sub").mkdir()
+    (memory / "inbox/sub/scan.pdf").write_text("scan")
+    (memory / "inbox/link").symlink_to("/etc/passwd")
+    (memory / "inbox/same.pdf").write_text("same")
+    (kept / "inbox/same.pdf").write_text("same")
+    luks.carry(memory, kept)
+    assert (kept / "inbox/sub/scan.pdf").read_text() == "scan"
+    assert (kept / "inbox/both.pdf").read_text() == "old", "what is on the volume is never replaced"
+    assert (kept / "inbox/both (2).pdf").read_text() == "new", "and what is new is never dropped"
+    assert sorted(path.name for path in (kept / "inbox").iterdir()) == ["both (2).pdf", "both.pdf", "same.pdf", "sub"]
+    assert (kept / "state/ledger.sqlite").read_text() == "old"
+    assert not (kept / "inbox/link").exists()
+
+
+def test_a_command_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"cryptsetup|No such"):
+        luks.encrypt(str(tmp_path / "nothing"), b"x")

@@ -1,0 +1,40 @@
+"""A page out of a long record costs its own bytes, not the record's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inkstick.document import Block, Header, Kind, Page
+from inkstick.results import record
+from inkstick.results.pages import RecordPages
+
+HEADER = Header("long.pdf", "0" * 64, 1, "application/pdf")
+PAGES = 5000
+
+
+def page(number: int, text: str = "") -> Page:
+    return Page(number, 10, 10, "x", blocks=(Block(1, Kind.PARAGRAPH, text or f'{{"number": {number}}}\n墨 ' * 20),))
+
+
+def test_every_page_of_a_long_record_is_found_without_reading_it_again(tmp_path: Path) -> None:
+    (path,) = record.write(HEADER, (page(n) for n in range(1, PAGES + 1)), tmp_path / "long")
+    records = RecordPages()
+    assert records.page(path, 1) == page(1)
+    size = path.stat().st_size
+    assert size <= records.bytes_read < size + 2000
+    for number in range(1, PAGES + 1, 250):
+        assert records.page(path, number) == page(number)
+    assert records.page(path, PAGES) == page(PAGES)
+    assert records.page(path, PAGES + 1) is None
+    assert records.bytes_read < size + 25 * 2000, "a page must not cost the record"
+
+
+def test_a_record_that_was_made_anew_is_looked_at_anew(tmp_path: Path) -> None:
+    (path,) = record.write(HEADER, [page(1), page(2)], tmp_path / "a")
+    records = RecordPages()
+    assert records.page(path, 2) == page(2)
+    os.utime(path, ns=(1, 1))
+    (new,) = record.write(HEADER, [page(1, "longer than it was, much longer"), page(2, "new")], tmp_path / "b")
+    new.replace(path)
+    assert records.page(path, 2) == page(2, "new")

@@ -1,0 +1,144 @@
+"""Deleting a document: everything of it goes, nothing else does, and a crash in between changes neither."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from crash.model import IMAGES, Crash, ModelDisk
+from crash.place import place
+from crash.simulate import _A, _B
+from inkstick.clock import ManualClock, SystemClock
+from inkstick.config import DataFolder
+from inkstick.errors import UsageError
+from inkstick.profile import Originals, Profile
+from inkstick.store.claim import Claim, Outcome
+from inkstick.store.disk import Disk
+from inkstick.store.spool import Spool
+
+ERROR = {"code": "damaged", "message": "The file is damaged.", "hint": "Scan it again."}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def spool(data: DataFolder) -> Spool:
+    return Spool(data, Disk(), SystemClock())
+
+
+def ended(spool: Spool, name: str, content: bytes, profile: Profile | None = None, *, failed: bool = False) -> Claim:
+    """A document that was dropped, read and concluded."""
+    spool.disk.write(spool.data.inbox / name, content, at="person")
+    claim = spool.claim_file(spool.data.inbox / name, name, profile or Profile())
+    if failed:
+        spool.conclude(claim.id, Outcome("failed", error=ERROR))
+        return claim
+    spool.disk.write(spool.staging(claim.id) / "text.md", content, at="stage.write")
+    spool.conclude(claim.id, Outcome("done", pages=1))
+    return claim
+
+
+def left(data: DataFolder) -> set[str]:
+    return {str(path.relative_to(data.root)) for path in data.root.rglob("*") if path.is_file()}
+
+
+def test_a_document_goes_with_its_results_its_original_and_its_explanation(data: DataFolder, spool: Spool) -> None:
+    done, failed = ended(spool, "a.pdf", b"one"), ended(spool, "b.pdf", b"two", failed=True)
+    stays = ended(spool, "c.pdf", b"three")
+    before = left(data)
+    forgotten: list[str] = []
+    spool.remove(done.id, forgotten.append)
+    spool.remove(failed.id, forgotten.append)
+    assert forgotten == [done.id, failed.id]
+    assert before - left(data) == {
+        "results/a/text.md", "done/a.pdf", "failed/b.pdf", "failed/b.pdf.error.json",
+        *(f"state/spool/{claim.id}/{name}" for claim in (done, failed) for name in ("claim.json", "outcome.json")),
+    }  # fmt: skip
+    assert [claim.id for claim, _ in spool.everything()] == [stays.id]
+
+
+def test_what_is_still_worked_on_or_would_come_back_is_not_deleted(data: DataFolder, spool: Spool) -> None:
+    (data.inbox / "a.pdf").write_bytes(b"one")
+    waiting = spool.claim_file(data.inbox / "a.pdf", "a.pdf", Profile())
+    with pytest.raises(UsageError, match="still being worked on"):
+        spool.remove(waiting.id, lambda _: pytest.fail("it must not be forgotten"))
+    kept = ended(spool, "b.pdf", b"two", Profile(originals=Originals.KEEP))
+    with pytest.raises(UsageError, match="kept in the inbox"):
+        spool.remove(kept.id, lambda _: pytest.fail("it must not be forgotten"))
+    (data.inbox / "b.pdf").unlink()
+    spool.remove(kept.id, lambda _: None)
+    assert [claim.id for claim, _ in spool.everything()] == [waiting.id]
+
+
+def test_a_file_that_took_the_originals_place_is_left_alone(data: DataFolder, spool: Spool) -> None:
+    claim = ended(spool, "a.pdf", b"one")
+    (data.done / "a.pdf").rename(data.root / "carried away")
+    (data.done / "a.pdf").write_bytes(b"somebody else's")
+    spool.remove(claim.id, lambda _: None)
+    assert (data.done / "a.pdf").read_bytes() == b"somebody else's"
+
+
+def test_a_retry_takes_what_was_changed_of_its_wishes(data: DataFolder, spool: Spool) -> None:
+    claim = ended(spool, "a.pdf", b"one", failed=True)
+    spool.amend(claim.id, {**claim.profile, "passwords": ["sesame"]})
+    assert spool.reopen(claim.id).profile["passwords"] == ["sesame"]
+
+
+# Crashes
+
+
+def _life(crash_at: int, image: str, seed: int, *, failed: bool) -> int:
+    """Two documents ended; one is deleted with a crash at a step; recovery. Returns the number of steps without one."""
+    chance = random.Random(seed)
+    disk, data = ModelDisk(), DataFolder(place("/") / "data")
+    disk.add_device(data.root, 2)
+    for folder in (data.inbox, data.results, data.done, data.failed, data.state, data.spool):
+        disk.make_dir(folder, at="setup")
+    disk.sync_all(data.root, at="setup")
+    spool = Spool(data, disk, ManualClock(1e9), entropy=chance.randbytes)
+    goes, stays = ended(spool, "a.pdf", _A, failed=failed), ended(spool, "b.pdf", _B)
+    forgotten: list[str] = []
+    disk.steps, disk.crash_at = 0, crash_at
+    try:
+        spool.remove(goes.id, forgotten.append)
+        said = True
+    except Crash:
+        said = False
+        disk = disk.after_crash(chance, image)
+    steps = disk.steps
+    if crash_at < 0:
+        disk = disk.after_crash(chance, "nothing")  # what was said holds even then
+    spool = Spool(data, disk, ManualClock(1e9), entropy=chance.randbytes)
+    forgotten += spool.removals()
+    spool.recover()
+    here = {claim.id for claim, _ in spool.everything()}
+    assert stays.id in here
+    assert disk.read(data.done / "b.pdf") == _B
+    assert disk.read(data.results / "b" / "text.md") == _B
+    names = [data.results / "a", data.done / "a.pdf", data.failed / "a.pdf", data.failed / "a.pdf.error.json"]
+    remains = [path for path in names if disk.exists(path)]
+    if goes.id in here:
+        assert not said
+        assert len(remains) == 2, remains
+    else:
+        assert remains == [], remains
+        assert goes.id in forgotten, "gone without its row in the ledger having been taken out"
+        assert disk.list(data.spool) == [stays.id]
+    return steps
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["done", "failed"])
+def test_a_crash_at_any_step_leaves_the_document_whole_or_gone(failed: bool) -> None:
+    steps = _life(-1, "", 0, failed=failed)
+    assert steps >= 8
+    for step in range(steps):
+        for image in IMAGES:
+            for seed in range(3):
+                _life(step, image, seed, failed=failed)

@@ -1,0 +1,279 @@
+"""The screens and their API, over real ASGI, with an office in memory: what is listed, done to many, told."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inkstick.config import Settings
+from inkstick.web import language, phrases, words
+from inkstick.web.app import create_app
+from inkstick.web.office_port import Stats
+from inkstick.web.screens import system as system_screen
+from inkstick.web.screens_port import Remaining
+from support.office import MemoryOffice
+from unit.test_web_app import problem, settled, upload
+
+TEMPLATES = Path(language.__file__).parent / "templates"
+OURS = ("base", "index", "documents", "list", "row", "strip", "delete", "refused", "failures", "system", "problem")
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
+    office = MemoryOffice(tmp_path, settings=Settings(data=tmp_path, max_bytes=1 << 20))
+    await office.start()
+    yield office
+    await office.close()
+
+
+@pytest.fixture
+async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        yield client
+
+
+async def several(client: httpx.AsyncClient) -> dict[str, str]:
+    """Ids by name: one read well, one in doubt in a folder, one failed, one that needs a password."""
+    texts = {"a.txt": "alpha", "b.txt": "beta\fDOUBT", "c.txt": "FAIL", "d.txt": "LOCKED"}
+    ids = {}
+    for name, text in texts.items():
+        where = "?folder=letters/2026" if name == "b.txt" else ""
+        ids[name] = (await upload(client, text, f"{name}{where}"))["id"]
+    return ids
+
+
+async def names(client: httpx.AsyncClient, query: str) -> list[str]:
+    rows = (await client.get(f"/api/v1/documents?{query}")).json()["documents"]
+    return [row["name"] for row in rows]
+
+
+# Lists and folders
+
+
+async def test_a_list_is_narrowed_by_flag_folder_day_and_error(client: httpx.AsyncClient) -> None:
+    await several(client)
+    assert await names(client, "flag=suspect") == ["b.txt"]
+    assert await names(client, "folder=letters") == ["b.txt"]
+    assert await names(client, "folder=letter") == []
+    assert await names(client, "code=damaged") == ["c.txt"]
+    assert await names(client, "since=2099-01-01") == []
+    assert len(await names(client, "until=2099-01-01")) == 4
+    problem(await client.get("/api/v1/documents?flag=ugly"), 422, "usage")
+    problem(await client.get("/api/v1/documents?since=soon"), 422, "usage")
+    page = (await client.get("/documents?flag=suspect")).text
+    assert "b.txt" in page
+    assert "a.txt" not in page
+    assert 'value="letters/2026"' in page, "folders to choose from"
+
+
+async def test_a_folder_is_kept_below_the_inbox_and_leads_nowhere_else(client: httpx.AsyncClient) -> None:
+    document = await upload(client, "x", "a.txt?folder=/letters//2026/")
+    assert document["path"] == "letters/2026/a.txt"
+    for bad in ("../up", "a/../b", "a\\b", "/".join("abcdefghij" * 4)):
+        answer = await client.put("/api/v1/documents/a.txt", params={"folder": bad}, content=b"x")
+        assert "folder" in problem(answer, 422, "usage")["message"]
+
+
+async def test_the_form_keeps_the_folders_that_a_browser_names(client: httpx.AsyncClient) -> None:
+    files = [("file", ("trip/day 1/a.txt", b"a")), ("file", ("b.txt", b"b"))]
+    assert (await client.post("/upload", files=files)).status_code == 303
+    rows = (await client.get("/api/v1/documents")).json()["documents"]
+    assert {row["path"] for row in rows} == {"trip/day 1/a.txt", "b.txt"}
+
+
+async def test_the_old_address_of_the_list_leads_to_it(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/?q=alpha&state=done")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/documents?q=alpha&state=done")
+
+
+async def test_strips_show_every_page_and_say_it_in_words(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    strips = (await client.get(f"/api/v1/strips?id={ids['b.txt']}&id={ids['c.txt']}&id=nobody")).json()["strips"]
+    assert strips[ids["b.txt"]]["runs"] == [
+        {"level": "read", "start": 0, "length": 1},
+        {"level": "warn", "start": 1, "length": 1},
+    ]
+    assert strips[ids["c.txt"]]["counts"] == {"failed": 1, "waiting": 0}
+    assert len(strips) == 2
+    assert 'aria-label="2 read, 1 to look at, 0 failed, 0 waiting"' in (await client.get("/documents")).text
+
+
+# Many at once
+
+
+async def test_results_of_many_come_as_one_archive_with_a_folder_each(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    answer = await client.get("/api/v1/archive", params={"id": list(ids.values())})
+    assert answer.headers["content-disposition"].startswith("attachment")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        found = {name.split("/")[0] for name in archive.namelist()}
+        assert archive.read(f"{ids['a.txt']}/{ids['a.txt']}.txt") == b"alpha"
+    assert found == {ids["a.txt"], ids["b.txt"]}
+    problem(await client.get("/api/v1/archive", params={"id": ids["c.txt"]}), 409, "not_ready")
+    form = await client.post("/documents/bulk", data={"action": "archive", "id": [ids["a.txt"], ids["b.txt"]]})
+    assert form.content[:2] == b"PK"
+
+
+async def test_many_are_retried_and_what_is_refused_hinders_no_other(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    asked = {"action": "retry", "ids": [ids["c.txt"], ids["a.txt"], "nobody", ids["d.txt"]]}
+    answer = (await client.post("/api/v1/bulk", json=asked)).json()
+    assert answer["done"] == [ids["c.txt"], ids["d.txt"]]
+    assert {item["id"]: item["error"]["code"] for item in answer["refused"]} == {
+        ids["a.txt"]: "not_ready",
+        "nobody": "not_found",
+    }
+    assert (await settled(client, ids["c.txt"]))["attempts"] == 2
+    problem(await client.post("/api/v1/bulk", json={"action": "burn", "ids": ["x"]}), 422, "usage")
+
+
+async def test_a_deletion_asks_first_and_then_takes_everything(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    ids = await several(client)
+    chosen = {"id": [ids["a.txt"], ids["c.txt"]], "back": "/documents?state=done"}
+    question = await client.post("/documents/bulk", data={**chosen, "action": "delete"})
+    assert "Delete these 2 documents for good?" in question.text
+    assert len(await names(client, "")) == 4, "asking deletes nothing"
+    answer = await client.post("/documents/delete", data=chosen)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/documents?state=done")
+    assert await names(client, "") == ["d.txt", "b.txt"]
+    assert not (tmp_path / "results" / ids["a.txt"]).exists()
+    assert not (tmp_path / "done" / ids["c.txt"]).exists()
+    problem(await client.delete(f"/api/v1/documents/{ids['a.txt']}"), 404, "not_found")
+    assert (await client.delete(f"/api/v1/documents/{ids['b.txt']}")).status_code == 204
+
+
+async def test_nobody_is_sent_elsewhere_after_a_deletion(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    for back in ("https://elsewhere.example/", "//elsewhere.example", "/documents/../..", "/documents\\x"):
+        answer = await client.post("/documents/delete", data={"id": ids["a.txt"], "back": back})
+        problem(answer, 422, "usage")
+
+
+# Failures
+
+
+async def test_failures_are_grouped_by_reason_and_say_what_to_do(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    reasons = (await client.get("/api/v1/failures")).json()["reasons"]
+    assert {item["code"]: item["documents"] for item in reasons} == {"damaged": 1, "encrypted": 1}
+    assert all(item["message"] and item["hint"] for item in reasons)
+    page = (await client.get("/failures")).text
+    assert 'name="password"' in page.split(ids["d.txt"])[-1]
+    assert "Scan or export it again" in page
+    original = await client.get(f"/api/v1/documents/{ids['c.txt']}/original")
+    assert (original.content, original.headers["content-type"]) == (b"FAIL", "application/octet-stream")
+    assert original.headers["content-disposition"].startswith("attachment")
+
+
+async def test_a_password_opens_what_was_locked(client: httpx.AsyncClient, office: MemoryOffice) -> None:
+    ids = await several(client)
+    answer = await client.post("/failures/retry", data={"id": ids["d.txt"], "password": "sesame"})
+    assert (answer.status_code, office.passwords) == (303, ["sesame"])
+    assert (await settled(client, ids["d.txt"]))["state"] == "done"
+    assert "sesame" not in (await client.get(f"/api/v1/documents/{ids['d.txt']}")).text
+
+
+async def test_all_of_a_reason_are_tried_again(client: httpx.AsyncClient) -> None:
+    ids = await several(client)
+    assert (await client.post("/failures/retry", data={"code": "damaged"})).status_code == 303
+    assert (await settled(client, ids["c.txt"]))["attempts"] == 2
+    problem(await client.post("/failures/retry", data={}), 422, "usage")
+
+
+# System
+
+
+async def test_the_system_tells_what_it_is_made_of_and_how_it_does(client: httpx.AsyncClient) -> None:
+    await several(client)
+    system = (await client.get("/api/v1/system")).json()
+    packages = {item["name"]: item for item in system["packages"]}
+    assert packages["fastapi"]["version"]
+    assert re.fullmatch("[0-9a-f]{64}", packages["fastapi"]["sha256"])
+    assert {"pp-ocrv6-small", "hunyuanocr-1.5"} <= {item["name"] for item in system["models"]}
+    assert (sum(system["pages"]), len(system["pages"])) == (5, 96)
+    page = (await client.get("/system")).text
+    assert '<rect class="bar" x="95.1" y="0.0"' in page
+    assert "Switch off" not in page
+
+
+async def test_the_self_test_says_pass_or_fail(client: httpx.AsyncClient, office: MemoryOffice) -> None:
+    assert "Passed" in (await client.post("/system/self-test")).text
+    office.engine_ready = False
+    assert "Failed." in (await client.post("/system/self-test")).text
+    assert (await client.post("/api/v1/system/self-test")).json()["good"] is False
+
+
+async def test_the_machine_is_locked_only_where_it_offers_that(client: httpx.AsyncClient, office: MemoryOffice) -> None:
+    problem(await client.post("/api/v1/system/lock"), 404, "not_found")
+    office.offered = ("lock",)
+    page = (await client.get("/system")).text
+    assert "Yes, lock now" in page
+    assert "Yes, switch off now" not in page
+    assert (await client.post("/system/machine", data={"action": "lock"})).status_code == 303
+    assert office.ordered == ["lock"]
+
+
+def test_the_chart_knows_what_it_does_not_know() -> None:
+    from inkstick.throughput import Throughput
+
+    counted = Throughput(started=0.0)
+    counted.note(30.0, 6)
+    counted.note(3600.0 + 60, 10)
+    series = counted.series(3600.0 + 120)
+    assert (series.pages[-5:], series.known) == ((6, 0, 0, 0, 4), 63)
+    assert system_screen.bars(series) == [(91, 0.0, 100.0), (95, 33.3, 66.7)]
+    assert system_screen.hours(series) == [(0, 4), (1, 6)]
+    assert counted.series(3600.0 * 26).most == 0, "older than a day"
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("remaining", "rate", "says"),
+    [
+        (Remaining(), 1.0, "nothing waits"),
+        (Remaining(pages=30), 1.0, "less than a minute"),
+        (Remaining(pages=60, unopened=10, mean_pages=6.0), 0.5, "about 4 minutes"),
+        (Remaining(pages=9000), 1.0, "about 2.5 hours"),
+        (Remaining(pages=5, unopened=3), 1.0, "5 pages of opened documents, 3 documents not opened yet"),
+        (Remaining(pages=5), 0.0, "5 pages of opened documents, 0 documents not opened yet"),
+    ],
+)
+def test_the_time_left_is_told_only_where_it_is_known(remaining: Remaining, rate: float, says: str) -> None:
+    assert words.left(remaining, Stats(pages_per_second=rate)) == says
+
+
+async def test_the_status_speaks_the_language_of_who_asks(client: httpx.AsyncClient) -> None:
+    said = (await client.get("/api/v1/status", headers={"Accept-Language": "zh-CN"})).json()["says"]
+    assert said["left"]["text"] == "没有等待的文档"
+    assert said["engine"]["text"].startswith("rapidocr 已就绪")
+    assert (await client.get("/api/v1/status")).json()["says"]["left"]["text"] == "nothing waits"
+
+
+def test_every_sentence_of_the_screens_is_translated_with_the_same_placeholders() -> None:
+    catalogue = language.catalogue("zh")
+    wanted = {text for pair in phrases.REASONS.values() for text in pair} | set(phrases.SCRIPT.values())
+    wanted |= {text for pair in words.FLAGS.values() for text in pair} | {*words.STATES.values(), *words.TASKS.values()}
+    for name in OURS:
+        text = (TEMPLATES / f"{name}.html").read_text(encoding="utf-8")
+        wanted |= set(re.findall(r'_\("((?:[^"\\]|\\.)*)"', text))
+    assert sorted(wanted - set(catalogue)) == []
+    for english, chinese in catalogue.items():
+        assert set(re.findall(r"{\w+}", english)) == set(re.findall(r"{\w+}", chinese)), english
+
+
+def test_no_template_of_the_screens_holds_words_outside_of_the_catalogue() -> None:
+    for name in OURS:
+        text = (TEMPLATES / f"{name}.html").read_text(encoding="utf-8")
+        bare = re.sub(r"{[{%#].*?[}%#]}|<[^>]*>", " ", text, flags=re.DOTALL)
+        found = set(re.findall(r"[A-Za-z]{3,}", bare))
+        assert found <= {"Inkstick", "PDF", "TIFF", "JPEG", "PNG", "BMP", "WebP", "HEIC", "ZIP", "SHA", "nbsp"}, name
