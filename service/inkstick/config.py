@@ -73,7 +73,9 @@ class Settings:
     workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
     settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
-    engine_seconds: in the engine. reserve_bytes: free space below which nothing is accepted.
+    engine_seconds: in the engine. engine_hours, engine_pages: after so much the engine is started anew while nothing
+    is in flight (0: never). uvm_reload: a program that loads the driver's nvidia_uvm anew; without it none is run.
+    reserve_bytes: free space below which nothing is accepted.
     image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
     appliance: unix socket of what may lock the data and switch off (see `inkstick.appliance`; state/appliance.sock).
     names: by comma, what else this machine is called on the network. session_idle_seconds, session_seconds: how long a
@@ -96,6 +98,9 @@ class Settings:
     incomplete_seconds: float = 600.0
     page_seconds: float = 60.0
     engine_seconds: float = 300.0
+    engine_hours: float = 24.0
+    engine_pages: int = 50_000
+    uvm_reload: Path | None = None
     reserve_bytes: int = 2 << 30
     image_bytes: int = 512 << 20
     max_bytes: int = 20 << 30

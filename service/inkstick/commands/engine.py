@@ -13,6 +13,7 @@ from inkstick.config import Settings
 from inkstick.errors import UsageError
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
+from inkstick.supervise.guard import Guard, Limits
 from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import Rung
 from inkstick.supervise.machine import Card
@@ -36,7 +37,15 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
         if error.code != "card":
             raise
         return asyncio.run(_refused(settings, served, f"{error.message} {error.hint}", say))
-    supervisor = Supervisor(settings.folder, served.spec, launch, patience=patience(served, found.card), say=say)
+    supervisor = Supervisor(
+        settings.folder,
+        served.spec,
+        launch,
+        patience=patience(served, found.card),
+        say=say,
+        guard=Guard(Limits(settings.engine_hours, settings.engine_pages)),
+        reload=(str(settings.uvm_reload),) if settings.uvm_reload else (),
+    )
     asyncio.run(_until_signal(supervisor))
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -269,9 +270,14 @@ def _spot(item: Any) -> tuple[str, Box] | None:
     if not isinstance(item, dict) or not isinstance(item.get("text"), str) or not item["text"].strip():
         return None
     box = item.get("box")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(_finite(v) for v in box):
         return None
     return item["text"].strip(), _clamped(box)
+
+
+def _finite(value: Any) -> bool:
+    """A number; JSON as Python reads it has NaN and Infinity too."""
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _clamped(values: list[Any]) -> Box:

@@ -32,6 +32,7 @@ import httpx
 from inkstick.document import Flag, Task
 from inkstick.engines import answers
 from inkstick.engines.encode import Encoded, encode
+from inkstick.engines.extraction import extracted
 from inkstick.engines.faults import EngineBusy, EngineLost
 from inkstick.engines.protocol import Health, Load, Reading, Request
 from inkstick.engines.spec import ModelSpec, Sampling, default_spec
@@ -208,6 +209,7 @@ class OpenAiEngine:
             waiting=int(figures.get("num_requests_waiting", 0)),
             cache_usage=figures.get("kv_cache_usage_perc", 0.0),
             generated_tokens=int(figures.get("generation_tokens_total", 0)),
+            finished=int(figures.get("request_success_total", 0)),
         )
 
     async def _get(self, path: str) -> httpx.Response:
@@ -271,6 +273,12 @@ class OpenAiEngine:
         elif answer.finish != "stop":
             flags.add(Flag.TRUNCATED)
         blocks = answers.parse_as(text, request.task, self.spec.forms.get(request.task))
+        if request.task is Task.EXTRACT and request.keys and not flags:
+            found = extracted(text, request.keys)
+            if found is None:
+                raise PageFailed("The model's answer holds none of the fields that were asked for.")
+            blocks = found.blocks
+            flags |= {Flag.SUSPECT} if found.missing else set()
         return Reading(blocks, self.model, prompt, None, frozenset(flags), text)
 
     async def _stream(self, content: bytes, answer: _Answer) -> None:

@@ -54,6 +54,7 @@ class Load:
     waiting: int = 0
     cache_usage: float = 0.0
     generated_tokens: int = 0
+    finished: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
     watch      its processes every second: a crash is seen at once
                idle: one canary page end to end every 20 s, whose answer must be the one it gave when it was proved
                busy: its token counters must move within 20 s
+               the card (kernel log), a machine that slept, its age and memory (`supervise.guard`)
     fail       down the ladder (`supervise.ladder`), up again after good minutes
 
 /health is never asked: a server whose computing part hangs still says 200. What is known is told in engine.json.
@@ -30,9 +31,11 @@ from inkstick.errors import InkstickError
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import progress as starts
 from inkstick.supervise import statefile
+from inkstick.supervise.guard import Guard, Trouble, reload_driver
 from inkstick.supervise.ladder import Ladder, Rung
 from inkstick.supervise.process import EngineProcess, Log, clear_up
 from inkstick.supervise.statefile import EngineState, Stage
+from inkstick.supervise.xid import Meaning
 
 log = logging.getLogger("inkstick.engine")
 
@@ -74,8 +77,17 @@ class Failed(Exception):
     """This life of the engine is over; the message says why."""
 
 
+class Hit(Exception):
+    """It is over through no fault of the engine's own."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.detail)
+        self.trouble = trouble
+
+
 class Supervisor:
-    """See the module's docstring. `launch` gives the command for a rung and the canary's cap on pages in flight."""
+    """See the module's docstring. `launch` gives the command for a rung and the canary's cap on pages in flight.
+    `reload`: a privileged helper that loads nvidia_uvm anew; none is run unless it is named."""
 
     def __init__(
         self,
@@ -86,7 +98,10 @@ class Supervisor:
         clock: Clock | None = None,
         patience: Patience | None = None,
         say: Callable[[str], None] = lambda _: None,
+        guard: Guard | None = None,
+        reload: Sequence[str] = (),
     ) -> None:
+        self._guard, self._reload = guard or Guard(), reload
         self._spec, self._launch, self._say = spec, launch, say
         self._clock, self._patience = clock or SystemClock(), patience or Patience()
         self._state_file = folder.state / statefile.STATE
@@ -130,6 +145,20 @@ class Supervisor:
             await self._life()
         except Failed as failure:
             self._fail(str(failure))
+        except Hit as hit:
+            await self._struck(hit.trouble)
+
+    async def _struck(self, trouble: Trouble) -> None:
+        """The card or the machine: wait for the card where a new start cannot help, else start again at once."""
+        done = ""
+        if trouble.reload and self._reload:
+            done = " " + await asyncio.to_thread(reload_driver, self._reload)
+        if trouble.meaning in (Meaning.GONE, Meaning.RESET):
+            self._ladder = steps.given_up(self._ladder, self._clock.monotonic())
+            steps.write(self._ladder_file, self._ladder)
+        stage = Stage.GIVEN_UP if self._ladder.given_up else Stage.RESTARTING
+        log.error("engine: %s", trouble.detail + done)
+        self._tell(stage, trouble.detail + done, pid=None, started=None, restarts=self.state.restarts + 1)
 
     async def _rest(self) -> None:
         while not steps.rest_over(self._ladder, self._clock.monotonic(), self._patience.rest):  # noqa: ASYNC110
@@ -167,6 +196,7 @@ class Supervisor:
             process.remember()
             took = self._clock.monotonic() - begun
             self._ladder = steps.started(self._ladder, self._clock.monotonic())
+            self._guard.begin(process.pid, self._clock.monotonic())
             self._tell(Stage.READY, self._proved, in_flight=in_flight, start_seconds=took)
             await self._watch(process, client)
         finally:
@@ -208,6 +238,8 @@ class Supervisor:
             await asyncio.sleep(min(0.5, patience.poll))
 
     def _alive(self, process: EngineProcess) -> None:
+        if trouble := self._guard.trouble():
+            raise Hit(trouble)
         if lost := process.lost():
             raise Failed(lost)
 
@@ -263,8 +295,15 @@ class Supervisor:
             if idle and watch.canary_due():
                 await self._canary(process, client, watch)
                 watch.canary_sang()
-            if self._climb(idle):
+            if self._climb(idle) or (idle and load and self._renewed(load)):
                 return
+
+    def _renewed(self, load: Load) -> bool:
+        """Whether it is to be started anew before it fails."""
+        why = self._guard.renewal(self._clock.monotonic(), load.finished)
+        if why:
+            self._tell(Stage.RESTARTING, why)
+        return why is not None
 
     def _climb(self, idle: bool) -> bool:
         """Go up a step if it is time; True if that needs another start, for which it must be idle."""

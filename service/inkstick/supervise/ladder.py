@@ -72,6 +72,11 @@ def failed(ladder: Ladder, now: float) -> Ladder:
     return Ladder(step, ladder.failures + 1, now if step == LAST else None)
 
 
+def given_up(ladder: Ladder, now: float) -> Ladder:
+    """Straight to rest: another start cannot help."""
+    return Ladder(LAST, ladder.failures + 1, now)
+
+
 def started(ladder: Ladder, now: float) -> Ladder:
     """The engine is ready: from now on it is good."""
     return replace(ladder, since=now)
