@@ -174,6 +174,7 @@ vm)
     PYTHONPATH=image exec "$(find_python)" -m inkstick_image vm "$@"
     ;;
 flash | verify)
+    if [ -b "${1:-}" ]; then image_packages "xorriso:xorriso"; fi
     PYTHONPATH=image exec "$(find_python)" -m inkstick_image "$command" "$@"
     ;;
 help | -h | --help) usage ;;

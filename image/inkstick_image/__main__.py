@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inkstick_image import debs, flash, hashes, layers, manifest, medium, minisign, recipe, tools, wheels
+from inkstick_image import debs, flash, hashes, layers, lock, manifest, medium, minisign, recipe, tools, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.progress import Progress
 from inkstick_image.trees import Place
@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument("--mok-cert", type=Path, metavar="FILE", help="the key (DER) that the boot menu offers to enrol")
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
         command.add_argument("--mirror", metavar="URL", help="a Debian archive (default: that of this machine's apt)")
+        command.add_argument("--locked", action="store_true", help="only the packages of image/debs.lock")
+        command.add_argument("--update-lock", action="store_true", help="write image/debs.lock anew")
         command.add_argument("--security-mirror", metavar="URL", help="its security archive")
     vm = commands.add_parser("vm", help="boot an ISO in QEMU", allow_abbrev=False)
     vm.add_argument("iso", type=Path)
@@ -88,14 +90,27 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
     apt = debs.Archive(place.cache / "apt", place.cache / "debs")
     with progress.step("fetch Debian packages"):
         apt.update(debs.sources(rules, archive, security))
-        count = len(apt.fetch("base", rules.base_packages)) + len(apt.fetch("builder", rules.builder))
-    progress.note(f"  {count} packages, {sum(f.stat().st_size for f in (place.cache / 'debs').iterdir()) >> 20} MiB")
+        sets = {"base": apt.fetch("base", rules.base_packages), "builder": apt.fetch("builder", rules.builder)}
+    _compare(sets, options, progress)
+    count, size = sum(map(len, sets.values())), sum(file.stat().st_size for file in (place.cache / "debs").iterdir())
+    progress.note(f"  {count} packages, {size >> 20} MiB")
     with progress.step("fetch Python packages"):
         into = place.cache / "wheels"
         shutil.copyfile(REPOSITORY / "locks/build.txt", into / "build.txt")
         (into / "requirements.txt").write_text(layers.requirements(place, rules), encoding="utf-8")
         for name in ("build.txt", "requirements.txt"):
             wheels.fetch(into / name, rules.python, into)
+
+
+def _compare(sets: dict[str, list[debs.Deb]], options: argparse.Namespace, progress: Progress) -> None:
+    """What was resolved against image/debs.lock: told; with --locked an error; with --update-lock written down."""
+    path = REPOSITORY / "image/debs.lock"
+    if options.update_lock:
+        path.write_text(lock.text(sets), encoding="utf-8")
+    elif options.locked:
+        lock.check(path, sets)
+    elif found := lock.differences(path.read_text(encoding="utf-8"), sets):
+        progress.note(f"  NOTE: Debian has moved on: {len(found)} lines differ from image/debs.lock")
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -112,6 +127,12 @@ def image(options: argparse.Namespace) -> int:
     progress, version = Progress(_say), _version()
     if not options.offline:
         _fetch_into(place, rules, options, progress)
+    elif options.locked:
+        wanted = {"base": rules.base_packages, "builder": rules.builder}
+        lock.check(
+            REPOSITORY / "image/debs.lock",
+            {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()},
+        )
     place.log.write_text("", encoding="utf-8")
     with progress.step("builder tree"):
         builder = layers.cached(place, "builder", layers.builder_key(place, rules), layers.builder(place)) / "tree"
@@ -183,8 +204,7 @@ def verify(options: argparse.Namespace) -> int:
         lines = manifest.check(options.what)
     else:
         sums = json.loads(iso.with_name(f"{iso.name}.json").read_text(encoding="utf-8"))["sums"] if iso else None
-        with flash.mounted(options.what) as root:
-            lines = manifest.check_medium(root, sums)
+        lines = manifest.check_medium(options.what, sums)
     for line in lines:
         _say(line)
     return 0

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from inkstick_image.errors import ImageError
 from inkstick_image.tools import run
 
 BLOCK = 4 << 20
+SECTOR = 2048  # of ISO 9660
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +98,19 @@ def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     say("The stick holds exactly the image.")
 
 
-@contextlib.contextmanager
-def mounted(device: Path) -> Iterator[Path]:
-    """The medium's file system (on a stick: its first partition), read-only, while this lasts. Needs root."""
-    source = first_partition(device)
-    with tempfile.TemporaryDirectory(prefix="inkstick-stick-") as folder:
-        run(["mount", "-t", "iso9660", "-o", "ro,nosuid,nodev,noexec", source, folder])
-        try:
-            yield Path(folder)
-        finally:
-            run(["umount", folder])
+def extents(device: Path) -> dict[str, tuple[int, int]]:
+    """File on the medium → where it begins and its size, in bytes. Nothing is mounted: no kernel driver is needed."""
+    listed = run(["xorriso", "-indev", f"stdio:{device}", "-find", "/", "-type", "f", "-exec", "report_lba", "--"])
+    lines = re.findall(r"^File data lba:\s*\d+\s*,\s*(\d+)\s*,\s*\d+\s*,\s*(\d+)\s*,\s*'/(.*)'$", listed, re.MULTILINE)
+    return {name: (int(lba) * SECTOR, int(size)) for lba, size, name in lines}
 
 
-def first_partition(device: Path) -> Path:
-    """/dev/sdb → /dev/sdb1 (/dev/mmcblk0 → /dev/mmcblk0p1), or the device itself where it has none."""
-    names = (f"{device}p1", f"{device}1")
-    return next((Path(name) for name in names if Path(name).exists()), device)
+def contents(device: Path, where: tuple[int, int]) -> Iterator[bytes]:
+    """The bytes of one file, in blocks. A block that cannot be read ends it early."""
+    start, left = where
+    with device.open("rb", buffering=0) as file:
+        file.seek(start)
+        with contextlib.suppress(OSError):
+            while left and (block := file.read(min(BLOCK, left))):
+                left -= len(block)
+                yield block

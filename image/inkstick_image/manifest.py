@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inkstick_image import hashes, minisign
+from inkstick_image import flash, hashes, minisign
 from inkstick_image.errors import ImageError
 from inkstick_image.medium import Made
 from inkstick_image.trees import Place
@@ -77,28 +77,28 @@ def signed(iso: Path, public_key: Path) -> str:
     return minisign.check(record.read_bytes(), signature.read_text(encoding="utf-8"), key)
 
 
-def check_medium(root: Path, wanted_sums: str | None) -> list[str]:
-    """Read every file of a mounted medium against its own sha256sum.txt, and that against the manifest's `sums`.
+def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
+    """Read every file of a medium against its own sha256sum.txt, and that against the manifest's `sums`.
 
     Raises ImageError that names what is damaged."""
-    listed = root / "sha256sum.txt"
-    if not listed.is_file():
+    places = flash.extents(device)
+    if "sha256sum.txt" not in places:
         raise ImageError("This is no Inkstick medium.", "Name an ISO or a stick that build.sh wrote.")
-    text = listed.read_bytes()
+    text = b"".join(flash.contents(device, places["sha256sum.txt"]))
     if wanted_sums is not None and hashlib.sha256(text).hexdigest() != wanted_sums:
         raise ImageError("The stick is of another build than the manifest.", "Use the manifest that came with it.")
-    pairs = [line.split("  ./", 1) for line in text.decode("utf-8").splitlines()]
-    bad = [name for digest, name in pairs if not _is(root / name, digest)]
+    pairs = [line.split("  ./", 1) for line in text.decode("utf-8", "replace").splitlines()]
+    bad = [pair[-1] for pair in pairs if len(pair) != 2 or _digest(device, places.get(pair[1])) != pair[0]]
     if bad:
         raise ImageError(f"Damaged: {', '.join(bad)}.", "Write the stick anew, or take another one.")
     return [f"{len(pairs)} files are as their sha256sum.txt says"]
 
 
-def _is(path: Path, digest: str) -> bool:
-    try:
-        return hashes.of_file(path) == digest
-    except OSError:
-        return False
+def _digest(device: Path, where: tuple[int, int] | None) -> str:
+    found = hashlib.sha256()
+    for block in flash.contents(device, where) if where else ():
+        found.update(block)
+    return found.hexdigest()
 
 
 def check(iso: Path) -> list[str]:

@@ -71,8 +71,11 @@ def make(place: Place, contents: Contents, iso: Path) -> Made:
     for path in (root, *root.rglob("*")):
         os.utime(path, (place.epoch, place.epoch))
     esp = _esp(place, root)
-    _xorriso(place, contents, root, esp, iso)
-    _pad(iso)
+    part = iso.with_suffix(".part")  # (an ISO that a virtual machine has open stays what it is)
+    part.unlink(missing_ok=True)
+    _xorriso(place, contents, root, esp, part)
+    _pad(part)
+    part.rename(iso)
     shutil.rmtree(root)
     esp.unlink()
     return Made(roots, sums, files)

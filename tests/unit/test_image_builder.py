@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from inkstick_image import debs, flash, hashes, manifest, recipe, wheels
+from inkstick_image import debs, flash, hashes, lock, manifest, recipe, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.trees import Place
@@ -133,3 +136,39 @@ def test_a_changed_or_shortened_iso_is_found_out(tmp_path: Path) -> None:
     iso.write_bytes(b"a" * 99_999)
     with pytest.raises(ImageError, match="99999 bytes"):
         manifest.check(iso)
+
+
+def test_the_lock_of_debian_packages_names_what_changed() -> None:
+    old = {"base": [debs.Deb("a_1_amd64.deb", 3, "aa"), debs.Deb("b_1_all.deb", 4, "bb")]}
+    new = {"base": [debs.Deb("a_2_amd64.deb", 3, "cc"), debs.Deb("b_1_all.deb", 4, "bb")]}
+    assert lock.differences(lock.text(old), old) == []
+    assert lock.differences(lock.text(old), new) == ["+ base a_2_amd64.deb cc", "- base a_1_amd64.deb aa"]
+
+
+def test_a_build_from_the_lock_refuses_anything_else(tmp_path: Path) -> None:
+    path, found = tmp_path / "debs.lock", {"base": [debs.Deb("a_1_amd64.deb", 3, "aa")]}
+    with pytest.raises(ImageError, match=r"1 packages are not as debs\.lock says"):
+        lock.check(path, found)
+    path.write_text(lock.text(found))
+    lock.check(path, found)
+
+
+def test_the_lock_in_the_repository_has_the_kernel_of_the_recipe() -> None:
+    kernel = recipe.load(ROOT / "image/recipe.toml").kernel
+    assert f"base linux-image-{kernel}_" in (ROOT / "image/debs.lock").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("xorriso") is None, reason="xorriso is not installed")
+def test_a_stick_is_checked_file_by_file_and_the_damaged_one_is_named(tmp_path: Path) -> None:
+    root, stick, layer = tmp_path / "root", tmp_path / "stick", b"layer" * 1000
+    (root / "live").mkdir(parents=True)
+    (root / "live/60-app.squashfs").write_bytes(layer)
+    (root / "sha256sum.txt").write_text(f"{hashlib.sha256(layer).hexdigest()}  ./live/60-app.squashfs\n")
+    sums = hashlib.sha256((root / "sha256sum.txt").read_bytes()).hexdigest()
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", stick, root], check=True, capture_output=True)
+    assert manifest.check_medium(stick, sums) == ["1 files are as their sha256sum.txt says"]
+    with pytest.raises(ImageError, match="another build"):
+        manifest.check_medium(stick, "0" * 64)
+    stick.write_bytes(stick.read_bytes().replace(b"layerlayer", b"layerlay3r", 1))
+    with pytest.raises(ImageError, match=r"Damaged: live/60-app\.squashfs"):
+        manifest.check_medium(stick, sums)
