@@ -322,8 +322,8 @@ class Desk:
                 passwords=profile.passwords,
                 part_original=part_originals(parts.records, parts.files),
             )
+            await asyncio.to_thread(self._tell_corrected, claim.id)  # before its end, which people wait for
             await self._conclude(claim, ending(content, parts.records, summary))
-            await asyncio.to_thread(self._tell_corrected, claim.id)
 
     def _tell_corrected(self, id: str) -> None:
         """The ledger was told of pages as they were read: here are those that people had corrected before."""

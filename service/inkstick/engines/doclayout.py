@@ -14,9 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from inkstick.engines.ocr_lines import session_options
 from inkstick.errors import EngineDown
 from inkstick.models.manifest import Layout
 
@@ -42,6 +40,10 @@ class DocLayout:
     """The model, loaded. Raises EngineDown where it cannot be, or is another kind. One page at a time."""
 
     def __init__(self, path: Path, layout: Layout, *, threads: int = 2) -> None:
+        import onnxruntime as ort  # here: a service without such a model does without it
+
+        from inkstick.engines.ocr_lines import session_options
+
         self._layout = layout
         try:
             options = session_options(threads)

@@ -108,7 +108,7 @@ _DIGEST = "^[0-9a-fA-F]{64}$"
 _CURSOR = "^[0-9]{1,18}$"
 
 
-def _files(*media: str) -> dict[int | str, dict[str, Any]]:
+def file_answer(*media: str) -> dict[int | str, dict[str, Any]]:
     """The good answer of an operation that gives a file of one of these media types."""
     content = {
         name: {} if name == "application/json" else {"schema": {"type": "string", "format": "binary"}}
@@ -206,7 +206,7 @@ def router(office: OfficePort) -> APIRouter:
 
     @api.get(
         "/documents/{id}/results/{format}",
-        responses=PROBLEMS | _NOT_READY | _files(*MEDIA.values()),
+        responses=PROBLEMS | _NOT_READY | file_answer(*MEDIA.values()),
         response_class=Response,
         summary="A result",
     )
@@ -217,7 +217,7 @@ def router(office: OfficePort) -> APIRouter:
 
     @api.get(
         "/documents/{id}/pages/{n}/image",
-        responses=PROBLEMS | _files("image/png", "image/jpeg"),
+        responses=PROBLEMS | file_answer("image/png", "image/jpeg"),
         response_class=Response,
         summary="A picture of a page",
     )

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from inkstick.errors import InkstickError, UsageError
 from inkstick.web import bundle
-from inkstick.web.documents import PROBLEMS, Id, attachment
+from inkstick.web.documents import PROBLEMS, Id, attachment, file_answer
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens_shapes import (
     MOST,
@@ -25,6 +25,8 @@ from inkstick.web.screens_shapes import (
 )
 from inkstick.web.shapes import Problem
 
+ORIGINAL = file_answer("application/octet-stream")
+ARCHIVE = file_answer("application/zip")
 NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
 Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
 
@@ -47,7 +49,12 @@ def _documents(office: OfficePort) -> APIRouter:
         await office.remove(id)
         return Response(status_code=204)
 
-    @api.get("/documents/{id}/original", responses=PROBLEMS, summary="The original, unchanged")
+    @api.get(
+        "/documents/{id}/original",
+        response_class=Response,
+        responses=PROBLEMS | ORIGINAL,
+        summary="The original, unchanged",
+    )
     async def original(id: Id) -> Response:
         """Always as a file to save."""
         return await original_of(office, id)
@@ -62,7 +69,12 @@ def _documents(office: OfficePort) -> APIRouter:
         found = await office.strips(ids)
         return StripMap(strips={id: StripOf.of(strip) for id, strip in found.items()})
 
-    @api.get("/archive", responses=PROBLEMS | NOT_READY, summary="Results of many documents as one ZIP")
+    @api.get(
+        "/archive",
+        response_class=Response,
+        responses=PROBLEMS | NOT_READY | ARCHIVE,
+        summary="Results of many documents as one ZIP",
+    )
     async def archive(ids: Ids) -> Response:
         """Made while it is sent, a folder for each document. Those without results are left out."""
         return await archive_of(office, ids)
@@ -87,7 +99,7 @@ def _machine(office: OfficePort) -> APIRouter:
         """By the primary engine; takes as long as three pages do."""
         return SelfTestOf.of(await office.self_test())
 
-    @api.get("/diagnostics", summary="Figures and log for those who repair", response_class=Response)
+    @api.get("/diagnostics", response_class=Response, responses=ARCHIVE, summary="Figures and log for those who repair")
     async def diagnostics() -> Response:
         """A ZIP without any text or name of a document."""
         return await diagnostics_of(office)
