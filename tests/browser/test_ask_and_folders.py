@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, FilePayload, async_playwright, expect
+from playwright.async_api import Browser, FilePayload, expect
 
-from browser.test_web_page import ARGUMENTS, CHROMIUM, HOSTILE, SAMPLES, memory, site
+from browser.test_web_page import CHROMIUM, HOSTILE, SAMPLES, memory, site
 from inkstick.config import Settings
 from inkstick.document import Block, Kind, Line
 from inkstick.office import Office
@@ -25,14 +23,6 @@ PICTURE: FilePayload = {"name": "rechnung 墨.png", "mimeType": "image/png", "bu
 expect.set_options(timeout=60_000)
 TABLE = "<table><tr><th>Item</th><th>Sum</th></tr><tr><td>墨 ink</td><td>=1+1</td></tr></table>"
 SHOTS = Path(os.environ["INKSTICK_SCREENSHOTS"]) if "INKSTICK_SCREENSHOTS" in os.environ else None
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 async def test_a_question_is_asked_and_its_answer_copied_and_taken_away(browser: Browser, tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from browser.accessible import lacks
-from browser.test_web_page import CHROMIUM, browser, memory, site
+from browser.test_web_page import CHROMIUM, memory, site
 from inkstick.config import Settings
 from inkstick.office import Office
 from inkstick.reading.reader import Engines
 from inkstick.web.office_port import DocumentInfo, OfficePort
 from support import pair
 
-__all__ = ["browser"]  # the fixture, used here too
 SCREENSHOTS = os.environ.get("INKSTICK_SCREENSHOTS")
 WRONG = (7, 16, 28)
 PAYLOADS = (

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Dialog, FilePayload, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, Dialog, FilePayload, Page, Request, expect
 
-from browser.test_web_page import ARGUMENTS, CHROMIUM, Site, site
+from browser.test_web_page import CHROMIUM, Site, site
 from inkstick.config import Settings
 from inkstick.office import Office
 from inkstick.reading.reader import Engines
@@ -35,14 +33,6 @@ OURS = (
 )
 """Addresses that our pages may ask for; a payload asks for others (``/x``, ``/pwned``)."""
 expect.set_options(timeout=60_000)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 class Witness:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from browser.accessible import focus_lost, lacks
-from browser.test_web_page import ARGUMENTS, CHROMIUM, Site, file, memory, site, upload
+from browser.test_web_page import CHROMIUM, Site, file, memory, site, upload
 from inkstick.web.screens import NAVIGATION
 
 pytestmark = [
@@ -19,14 +17,6 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 async def filled(found: Site, *texts: str) -> Page:

@@ -35,15 +35,22 @@ EXEMPT = {
 Found = tuple[str, str]  # scenario, what was noticed
 
 
+PARTS = {
+    "write_atomic": (".write", ".sync", ".rename", ".sync_folder"),
+    "make_dirs": (".make", ".sync"),
+    "sync_tree": ("_file", "_folder"),
+}
+"""What `store.steps` adds to the name that it is given."""
+
+
 def names_in_code() -> set[str]:
     """Every step that the spool can take, read from its source."""
     folder = Path(store.__file__).parent
     names: set[str] = set()
     for module in ("spool", "conclusion", "recovery", "checkpoints"):
         text = (folder / f"{module}.py").read_text()
-        for call, name in re.findall(r'(write_atomic|make_dirs|)\([^\n]*at="([a-z_.]+)"', text):
-            parts = {"write_atomic": (".write", ".sync", ".rename", ".sync_folder"), "make_dirs": (".make", ".sync")}
-            names.update(name + part for part in parts.get(call, ("",)))
+        for call, name in re.findall(r'(write_atomic|make_dirs|sync_tree|)\([^\n]*at="([a-z_.]+)"', text):
+            names.update(name + part for part in PARTS.get(call, ("",)))
     return names
 
 

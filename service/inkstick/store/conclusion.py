@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from inkstick.errors import UsageError
 from inkstick.profile import Originals
 from inkstick.store.claim import Claim, Outcome, numbered, outcome_from_bytes, raw_relpath
-from inkstick.store.steps import make_dirs, write_atomic
+from inkstick.store.steps import make_dirs, sync_tree, write_atomic
 
 if TYPE_CHECKING:
     from inkstick.store.spool import Spool
@@ -27,7 +27,7 @@ def intend(spool: Spool, claim: Claim, wish: Outcome) -> Outcome:
     staging = spool.folder(claim.id) / "staging"
     staged = wish.state != "failed" and spool.disk.exists(staging)
     if staged:
-        _sync_tree(spool, staging)
+        sync_tree(spool.disk, staging, at="conclude.sync_result")
         # Before the intent: an outcome on the disk without staging/ means that the results are published.
         spool.disk.sync_dir(staging.parent, at="conclude.sync_staged")
     outcome = replace(wish, results=_free_results(spool, claim) if staged else None)
@@ -69,15 +69,6 @@ def tidy(spool: Spool, identifier: str) -> None:
 
 
 # -- results
-
-
-def _sync_tree(spool: Spool, folder: Path) -> None:
-    for name in spool.disk.list(folder):
-        if spool.disk.stat(folder / name).kind == "folder":
-            _sync_tree(spool, folder / name)
-        else:
-            spool.disk.sync_file(folder / name, at="conclude.sync_result_file")
-    spool.disk.sync_dir(folder, at="conclude.sync_result_folder")
 
 
 def _publish(spool: Spool, claim: Claim, outcome: Outcome) -> Outcome:

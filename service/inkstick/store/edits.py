@@ -24,7 +24,7 @@ from inkstick.config import DataFolder
 from inkstick.document import Page, page_from_json, page_json
 from inkstick.errors import UsageError
 from inkstick.store.disk import Disk
-from inkstick.store.steps import make_dirs, write_atomic
+from inkstick.store.steps import make_dirs, sync_tree, write_atomic
 
 _MARK = "unpublished"
 _STAGING = "staging"
@@ -165,7 +165,7 @@ class Edits:
         """The staged results change places with those at `results`, which go."""
         folder = self.folder(identifier)
         staging = folder / _STAGING
-        self._sync_tree(staging)
+        sync_tree(self._disk, staging, at="edit.sync_result")
         self._disk.exchange(staging, results, at="edit.publish")
         self._disk.sync_dir(results.parent, at="edit.sync_published")
         self._disk.sync_dir(folder, at="edit.sync_replaced")
@@ -178,14 +178,6 @@ class Edits:
             if self.saved_count(identifier) == count:
                 # Not synced: should it come back, the same results are made once more.
                 self._disk.unlink(self.folder(identifier) / _MARK, at="edit.done")
-
-    def _sync_tree(self, folder: Path) -> None:
-        for name in self._disk.list(folder):
-            if self._disk.stat(folder / name).kind == "folder":
-                self._sync_tree(folder / name)
-            else:
-                self._disk.sync_file(folder / name, at="edit.sync_result_file")
-        self._disk.sync_dir(folder, at="edit.sync_result_folder")
 
     def recover(self, identifier: str, results: Path | None) -> None:
         """After a start, and after `Spool.recover`: results that a crash left aside go back, half-made ones go."""

@@ -1,4 +1,4 @@
-"""Two sequences of steps that every durable protocol is made of."""
+"""Sequences of steps that every durable protocol is made of."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def make_dirs(disk: Disk, folder: Path, at: str) -> None:
     for new in reversed(missing):
         disk.make_dir(new, at=f"{at}.make")
         disk.sync_dir(new.parent, at=f"{at}.sync")
+
+
+def sync_tree(disk: Disk, folder: Path, at: str) -> None:
+    """All that lies in `folder`, then `folder` itself, on the disk when this returns."""
+    for name in disk.list(folder):
+        if disk.stat(folder / name).kind == "folder":
+            sync_tree(disk, folder / name, at)
+        else:
+            disk.sync_file(folder / name, at=f"{at}_file")
+    disk.sync_dir(folder, at=f"{at}_folder")

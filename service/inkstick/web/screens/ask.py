@@ -20,7 +20,7 @@ from inkstick.document import Task
 from inkstick.errors import InkstickError, UsageError
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Priority, Profile, merge
-from inkstick.web import answers
+from inkstick.web import answers, words
 from inkstick.web.documents import content_length, file_name
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort, Stats
@@ -31,18 +31,7 @@ FILE_BYTES = 64 << 20
 PICTURE = 1600
 FREE = "prompt"
 """The choice that stands for words of one's own."""
-QUESTIONS: Mapping[str, str] = {
-    "parse": "Read everything, keep the structure",
-    "text": "Plain text only",
-    "spotting": "Text with its place on the page",
-    "table": "Tables",
-    "formula": "Formulas",
-    "chart": "Charts",
-    "extract": "Extract named values",
-    "translate": "Translate",
-    "subtitles": "Subtitles of a picture",
-    FREE: "In words of your own",
-}
+QUESTIONS: Mapping[str, str] = {**words.TASKS, FREE: "In words of your own"}
 WAITS: Mapping[str, str] = {
     "reading": "The page is being read.",
     "blocked": "The page waits: the engine does not answer. It goes on by itself.",
