@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -38,6 +39,9 @@ class Counts:
 
     def plus(self, other: Counts) -> Counts:
         return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
 def options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -111,28 +115,32 @@ def real_engine(rest: list[str]) -> Counts:
     return pytest("tests/engine", *limits, *rest, seconds=ENGINE_SECONDS * 1.5)
 
 
-def ordinary(*, quick: bool, rest: list[str]) -> Counts:
+def ordinary(*, quick: bool, rest: list[str]) -> dict[str, Counts]:
     """The checks and tests of any machine; with pytest arguments only the tests that they name."""
     if rest:
-        return pytest(*rest)
+        return {"tests": pytest(*rest)}
     checks = static_checks()
     tests = pytest("-n", "2", "--dist", "loadgroup", *(QUICK if quick else []))
-    return tests.plus(Counts(checks.count(True), checks.count(False)))
+    return {"checks": Counts(checks.count(True), checks.count(False)), "tests": tests}
 
 
 def main(arguments: list[str]) -> int:
     chosen, rest = options(arguments)
     if chosen.corpora:
         return corpora(chosen.corpora)
-    started, counts = time.monotonic(), Counts()
+    started = time.monotonic()
+    parts: dict[str, Counts] = {}
     if chosen.engine:
-        counts = counts.plus(real_engine(rest))
+        parts["engine"] = real_engine(rest)
     if chosen.vm or chosen.vm_full:
-        counts = counts.plus(pytest("-s", "-v", "tests/vm", *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest))
-    if not (chosen.engine or chosen.vm or chosen.vm_full):
-        counts = ordinary(quick=chosen.quick, rest=rest)
+        parts["vm"] = pytest("-s", "-v", "tests/vm", *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest)
+    if not parts:
+        parts = ordinary(quick=chosen.quick, rest=rest)
+    counts = functools.reduce(Counts.plus, parts.values())
     print(f"\nall parts ({time.monotonic() - started:.0f} s):")
-    print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
+    for name, part in parts.items():
+        print(f"  {name}: {part}")
+    print(counts)
     return 1 if counts.failed else 0
 
 
