@@ -162,7 +162,7 @@ class MemoryOffice:
 
         async def accepted(id: str) -> None:
             claim = spool.claim(id)
-            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile))
+            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile), claim.relpath)
 
         return Uploads(spool, self._settings.max_bytes, accepted)
 
