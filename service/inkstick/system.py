@@ -42,7 +42,7 @@ class System:
 
     async def info(self, pages_read: int) -> SystemInfo:
         self.note(pages_read)
-        offers = await appliance.offers(self._settings.appliance_socket)
+        offers = (await asyncio.to_thread(appliance.look, self._settings.appliance_folder)).offers
         made_of = await asyncio.to_thread(inventory)
         return SystemInfo(made_of, self._throughput.series(self._clock.monotonic()), self._ring.lines(), offers)
 
