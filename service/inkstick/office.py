@@ -112,7 +112,10 @@ class Office:
         await self._reader.start()
         self.uploads = Uploads(self._spool, self.settings.max_bytes, self._uploaded)
         await self.uploads.resume()
-        self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
+        self._tasks = [
+            asyncio.create_task(self._desk.run(), name="desk"),
+            asyncio.create_task(self._system.keep(), name="system"),
+        ]
         self._corrections.start(self._pool, self._reader, engines)
 
     @property

@@ -149,8 +149,8 @@ async def test_the_screens_lack_nothing_for_eyes_keys_and_readers(
     async with site(browser, office) as found:
         page = await filled(found, "alpha", "DOUBT\fx", "FAIL", "LOCKED", "FAIL\fx")
         await found.context.set_extra_http_headers({"Accept-Language": language})
-        ours = [entry.address for entry in NAVIGATION if entry.name in ("inbox", "documents", "failures", "system")]
-        for address in [*ours, "/documents?q=alpha&since=2020-01-01"]:
+        others = ("/documents?q=alpha&since=2020-01-01", f"/documents/{2:026d}", "/folders/edit?at=", "/access", "/no")
+        for address in [*(entry.address for entry in NAVIGATION), *others]:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
                 await page.goto(found.address + address)
