@@ -15,20 +15,22 @@ from playwright.async_api import Page
 LACKS = (Path(__file__).parent / "lacks.js").read_text(encoding="utf-8")
 FOCUS = (Path(__file__).parent / "focus.js").read_text(encoding="utf-8")
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-RUN = "axe.run(document, {resultTypes: ['violations']})"
+COLOURS = ["color-contrast", "link-in-text-block"]
+"""The rules of axe that see colours: in the dark only they can find anything new."""
 
 
-async def lacks(page: Page) -> list[str]:
-    """What is wrong with the page as it is shown now, a sentence each."""
+async def lacks(page: Page, rules: list[str] | None = None) -> list[str]:
+    """What is wrong with the page as it is shown now, a sentence each. `rules`: of axe; all of them if left out."""
     found: list[str] = await page.evaluate(LACKS)
-    return found + await violations(page)
+    return found + await violations(page, rules)
 
 
-async def violations(page: Page) -> list[str]:
-    """What axe finds, with all its rules."""
+async def violations(page: Page, rules: list[str] | None = None) -> list[str]:
+    """What axe finds."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(AXE)
-    found: dict[str, Any] = await page.evaluate(RUN)
+    options: dict[str, Any] = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+    found: dict[str, Any] = await page.evaluate("options => axe.run(document, options)", options)
     return [
         f"axe {rule['id']}: {rule['help']}: {node['target']} {node['html'][:200]} {node['failureSummary'][:300]}"
         for rule in found["violations"]
