@@ -15,25 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from inkstick.config import Settings
-from inkstick.web.app import create_app, create_internal_app
+from inkstick.web.app import create_internal_app
 from inkstick.web.office_port import OfficePort
 from support.office import MemoryOffice, png
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
-    office = MemoryOffice(tmp_path, settings=Settings(data=tmp_path, max_bytes=1 << 20))
-    await office.start()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
 
 
 def test_the_office_in_memory_is_an_office(tmp_path: Path) -> None:
