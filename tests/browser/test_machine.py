@@ -96,7 +96,7 @@ async def test_the_first_start_goes_without_scripts(browser: Browser, tmp_path: 
     async with site(browser, served, script=False) as found, keeper(tmp_path / "run", served.settings.data):
         page = await found.open()
         await page.locator("#start").get_by_role("button", name="中文").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("这台电脑怎样连接？")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("这台电脑如何连接？")
 
 
 async def test_a_stick_is_read_and_let_go(browser: Browser, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def test_a_deletion_elsewhere_is_seen_at_once(browser: Browser, tmp_path: 
     office = memory(tmp_path)
     async with site(browser, office) as found:
         page = await filled(found, "alpha", "beta")
-        await office.remove(f"{1:026d}")
+        await office.remove((await office.documents())[-1].id)
         await expect(page.locator("tr.doc")).to_have_count(1)
 
 
@@ -158,7 +158,11 @@ async def test_the_screens_lack_nothing_for_eyes_keys_and_readers(
     async with site(browser, office) as found:
         page = await filled(found, "alpha", "DOUBT\fx", "FAIL", "LOCKED", "FAIL\fx")
         await found.context.set_extra_http_headers({"Accept-Language": language})
-        others = ("/documents?q=alpha&since=2020-01-01", f"/documents/{2:026d}", "/folders/edit?at=", "/access")
+        others = (
+            "/documents?q=alpha&since=2020-01-01",
+            f"/documents/{(await office.documents(q='DOUBT'))[0].id}",
+            "/access",
+        )
         for address in [*(entry.address for entry in NAVIGATION), *others]:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")

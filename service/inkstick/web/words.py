@@ -66,6 +66,12 @@ def stick(stick: Stick) -> Said:
     return Said(sentence, **values)
 
 
+def stick_progress(stick: Stick) -> tuple[int, int]:
+    """So many of so many are done; of 0 where nothing is under way."""
+    done = {"copying": stick.done, "exporting": stick.results}.get(stick.state)
+    return (0, 0) if done is None else (done, max(1, stick.count))
+
+
 def stick_offers(stick: Stick) -> tuple[tuple[str, str], ...]:
     """What can be done with a stick now: the word of the request, and the button's sentence."""
     eject = ("eject", "Let go of the stick")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -12,14 +12,15 @@ from fastapi.templating import Jinja2Templates
 
 from inkstick import appliance
 from inkstick.access.roles import Role
-from inkstick.appliance import LONGEST, Machine
+from inkstick.appliance import LONGEST, Machine, Stick
+from inkstick.web import language, words
+from inkstick.web.language import Translate
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.access import person_of
 
 LATER = "inkstick-later"
 """The cookie of a browser whose person wants to answer later."""
 NONE = -1
-Back = Literal["/", "/system"]
 
 
 def context(folder: Path) -> Callable[[Request], dict[str, object]]:
@@ -34,6 +35,17 @@ def context(folder: Path) -> Callable[[Request], dict[str, object]]:
 def to_be_answered(request: Request, machine: Machine) -> bool:
     """Whether the first page shall be the question: it may be answered by an admin, and was not put off."""
     return bool(machine.question and LATER not in request.cookies and person_of(request).role is Role.ADMIN)
+
+
+def _shown(stick: Stick, translate: Translate) -> dict[str, Any]:
+    done, of = words.stick_progress(stick)
+    offers = [
+        {"what": what, "sentence": translate(sentence), "other": n > 0 or what not in ("stick", "export")}
+        for n, (what, sentence) in enumerate(words.stick_offers(stick))
+    ]
+    text = translate(words.stick(stick))
+    told = {"id": stick.id, "name": stick.name, "state": stick.state}
+    return {**told, "text": text, "done": done, "of": of, "offers": offers}
 
 
 def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
@@ -75,15 +87,17 @@ def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
         return response
 
     @site.get("/sticks")
-    async def sticks(request: Request, back: Back = "/") -> Response:
-        """The part of a page that tells of them, so that it can be renewed."""
-        return templates.TemplateResponse(request, "sticks.html", {"back": back})
+    async def sticks(request: Request) -> dict[str, Any]:
+        """What ``sticks.html`` shows, in the language of the page, so that it can be renewed."""
+        translate = language.translator(language.of(request))
+        shown = [_shown(stick, translate) for stick in (await office.machine()).sticks]
+        return {"label": translate("Sticks"), "sticks": shown}
 
     @site.post("/sticks/{what}")
     async def stick(
         what: Literal["stick", "decline", "export", "eject"],
         id: Annotated[str, Form(max_length=200)],
-        back: Annotated[Back, Form()] = "/",
+        back: Annotated[Literal["/", "/system"], Form()] = "/",
     ) -> Response:
         if any(stick.id == id for stick in (await office.machine()).sticks):
             await office.ask_machine(appliance.Request(what, id))
