@@ -463,3 +463,9 @@ async def test_the_watch_daemon_hands_over_its_claims(office: MemoryOffice) -> N
         assert office.last_watch == (("a", "b"), {"settling": 3})
         problem(await client.post("/internal/watch", json={"claim": []}), 422, "usage")
         problem(await client.get("/api/v1/documents"), 404, "not_found")
+
+
+async def test_an_address_tells_every_method_that_it_takes(client: httpx.AsyncClient) -> None:
+    refused = await client.options("/api/v1/documents/0")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET, PUT")
+    assert (await client.post("/api/v1/system/diagnostics")).status_code == 405
