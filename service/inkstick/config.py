@@ -53,6 +53,11 @@ class DataFolder:
         return self.state / "edits"
 
     @property
+    def requests(self) -> Path:
+        """What is asked of the machine around the service: see `inkstick.appliance`."""
+        return self.state / "requests"
+
+    @property
     def ledger(self) -> Path:
         return self.state / "ledger.sqlite"
 
@@ -77,7 +82,8 @@ class Settings:
     is in flight (0: never). uvm_reload: a program that loads the driver's nvidia_uvm anew; without it none is run.
     reserve_bytes: free space below which nothing is accepted.
     image_bytes: page images held in memory at once. max_bytes, max_pages: the largest document.
-    appliance: unix socket of what may lock the data and switch off (see `inkstick.appliance`; state/appliance.sock).
+    appliance: folder in which the machine tells of sticks and of its first start (see `inkstick.appliance`;
+    /run/inkstick).
     names: by comma, what else this machine is called on the network. session_idle_seconds, session_seconds: how long a
     paired browser stays so without use, and at the longest. uploads_at_once, upload_bytes_per_hour: of one session or
     token (0: no limit). All these count only where other computers can reach the page.
@@ -121,8 +127,8 @@ class Settings:
         return self.models or self.folder.models
 
     @property
-    def appliance_socket(self) -> Path:
-        return self.appliance or self.folder.state / "appliance.sock"
+    def appliance_folder(self) -> Path:
+        return self.appliance or Path("/run/inkstick")
 
     @property
     def parser_processes(self) -> int:

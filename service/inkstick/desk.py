@@ -36,6 +36,7 @@ from inkstick.work import (
     Content,
     Pages,
     Summary,
+    check_whole,
     files_of,
     header_of,
     identify_file,
@@ -218,6 +219,8 @@ class Desk:
         path = self._spool.original(claim.id)
         content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
         await asyncio.to_thread(self._ledger.set_content, claim.id, content.sha256, content.size)
+        if claim.source == "upload" and claim.id not in self._again:  # a dropped file was judged before it was taken
+            await asyncio.to_thread(check_whole, path)
         return content
 
     @contextlib.asynccontextmanager

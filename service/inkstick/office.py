@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from inkstick import appliance, atonce, diagnostics, selftest
+from inkstick.appliance import Machine
+from inkstick.appliance import Request as MachineRequest
 from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
@@ -110,7 +112,10 @@ class Office:
         await self._reader.start()
         self.uploads = Uploads(self._spool, self.settings.max_bytes, self._uploaded)
         await self.uploads.resume()
-        self._tasks = [asyncio.create_task(self._desk.run(), name="desk")]
+        self._tasks = [
+            asyncio.create_task(self._desk.run(), name="desk"),
+            asyncio.create_task(self._system.keep(), name="system"),
+        ]
         self._corrections.start(self._pool, self._reader, engines)
 
     @property
@@ -407,7 +412,15 @@ class Office:
         return await self._system.export(await self.stats(), self._reader.stats().pages_read, rows)
 
     async def appliance(self, action: str) -> None:
-        await appliance.do(self.settings.appliance_socket, action)
+        if action not in (await self.machine()).offers:
+            raise UsageError("This machine does not offer that.", hint="Use its own switch.", code="not_found")
+        await self.ask_machine(MachineRequest(appliance.ACTIONS[action]))
+
+    async def machine(self) -> Machine:
+        return await asyncio.to_thread(appliance.look, self.settings.appliance_folder)
+
+    async def ask_machine(self, request: MachineRequest) -> None:
+        await asyncio.to_thread(appliance.ask, self._folder.requests, request)
 
     # ---- events
 

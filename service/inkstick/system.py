@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 
@@ -18,12 +19,15 @@ from inkstick.web.screens_port import SystemInfo
 
 log = logging.getLogger(__name__)
 
+KEEP_SECONDS = 60.0
+
 
 class System:
     """Of one office. Its log ring hears our own loggers from the first `start` to `close`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
+        self._kept = settings.folder.state / "throughput.json"
         self._throughput = Throughput(clock.monotonic())
         self._ring = LogRing()
 
@@ -32,9 +36,32 @@ class System:
         own.addHandler(self._ring)
         own.setLevel(logging.INFO)
         log.info("the service started")
+        try:
+            value = json.loads(self._kept.read_bytes())
+        except (OSError, ValueError):
+            return
+        now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
+        self._throughput = Throughput.restored(value if isinstance(value, dict) else {}, now, wall)
 
     def close(self) -> None:
+        self._keep()
         logging.getLogger("inkstick").removeHandler(self._ring)
+
+    async def keep(self) -> None:
+        """Until cancelled: the figures of the last day, kept for a restart."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            await asyncio.to_thread(self._keep)
+
+    def _keep(self) -> None:
+        """Not synced: a chart that lacks its last minutes after a power cut is no loss."""
+        part = self._kept.with_name(".throughput.json.part")
+        try:
+            saved = self._throughput.saved(self._clock.monotonic(), self._clock.wall().timestamp())
+            part.write_text(json.dumps(saved), encoding="ascii")
+            part.rename(self._kept)
+        except OSError as error:
+            log.warning("the figures of the last day were not kept: %s", error.strerror)
 
     def note(self, pages_read: int) -> None:
         """So many pages were read since the start."""
@@ -42,7 +69,7 @@ class System:
 
     async def info(self, pages_read: int) -> SystemInfo:
         self.note(pages_read)
-        offers = await appliance.offers(self._settings.appliance_socket)
+        offers = (await asyncio.to_thread(appliance.look, self._settings.appliance_folder)).offers
         made_of = await asyncio.to_thread(inventory)
         return SystemInfo(made_of, self._throughput.series(self._clock.monotonic()), self._ring.lines(), offers)
 

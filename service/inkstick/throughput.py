@@ -1,17 +1,19 @@
-"""How many pages were read in each minute of the last day; in memory, from the service's start."""
+"""How many pages were read in each minute of the last day; it can be saved, and goes on after a restart."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`pages`: per stretch of `minutes` minutes, the oldest first, the present one last. `known`: how many of the
-    minutes the service has been running (at most a day): what lies before is not zero but unknown."""
+    """`pages`: per stretch of `minutes` minutes, the oldest first, the present one last. `known`: of how many
+    minutes (at most a day) it is known: what lies before is not zero but unknown."""
 
     minutes: int
     pages: tuple[int, ...]
@@ -42,6 +44,29 @@ class Throughput:
         self._minutes.append((minute, more))
         while self._minutes[0][0] <= minute - MINUTES:
             self._minutes.popleft()
+
+    def saved(self, now: float, wall: float) -> dict[str, Any]:
+        """What `restored` takes: minutes by their age at the moment `wall` (unix seconds)."""
+        last = int(now // 60)
+        known = min(MINUTES, int((now - self.started) // 60) + 1)
+        return {"at": int(wall), "known": known, "minutes": [[last - minute, n] for minute, n in self._minutes]}
+
+    @classmethod
+    def restored(cls, value: Mapping[str, Any], now: float, wall: float) -> Throughput:
+        """Going on with what was saved; the time between, in which nothing ran, is known to have read nothing.
+
+        A day later, by a clock that was set back, or from what is no such value: a fresh one."""
+        try:
+            passed = (int(wall) - int(value["at"])) // 60
+            known, kept = int(value["known"]), [(int(age), int(n)) for age, n in value["minutes"]]
+        except (KeyError, TypeError, ValueError):
+            return cls(now)
+        if not 0 <= passed < MINUTES or not 0 < known <= MINUTES or any(age < 0 or n < 0 for age, n in kept):
+            return cls(now)
+        found, last = cls(now - 60 * (known + passed - 1)), int(now // 60)
+        ages = sorted(((age + passed, n) for age, n in kept), reverse=True)
+        found._minutes.extend((last - age, n) for age, n in ages if age < MINUTES)
+        return found
 
     def series(self, now: float, minutes: int = 15) -> Series:
         """The last day in stretches of `minutes`, which must divide a day."""

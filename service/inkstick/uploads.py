@@ -23,6 +23,8 @@ class Uploads:
     def __init__(self, spool: Spool, max_bytes: int, accepted: Callable[[str], Awaitable[None]]) -> None:
         self._spool, self._max_bytes, self._accepted = spool, max_bytes, accepted
         self._busy: set[str] = set()
+        self._writers: dict[str, Writer] = {}
+        """Who appended last, by id: only for what it has hashed."""
 
     async def resume(self) -> None:
         """After a start: accept what came whole just before the service ended."""
@@ -30,13 +32,19 @@ class Uploads:
             await self.look(id)
 
     async def begin(
-        self, name: str, length: int, *, sha256: str | None = None, wishes: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        length: int,
+        *,
+        sha256: str | None = None,
+        wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> UploadInfo:
         profile = merge(Profile(priority=Priority.PERSON), wishes or {}, where="upload")
         if length > self._max_bytes:
             raise TooLarge(f"The file has {length:,} bytes; this appliance accepts {self._max_bytes:,}.")
         await asyncio.to_thread(self._forget_oldest)
-        plan = await asyncio.to_thread(growing.begin, self._spool, name, profile, length, sha256)
+        plan = await asyncio.to_thread(growing.begin, self._spool, name, profile, length, sha256, relpath)
         return await self.look(plan.claim.id)
 
     async def look(self, id: str) -> UploadInfo:
@@ -59,6 +67,7 @@ class Uploads:
             raise _busy()
         if await asyncio.to_thread(growing.plan, self._spool, id) is None:
             raise _unknown()
+        self._writers.pop(id, None)
         await asyncio.to_thread(growing.drop, self._spool, id)
 
     async def _append(self, plan: Plan, offset: int, chunks: AsyncIterator[bytes]) -> UploadInfo:
@@ -67,12 +76,13 @@ class Uploads:
             raise _busy()
         self._busy.add(id)
         try:
-            writer = await asyncio.to_thread(Writer, self._spool, plan)
+            writer = await asyncio.to_thread(Writer, self._spool, plan, self._writers.pop(id, None))
             try:
                 await self._fill(writer, offset, chunks)
             finally:  # also when the sender went away: what came counts
                 await asyncio.shield(asyncio.to_thread(_put_down, writer))
             if writer.offset < plan.length:
+                self._writers[id] = writer
                 return UploadInfo(id, writer.offset, plan.length)
             await asyncio.to_thread(writer.finish)
         finally:
@@ -98,6 +108,7 @@ class Uploads:
     def _forget_oldest(self) -> None:
         idle = [id for id in growing.growing(self._spool) if id not in self._busy]
         for id in idle[: max(0, len(idle) - MOST + 1)]:
+            self._writers.pop(id, None)
             growing.drop(self._spool, id)
 
 

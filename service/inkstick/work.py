@@ -10,8 +10,19 @@ from pathlib import Path
 
 from inkstick import __version__
 from inkstick.document import Header, Page, Part, header_from_json, page_from_json
-from inkstick.errors import DocumentError, InkstickError, Internal, PageFailed, TooLarge, Unsupported, by_code
+from inkstick.errors import (
+    DocumentError,
+    Incomplete,
+    InkstickError,
+    Internal,
+    PageFailed,
+    TooLarge,
+    Unsupported,
+    by_code,
+)
+from inkstick.intake.complete import examine
 from inkstick.intake.identify import identify
+from inkstick.intake.settle import Finding
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Profile
 from inkstick.reading.source import PartFile
@@ -50,6 +61,14 @@ def identify_file(path: Path, max_bytes: int) -> Content:
     if media is None:
         raise Unsupported()
     return Content(str(media), digest.hexdigest(), size)
+
+
+def check_whole(path: Path) -> None:
+    """Raises Incomplete for a file that was cut short: the rule by which a dropped file is taken or waited for."""
+    with path.open("rb") as file:
+        finding, _ = examine(file.fileno())
+    if finding is Finding.CUT:
+        raise Incomplete
 
 
 def record_parts(record: Path) -> tuple[Part, ...]:

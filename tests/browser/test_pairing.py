@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from browser.accessible import lacks
 from browser.test_web_page import CHROMIUM
 from inkstick.access.roles import Role
 from support.lan import lan
@@ -33,6 +34,9 @@ async def test_a_browser_is_paired_by_its_person(browser: Browser, tmp_path: Pat
         page = await context.new_page()
         await page.goto(served.address + "/docs")
         await expect(page).to_have_url(served.address + "/pair?back=/docs")
+        for scheme in ("dark", "light"):
+            await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            assert await lacks(page) == [], scheme
         await picture(page, f"pair-{language}")
         await page.fill("#pin", "00000000")
         await page.get_by_role("button", name=pair, exact=True).click()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from browser.accessible import focus_lost, lacks
+from browser.accessible import COLOURS, focus_lost, lacks, violations
 from browser.test_web_page import CHROMIUM, Site, file, memory, site, upload
 from inkstick.web.screens import NAVIGATION
 
@@ -98,7 +98,7 @@ async def test_a_deletion_elsewhere_is_seen_at_once(browser: Browser, tmp_path: 
     office = memory(tmp_path)
     async with site(browser, office) as found:
         page = await filled(found, "alpha", "beta")
-        await office.remove(f"{1:026d}")
+        await office.remove((await office.documents())[-1].id)
         await expect(page.locator("tr.doc")).to_have_count(1)
 
 
@@ -140,6 +140,15 @@ async def test_the_self_test_and_the_diagnostics_are_a_press_away(browser: Brows
             assert "inkstick-diagnostics/about.json" in archive.namelist()
 
 
+async def test_what_lacks_something_is_found(browser: Browser) -> None:
+    page = await browser.new_page()
+    await page.set_content("<title>x</title><main><img src='data:,'><p style='color: #bbb'>faint</p></main>")
+    found = " ".join(await violations(page))
+    assert all(rule in found for rule in ("image-alt", "color-contrast", "html-has-lang"))
+    assert "color-contrast" in " ".join(await violations(page, COLOURS))
+    await page.close()
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 async def test_the_screens_lack_nothing_for_eyes_keys_and_readers(
     browser: Browser, tmp_path: Path, language: str
@@ -149,14 +158,18 @@ async def test_the_screens_lack_nothing_for_eyes_keys_and_readers(
     async with site(browser, office) as found:
         page = await filled(found, "alpha", "DOUBT\fx", "FAIL", "LOCKED", "FAIL\fx")
         await found.context.set_extra_http_headers({"Accept-Language": language})
-        ours = [entry.address for entry in NAVIGATION if entry.name in ("inbox", "documents", "failures", "system")]
-        for address in [*ours, "/documents?q=alpha&since=2020-01-01"]:
+        others = (
+            "/documents?q=alpha&since=2020-01-01",
+            f"/documents/{(await office.documents(q='DOUBT'))[0].id}",
+            "/access",
+        )
+        for address in [*(entry.address for entry in NAVIGATION), *others]:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
                 await page.goto(found.address + address)
                 assert await page.locator("html").get_attribute("lang") == {"en": "en", "zh": "zh-Hans"}[language]
                 await page.evaluate("document.querySelectorAll('main details').forEach((d) => { d.open = true; })")
-                assert await lacks(page) == [], f"{address}, {scheme}"
+                assert await lacks(page, COLOURS if scheme == "dark" else None) == [], f"{address}, {scheme}"
             await page.set_viewport_size({"width": 390, "height": 800})
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390, address
             await page.set_viewport_size({"width": 1200, "height": 800})

@@ -229,7 +229,8 @@ async def test_the_keyboard_is_enough(browser: Browser, tmp_path: Path) -> None:
 async def test_the_pages_fit_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path) -> None:
     """Pictures go where INKSTICK_SCREENSHOTS says, for people to look at."""
     into = Path(os.environ["INKSTICK_SCREENSHOTS"]) if "INKSTICK_SCREENSHOTS" in os.environ else None
-    async with site(browser, memory(tmp_path / "data", 0.02)) as found:
+    office = memory(tmp_path / "data", 0.02)
+    async with site(browser, office) as found:
         page = await found.open()
         await upload(
             page,
@@ -238,7 +239,7 @@ async def test_the_pages_fit_a_phone_in_light_and_dark(browser: Browser, tmp_pat
         )
         await upload(page, file("minutes of the board, long name " + "x" * 60 + ".txt", "alpha\f" * 30))
         await expect(page.locator("tr.doc .pill", has_text="done")).to_have_count(2)
-        paths = ["/", f"/documents/{1:026d}", "/docs", "/documents/none"]
+        paths = ["/", f"/documents/{(await office.documents(q='审计'))[0].id}", "/docs", "/documents/none"]
         for scheme in ("light", "dark") if into else ("light",):
             await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
             for width in (1200, 390):

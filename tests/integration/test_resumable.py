@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
@@ -11,14 +12,18 @@ import httpx
 import pytest
 
 from inkstick.clock import ManualClock
-from inkstick.config import DataFolder
-from inkstick.errors import UsageError
+from inkstick.config import DataFolder, Settings
+from inkstick.errors import Incomplete, UsageError
+from inkstick.office import Office
+from inkstick.reading.reader import Engines
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
 from inkstick.uploads import MOST, Uploads
 from inkstick.web.app import create_app
+from support.hostile_reader import HostileReader
 from support.office import MemoryOffice
 
+SAMPLES = Path(__file__).parents[1] / "samples"
 CONTENT = bytes(range(256)) * 40
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -185,8 +190,8 @@ async def begin(client: httpx.AsyncClient, length: int, **pairs: str) -> httpx.R
     return await client.post("/api/v1/uploads", headers={"Upload-Length": str(length), **metadata(**pairs)})
 
 
-async def patch(client: httpx.AsyncClient, where: str, offset: int, data: bytes) -> httpx.Response:
-    headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+async def patch(client: httpx.AsyncClient, where: str, offset: int, data: bytes, **more: str) -> httpx.Response:
+    headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream", **more}
     return await client.patch(where, headers=headers, content=data)
 
 
@@ -242,7 +247,10 @@ async def test_requests_that_are_not_of_the_protocol_are_refused(
     answer = await client.request(method, "/api/v1/uploads", headers=headers)
     assert answer.status_code == status
     if status == 204:
-        assert (answer.headers["tus-version"], answer.headers["tus-extension"]) == ("1.0.0", "creation,termination")
+        assert (answer.headers["tus-version"], answer.headers["tus-extension"]) == (
+            "1.0.0",
+            "creation,termination,checksum",
+        )
 
 
 async def test_a_piece_must_be_called_one(client: httpx.AsyncClient) -> None:
@@ -268,3 +276,51 @@ async def test_passwords_of_an_upload_are_taken_to_the_letter(client: httpx.Asyn
     from inkstick.web.wishes import gather
 
     assert gather([("passwords", each) for each in asked["passwords"]]) == {"passwords": ["a, b ", "second"]}
+
+
+async def test_a_file_that_was_cut_short_on_its_way_is_incomplete(tmp_path: Path) -> None:
+    whole = (SAMPLES / "english-letter.pdf").read_bytes()
+    office = Office(Settings(data=tmp_path, reserve_bytes=0), engines=Engines(HostileReader()))
+    await office.start()
+    try:
+        torn = await office.accept_upload("torn.pdf", pieces(whole[: len(whole) // 3]))
+        info = await office.uploads.begin("torn too.pdf", 5000)
+        await office.uploads.append(info.id, 0, pieces(whole[:5000]))
+        for id in (torn.id, info.id):
+            async with asyncio.timeout(60):
+                while (await office.document(id)).state != "failed":
+                    await office.wait_event(after=await office.last_event(), timeout=0.1)
+            ended = await office.document(id)
+            assert (ended.code, ended.message) == ("incomplete", Incomplete.default_message)
+            assert ended.hint == Incomplete.default_hint
+    finally:
+        await office.close()
+
+
+async def test_an_upload_keeps_the_folder_that_it_lay_in(client: httpx.AsyncClient) -> None:
+    where = (await begin(client, 1, filename="a.txt", folder="trip/day 1")).headers["location"]
+    await patch(client, where, 0, b"x")
+    listed = (await client.get("/api/v1/documents")).json()["documents"]
+    assert [row["path"] for row in listed] == ["trip/day 1/a.txt"]
+
+
+def checksum(data: bytes, algorithm: str = "sha256") -> dict[str, str]:
+    return {"Upload-Checksum": f"{algorithm} {base64.b64encode(hashlib.sha256(data).digest()).decode()}"}
+
+
+async def test_a_piece_with_its_checksum_counts_whole_or_not_at_all(client: httpx.AsyncClient) -> None:
+    where = (await begin(client, 6)).headers["location"]
+    bad = await patch(client, where, 0, b"abX", **checksum(b"abc"))
+    assert (bad.status_code, bad.json()["code"]) == (460, "checksum")
+    assert (await client.head(where)).headers["upload-offset"] == "0"
+    assert (await patch(client, where, 0, b"abc", **checksum(b"abc", "md5"))).status_code == 422
+    assert (await patch(client, where, 0, b"abc", **checksum(b"abc"))).headers["upload-offset"] == "3"
+    assert (await client.options("/api/v1/uploads")).headers["tus-checksum-algorithm"] == "sha256"
+
+
+async def test_what_came_in_pieces_has_the_hash_of_the_whole(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.create()
+    service, spool = uploads(folder, Disk())
+    id = await send(service, None)
+    assert spool.claim(id).sha256 == spool.digest(spool.original(id))

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inkstick import diagnostics
+from inkstick import appliance, diagnostics
+from inkstick.appliance import Machine
+from inkstick.appliance import Request as MachineRequest
 from inkstick.atonce import Asked, PageOf, PageRead, Told, check, untold
 from inkstick.clock import SystemClock
 from inkstick.config import Settings
@@ -162,7 +164,7 @@ class MemoryOffice:
 
         async def accepted(id: str) -> None:
             claim = spool.claim(id)
-            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile))
+            self._take(id, claim.name, spool.original(id).read_bytes(), merge(Profile(), claim.profile), claim.relpath)
 
         return Uploads(spool, self._settings.max_bytes, accepted)
 
@@ -269,6 +271,12 @@ class MemoryOffice:
         if action not in self.offered:
             raise UsageError("This machine does not offer that.", code="not_found", hint="Use its own switch.")
         self.ordered.append(action)
+
+    async def machine(self) -> Machine:
+        return appliance.look(self._settings.appliance_folder)
+
+    async def ask_machine(self, request: MachineRequest) -> None:
+        appliance.ask(self._settings.folder.requests, request)
 
     async def search(self, q: str, *, limit: int = 50) -> Sequence[Hit]:
         hits = [

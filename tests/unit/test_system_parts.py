@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import logging
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from inkstick import appliance, selftest
-from inkstick.errors import Damaged, Unavailable, UsageError
+from inkstick import selftest
+from inkstick.errors import Damaged
 from inkstick.logring import LogRing
 from inkstick.web import bundle
 
@@ -55,47 +51,6 @@ def test_of_an_exception_only_its_places_are_kept_and_old_lines_go(ring: LogRing
     assert "Payroll" not in line.text
     told(ring, *[(f"line {n}",) for n in range(5)])
     assert [line.text for line in ring.lines()] == ["line 2", "line 3", "line 4"]
-
-
-@asynccontextmanager
-async def machine(path: Path, answers: dict[str, object]) -> AsyncIterator[list[object]]:
-    """Somebody who answers at the socket, and what was asked."""
-    asked: list[object] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        question = json.loads(await reader.readline())
-        asked.append(question)
-        reply = answers["offers" if "ask" in question else "do"]
-        writer.write((reply if isinstance(reply, str) else json.dumps(reply)).encode() + b"\n")
-        writer.close()
-
-    server = await asyncio.start_unix_server(answer, str(path))
-    try:
-        yield asked
-    finally:
-        server.close()
-
-
-async def test_the_machine_is_asked_only_for_what_it_offers(tmp_path: Path) -> None:
-    door = tmp_path / "door"
-    assert await appliance.offers(door) == ()
-    answers = {"offers": {"offers": ["lock", "fly"]}, "do": {"done": True}}
-    async with machine(door, answers) as asked:
-        assert await appliance.offers(door) == ("lock",)
-        await appliance.do(door, "lock")
-        assert asked[-1] == {"do": "lock"}
-        with pytest.raises(UsageError):
-            await appliance.do(door, "power-off")
-
-
-async def test_a_machine_that_fails_or_talks_nonsense_is_told_in_words(tmp_path: Path) -> None:
-    door = tmp_path / "door"
-    async with machine(door, {"offers": {"offers": ["lock"]}, "do": {"error": "The volume is busy."}}):
-        with pytest.raises(Unavailable, match="The volume is busy"):
-            await appliance.do(door, "lock")
-    door.unlink(missing_ok=True)
-    async with machine(door, {"offers": "nonsense", "do": "nonsense"}):
-        assert await appliance.offers(door) == ()
 
 
 @pytest.mark.parametrize(

@@ -15,25 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from inkstick.config import Settings
-from inkstick.web.app import create_app, create_internal_app
+from inkstick.web.app import create_internal_app
 from inkstick.web.office_port import OfficePort
 from support.office import MemoryOffice, png
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
-    office = MemoryOffice(tmp_path, settings=Settings(data=tmp_path, max_bytes=1 << 20))
-    await office.start()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
 
 
 def test_the_office_in_memory_is_an_office(tmp_path: Path) -> None:
@@ -479,3 +463,9 @@ async def test_the_watch_daemon_hands_over_its_claims(office: MemoryOffice) -> N
         assert office.last_watch == (("a", "b"), {"settling": 3})
         problem(await client.post("/internal/watch", json={"claim": []}), 422, "usage")
         problem(await client.get("/api/v1/documents"), 404, "not_found")
+
+
+async def test_an_address_tells_every_method_that_it_takes(client: httpx.AsyncClient) -> None:
+    refused = await client.options("/api/v1/documents/0")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, GET, PUT")
+    assert (await client.post("/api/v1/system/diagnostics")).status_code == 405

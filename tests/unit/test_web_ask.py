@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,6 @@ from inkstick.document import Block, Kind, Line, Page, Task
 from inkstick.errors import Unavailable, Unsupported, UsageError
 from inkstick.profile import EngineChoice, Profile
 from inkstick.web import answers
-from inkstick.web.app import create_app
 from inkstick.web.office_port import EngineInfo
 from inkstick.web.shelf import AT_ONCE, Shelf
 from support.office import MemoryOffice, png
@@ -27,21 +26,6 @@ CPU = EngineInfo("rapidocr", "pp-ocrv6-small@3.10.0", "primary", True, "ready", 
 GPU = EngineInfo("vllm", "hunyuanocr-1.5", "primary", True, "ready", "", ("parse", "translate"))
 HTML = {"Accept": "text/html"}
 PICTURE = {"file": ("seite 墨.png", png(4, 4))}
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
-    office = MemoryOffice(tmp_path)
-    await office.start()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
 
 
 async def seen(client: httpx.AsyncClient, address: str, good: Callable[[str], bool]) -> str:

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from inkstick.intake.folders import digest
-from inkstick.web.app import create_app
 from inkstick.web.screens.folders import key_of, raw_of
 from support.office import MemoryOffice, png
 
 SETTINGS = ".inkstick.toml"
 EMPTY = {"known": digest(None), "text": ""}
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
-    office = MemoryOffice(tmp_path)
-    await office.start()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
 
 
 def form(**fields: str | list[str]) -> list[tuple[str, tuple[None, str]]]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from inkstick.config import Settings
 from inkstick.web import language, phrases, words
-from inkstick.web.app import create_app
 from inkstick.web.office_port import Stats
 from inkstick.web.screens import system as system_screen
 from inkstick.web.screens_port import Remaining
@@ -22,21 +19,6 @@ from unit.test_web_app import problem, settled, upload
 
 TEMPLATES = Path(language.__file__).parent / "templates"
 OURS = ("base", "index", "documents", "list", "row", "strip", "delete", "refused", "failures", "system", "problem")
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[MemoryOffice]:
-    office = MemoryOffice(tmp_path, settings=Settings(data=tmp_path, max_bytes=1 << 20))
-    await office.start()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-async def client(office: MemoryOffice) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(office), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-        yield client
 
 
 async def several(client: httpx.AsyncClient) -> dict[str, str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inkstick import durable
 from inkstick.access import private
 
 START = "0" * 64
@@ -148,7 +149,7 @@ class Audit:
         finally:
             os.close(handle)
         if new:
-            private.sync(self.path.parent)
+            durable.sync_folder(self.path.parent)
         private.save(self._head, {"number": entry.number, "hash": entry.hash})
         self._last = entry
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inkstick import durable
 from inkstick.access import private
 from inkstick.errors import Internal, UsageError
 
@@ -97,10 +98,10 @@ def ensure(state: Path, names: Sequence[str]) -> Key:
             fresh = Path(tempfile.mkdtemp(dir=state, prefix=".tls-new-"))
             for name in ("key.pem", "certificate.pem"):
                 _install(Path(work) / name, fresh / name)
-            private.sync(fresh)
+            durable.sync_folder(fresh)
             shutil.rmtree(key.folder, ignore_errors=True)  # half a pair is of no use
             fresh.rename(key.folder)
-            private.sync(state)
+            durable.sync_folder(state)
     except OSError as error:
         raise private.translated(error) from error
     return key

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inkstick import durable
 from inkstick.errors import DiskFull, Unavailable
 
 
@@ -25,10 +26,7 @@ def save(path: Path, value: Any) -> None:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
             own(file.fileno(), path.parent)
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        sync(path.parent)
+        durable.publish(part, path)
     except OSError as error:
         raise translated(error) from error
 
@@ -39,14 +37,6 @@ def load(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def own(handle: int, folder: Path) -> None:

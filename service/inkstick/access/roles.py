@@ -131,7 +131,13 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/folders", _OPERATOR),
     Rule("GET", "/folders/edit", _OPERATOR),
     Rule("POST", "/folders/check", _OPERATOR),
+    Rule("GET", "/sticks", _OPERATOR),
+    Rule("POST", "/sticks/{what}", _OPERATOR, "stick"),
     # Settings, people, and the appliance itself
+    Rule("GET", "/start", _ADMIN),
+    Rule("GET", "/start/state", _ADMIN),
+    Rule("POST", "/start", _ADMIN, "first_start"),  # that it was answered, never what
+    Rule("POST", "/start/later", _ADMIN),
     Rule("POST", "/folders/new", _ADMIN, "folder_made"),
     Rule("POST", "/folders/edit", _ADMIN, "folder_settings"),
     Rule("GET", "/system", _ADMIN),
@@ -141,14 +147,15 @@ RULES: tuple[Rule, ...] = (
     Rule("GET", "/api/v1/system", _ADMIN),
     Rule("GET", "/api/v1/system/diagnostics", _ADMIN, "diagnostics"),
     Rule("POST", "/api/v1/system/self-test", _ADMIN, "self_test"),
-    Rule("POST", "/api/v1/system/{action}", _ADMIN, "machine"),
+    Rule("POST", "/api/v1/system/lock", _ADMIN, "lock"),
+    Rule("POST", "/api/v1/system/power-off", _ADMIN, "power_off"),
     Rule("GET", "/access", _ADMIN),
     Rule("POST", "/access/pin", _ADMIN, "pin_made"),
     Rule("POST", "/access/sessions/{id}/revoke", _ADMIN, "session_revoked"),
     Rule("POST", "/access/tokens", _ADMIN, "token_made"),
     Rule("POST", "/access/tokens/{id}/revoke", _ADMIN, "token_revoked"),
 )
-LOGGED = ("id", "n", "format", "action")
+LOGGED = ("id", "n", "format", "what")
 """The parts of an address that go into the audit log: never a file's name, never a word that was searched for."""
 
 

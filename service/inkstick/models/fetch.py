@@ -25,8 +25,8 @@ from pathlib import Path
 
 import httpx
 
+from inkstick import durable
 from inkstick.errors import DiskFull, Unavailable, UsageError
-from inkstick.models import durable
 from inkstick.models.manifest import Manifest, ModelFile, Repository, Role
 from inkstick.models.source import Mirror
 from inkstick.models.verify import CHUNK, Progress, check

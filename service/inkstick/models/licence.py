@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from inkstick import durable
 from inkstick.clock import Clock
 from inkstick.errors import UsageError
-from inkstick.models import durable
 from inkstick.models.manifest import Manifest
 
 TERRITORIES = {"EU": "the European Union", "GB": "the United Kingdom", "KR": "South Korea"}

@@ -46,9 +46,11 @@ def plan_from(data: bytes) -> Plan:
     return Plan(claim, int(value["length"]), value["sha256"])
 
 
-def begin(spool: Spool, name: str, profile: Profile, length: int, sha256: str | None) -> Plan:
+def begin(
+    spool: Spool, name: str, profile: Profile, length: int, sha256: str | None, relpath: str | None = None
+) -> Plan:
     """Make room for an upload. Raises DiskFull when `length` bytes would not leave the reserve."""
-    claim = spool.new_upload(name, profile, length)
+    claim = spool.new_upload(name, profile, length, relpath)
     plan = Plan(claim, length, sha256)
     folder, disk = spool.folder(claim.id), spool.disk
     disk.make_dir(folder, at="grow.make_folder")
@@ -100,15 +102,20 @@ def drop(spool: Spool, identifier: str) -> None:
 
 
 class Writer:
-    """Appends to one upload; one at a time for an id. Begin it where the disk says, end it with `save` or `finish`."""
+    """Appends to one upload; one at a time for an id. Begin it where the disk says, end it with `save` or `finish`.
+    `before`: the writer that appended last, if it is known: it spares hashing anew what is here already."""
 
-    def __init__(self, spool: Spool, plan: Plan) -> None:
+    def __init__(self, spool: Spool, plan: Plan, before: Writer | None = None) -> None:
         self._spool, self.plan = spool, plan
         self._folder = spool.folder(plan.claim.id)
         self.offset = offset(spool, plan.claim.id)
         self._saved = self.offset
         self._digest = hashlib.sha256()
-        self._hash_part()
+        here = spool.disk.stat(self._folder / PART).identity.size
+        if before is not None and before.offset == self.offset <= here:
+            self._digest = before._digest.copy()
+        else:
+            self._hash_part()
         self._sink = spool.disk.grow(self._folder / PART, self.offset, at="grow.write")
 
     def _hash_part(self) -> None:

@@ -16,7 +16,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from inkstick.models import durable
+from inkstick import durable
 
 GOOD_SECONDS = 600.0
 REST_SECONDS = 600.0

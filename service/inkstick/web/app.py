@@ -26,7 +26,7 @@ from inkstick.web import (
 )
 from inkstick.web.lan import LanGate
 from inkstick.web.office_port import OfficePort
-from inkstick.web.screens import access, ask, document, failures, folders, inbox, system
+from inkstick.web.screens import access, ask, document, failures, folders, inbox, machine, system
 from inkstick.web.screens import documents as documents_screen
 from inkstick.web.security import Gate
 from inkstick.web.shapes import Checks, Document, DocumentList, Problem, Status
@@ -46,6 +46,7 @@ def create_app(
         title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None, responses=ERRORS
     )
     templates = site.load_templates()
+    templates.context_processors.append(machine.context(office.settings.appliance_folder))
     problems.install(app, templates)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.include_router(service_router(office))
@@ -60,6 +61,7 @@ def create_app(
     app.include_router(site.router(office, app, templates))
     app.include_router(document.router(office, templates))
     app.include_router(access.router(reception, templates))
+    app.include_router(machine.router(office, templates))
     shelf = Shelf()
     app.include_router(ask.router(office, templates, shelf))
     app.include_router(folders.router(office, templates, shelf))

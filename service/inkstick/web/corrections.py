@@ -62,10 +62,20 @@ class PageState(BaseModel):
         )
 
 
+_SOME: dict[str, Any] = {"not": {"type": "null"}}
+_EITHER: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["block", "text"], "properties": {"block": _SOME, "text": _SOME, "doubt": {"type": "null"}}},
+        {"required": ["doubt"], "properties": {"doubt": _SOME, "block": {"type": "null"}}},
+    ]
+}
+"""What the fields cannot say each for itself."""
+
+
 class ChangeOf(BaseModel):
     """Either `block` and `text` (of a table also `row` and `cell`), or `doubt` and, if the text is wrong, `text`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_EITHER)
     block: int | None = Field(None, ge=0, le=1 << 40, description="Order of the block.")
     row: int | None = Field(None, ge=0, le=1 << 20, description="Of a table: the row, from 0.")
     cell: int | None = Field(None, ge=0, le=1 << 20, description="Of a table: the cell in its row, from 0.")

@@ -105,6 +105,7 @@ _RAW = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 }
 _DIGEST = "^[0-9a-fA-F]{64}$"
+_DAY: dict[str, Any] = {"json_schema_extra": {"format": "date"}}
 _CURSOR = "^[0-9]{1,18}$"
 
 
@@ -181,8 +182,8 @@ def router(office: OfficePort) -> APIRouter:
         after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
         flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
         folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
-        since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.")] = None,
-        until: Annotated[str | None, Query(description="Last day of arrival (UTC).")] = None,
+        since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.", **_DAY)] = None,
+        until: Annotated[str | None, Query(description="Last day of arrival (UTC).", **_DAY)] = None,
         code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
     ) -> DocumentList:
         """Newest first."""

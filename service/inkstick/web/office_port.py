@@ -156,9 +156,16 @@ class UploadsPort(Protocol):
     bytes from elsewhere than where it goes on, or another connection is sending."""
 
     async def begin(
-        self, name: str, length: int, *, sha256: str | None = None, wishes: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        length: int,
+        *,
+        sha256: str | None = None,
+        wishes: Mapping[str, Any] | None = None,
+        relpath: str | None = None,
     ) -> UploadInfo:
-        """Announce a document of `length` bytes. Raises `DiskFull` or `TooLarge` before any byte is sent."""
+        """Announce a document of `length` bytes. Raises `DiskFull` or `TooLarge` before any byte is sent. `relpath`: as
+        with `OfficePort.accept_upload`."""
 
     async def look(self, id: str) -> UploadInfo: ...
 

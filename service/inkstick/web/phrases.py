@@ -12,7 +12,10 @@ from inkstick.web.language import Translate
 SCRIPT: Mapping[str, str] = {
     "of": "{done} of {of}",
     "upload": "Upload of {name}",
-    "silent": "The service did not answer. Try again.",
+    "broken": "The connection broke off. It goes on by itself.",
+    "unreadable": "This file cannot be read any more. Choose it again.",
+    "cancel": "Stop",
+    "cancels": "Stop the upload of {name}",
     "strip": "{read} read, {warn} to look at, {failed} failed, {waiting} waiting",
     "choose": "Choose {name}",
     "chosen": "{n} chosen",

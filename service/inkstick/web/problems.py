@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import iter_route_contexts
 from fastapi.templating import Jinja2Templates
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from inkstick.errors import InkstickError, Internal
 
@@ -110,7 +110,7 @@ def _methods(request: Request) -> list[str]:
     """Every method that the address takes: Starlette itself names those of the first route only."""
     found: set[str] = set()
     for context in iter_route_contexts(request.app.routes):
-        if context.original_route.matches(request.scope)[0] is not Match.NONE:
+        if context.path and compile_path(context.path)[0].fullmatch(request.url.path):
             found |= context.methods or set()
     return sorted(found)
 

@@ -1,26 +1,43 @@
-"""``/api/v1/uploads``: uploads that go on where they broke off, by the tus protocol 1.0 (core, creation, termination).
+"""``/api/v1/uploads``: uploads that go on where they broke off, by the tus protocol 1.0 (core, creation, termination,
+checksum).
 
 The upload's id is the id of its document from the beginning. Metadata: `filename`, `sha256` (of the whole, in hex), and
-the options that any upload takes. When the last byte is safely on the disk, `Content-Location` names the document.
+the options that any upload takes. A piece with its SHA-256 counts whole or not at all. When the last byte is safely on
+the disk, `Content-Location` names the document.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
 from inkstick.errors import UsageError
 from inkstick.web import wishes
-from inkstick.web.documents import body, content_length, file_name, hex_digest
+from inkstick.web.documents import body, content_length, file_name, hex_digest, split_folder
+from inkstick.web.multipart import read_all
 from inkstick.web.office_port import OfficePort, UploadInfo
 from inkstick.web.problems import problem
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,termination"
+EXTENSIONS = "creation,termination,checksum"
+PIECE_BYTES = 16 << 20
+"""The longest piece that may come with a checksum: it is held until it was compared."""
+DAMAGED_PIECE = 460
+"""The status that the protocol has for it."""
 CHUNK_TYPE = "application/offset+octet-stream"
+
+
+class PieceDamaged(UsageError):
+    """A piece is not what its sender hashed. Nothing of it counts; it is to be sent again."""
+
+    default_message = "A piece of the file arrived damaged."
+    default_hint = "Send it again from where the upload goes on."
+
 
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$")]
 
@@ -31,7 +48,7 @@ def router(office: OfficePort) -> APIRouter:
     @api.options("")
     async def options() -> Response:
         known = {"Tus-Version": VERSION, "Tus-Extension": EXTENSIONS, "Tus-Max-Size": str(office.settings.max_bytes)}
-        return _empty(204, known)
+        return _empty(204, {**known, "Tus-Checksum-Algorithm": "sha256"})
 
     @api.post("")
     async def begin(request: Request) -> Response:
@@ -39,9 +56,11 @@ def router(office: OfficePort) -> APIRouter:
             return refused
         length = _number(request, "upload-length")
         pairs = metadata(request.headers.get("upload-metadata", ""))
-        name, sha256 = pairs.pop("filename", ""), pairs.pop("sha256", None)
-        asked = wishes.gather(pairs.items())
-        info = await office.uploads.begin(file_name(name), length, sha256=hex_digest(sha256), wishes=asked)
+        name, sha256 = file_name(pairs.pop("filename", "")), hex_digest(pairs.pop("sha256", None))
+        folder, others = split_folder(list(pairs.items()))
+        info = await office.uploads.begin(
+            name, length, sha256=sha256, wishes=wishes.gather(others), relpath=f"{folder}{name}"
+        )
         return _empty(201, {"Location": f"/api/v1/uploads/{info.id}", **_standing(info)})
 
     @api.head("/{id}")
@@ -58,7 +77,13 @@ def router(office: OfficePort) -> APIRouter:
             raise UsageError("That is no piece of an upload.", hint=f"Its type is {CHUNK_TYPE}.", code="unsupported")
         offset = _number(request, "upload-offset")
         await office.admit(content_length(request))
-        return _empty(204, _standing(await office.uploads.append(id, offset, body(request))))
+        chunks = body(request)
+        if told := request.headers.get("upload-checksum"):
+            chunks = verified(chunks, _checksum(told))
+        try:
+            return _empty(204, _standing(await office.uploads.append(id, offset, chunks)))
+        except PieceDamaged as error:
+            return problem(error, DAMAGED_PIECE)
 
     @api.delete("/{id}")
     async def drop(request: Request, id: Id) -> Response:
@@ -84,6 +109,24 @@ def metadata(header: str) -> dict[str, str]:
                 f"Upload-Metadata: {key} is not text in base64.", hint="Encode its UTF-8 bytes."
             ) from error
     return found
+
+
+async def verified(chunks: AsyncIterator[bytes], digest: bytes) -> AsyncIterator[bytes]:
+    """The same bytes, once all are here and have this SHA-256. Raises PieceDamaged, TooLarge."""
+    data = await read_all(chunks, PIECE_BYTES, "a piece with a checksum")
+    if hashlib.sha256(data).digest() != digest:
+        raise PieceDamaged(code="checksum")
+    yield data
+
+
+def _checksum(header: str) -> bytes:
+    algorithm, _, value = header.partition(" ")
+    try:
+        if algorithm == "sha256":
+            return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        pass
+    raise UsageError("The checksum cannot be understood.", hint="Send sha256, a blank, and the digest in base64.")
 
 
 def _standing(info: UploadInfo) -> dict[str, str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from inkstick.appliance import Machine
+from inkstick.appliance import Request as MachineRequest
 from inkstick.inventory import Inventory
 from inkstick.logring import Line
 from inkstick.selftest import SelfTest
@@ -79,3 +81,9 @@ class ScreensPort(Protocol):
 
     async def appliance(self, action: str) -> None:
         """One of the offers of `system()`. Raises `UsageError` if it is not offered, `Unavailable` if it failed."""
+
+    async def machine(self) -> Machine:
+        """What the machine around the service tells now: sticks, and what its first start asks."""
+
+    async def ask_machine(self, request: MachineRequest) -> None:
+        """Leave a request for the machine. Raises `UsageError`, `Unavailable`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from inkstick.errors import InkstickError, UsageError
@@ -28,6 +28,7 @@ from inkstick.web.shapes import Problem
 ORIGINAL = file_answer("application/octet-stream")
 ARCHIVE = file_answer("application/zip")
 NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
+_NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The machine does not."}}
 Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
 
 
@@ -104,10 +105,16 @@ def _machine(office: OfficePort) -> APIRouter:
         """A ZIP without any text or name of a document."""
         return await diagnostics_of(office)
 
-    @api.post("/{action}", status_code=202, responses=PROBLEMS, summary="Lock the data, or switch the machine off")
-    async def act(action: Annotated[Literal["lock", "power-off"], Path()]) -> Response:
+    @api.post("/lock", status_code=202, responses=_NOT_OFFERED, summary="Lock the data")
+    async def lock() -> Response:
         """Only where the machine offers it: see `offers`."""
-        await office.appliance(action)
+        await office.appliance("lock")
+        return Response(status_code=202)
+
+    @api.post("/power-off", status_code=202, responses=_NOT_OFFERED, summary="Switch the machine off")
+    async def power_off() -> Response:
+        """Only where the machine offers it: see `offers`."""
+        await office.appliance("power-off")
         return Response(status_code=202)
 
     return api

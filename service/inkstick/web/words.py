@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from inkstick.appliance import Stick
 from inkstick.web.language import Said
 from inkstick.web.office_port import Stats
 from inkstick.web.screens_port import Remaining
@@ -40,6 +41,45 @@ def state(word: str) -> str:
 def flag(word: str) -> tuple[str, str]:
     """A flag's short name and its sentence."""
     return FLAGS.get(word, (word, ""))
+
+
+STICKS = {
+    "looking": "Looking what is on {name}…",
+    "unreadable": "{name} cannot be read.",
+    "offered": "Read {count} documents from {name}?",
+    "copying": "Copying from {name}: {done} of {count} documents",
+    "copied": "{count} documents were copied from {name}. Bring the results back onto it when they are read.",
+    "exporting": "Writing results onto {name}: {results}",
+    "exported": "{results} results were written onto {name}. Let go of it before you take it out.",
+    "stopped": "{name} was taken out. What was copied is safe; put it in again and the rest is copied.",
+    "full": "{name} is full: make room on it and bring the results back again.",
+    "no_room": "There is too little room here for the documents on {name}.",
+    "ejected": "{name} can be taken out.",
+}
+
+
+def stick(stick: Stick) -> Said:
+    """What is going on with a stick, in a sentence."""
+    empty = stick.state == "offered" and not stick.count
+    sentence = "There is no document on {name}." if empty else STICKS.get(stick.state, "{name}")
+    values = {"name": stick.name, "count": stick.count, "done": stick.done, "results": stick.results}
+    return Said(sentence, **values)
+
+
+def stick_progress(stick: Stick) -> tuple[int, int]:
+    """So many of so many are done; of 0 where nothing is under way."""
+    done = {"copying": stick.done, "exporting": stick.results}.get(stick.state)
+    return (0, 0) if done is None else (done, max(1, stick.count))
+
+
+def stick_offers(stick: Stick) -> tuple[tuple[str, str], ...]:
+    """What can be done with a stick now: the word of the request, and the button's sentence."""
+    eject = ("eject", "Let go of the stick")
+    if stick.state == "offered" and stick.count:
+        return ("stick", "Read them all"), ("decline", "Not now")
+    if stick.state in ("copied", "full"):
+        return ("export", "Bring the results back"), eject
+    return (eject,) if stick.state in ("offered", "exported", "no_room") else ()
 
 
 def size(count: int | None) -> str:

@@ -15,6 +15,7 @@ from inkstick.web import words
 from inkstick.web.documents import STATES, content_length, take_form
 from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort
+from inkstick.web.screens import machine
 from inkstick.web.screens.documents import FILTERS
 
 NEWEST = 20
@@ -26,6 +27,8 @@ def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
 
     @site.get("/")
     async def inbox(request: Request) -> Response:
+        if machine.to_be_answered(request, await office.machine()):
+            return RedirectResponse("/start", 303)
         if any(request.query_params.get(name) for name in FILTERS):  # the list had this address once
             return RedirectResponse(f"/documents?{request.url.query}", 303)
         newest = await office.listed(Filter(), limit=NEWEST + 1)

@@ -1,8 +1,9 @@
-// Files and whole folders on their way in: each sent as it is, three at a time, with its progress.
+// Files and whole folders on their way in: three at a time, with their progress; a broken connection is waited for.
 import { byId, fill, said, words } from "./live.js";
 
 const AT_ONCE = 3;
-const SHOWN = 8; // lines of files on their way; the rest are counted
+const PIECE = 8 << 20; // bytes with one checksum: what has to be sent again after a break, at most
+const LONGEST_PAUSE = 8000; // milliseconds between two tries
 const queue = [];
 let running = 0;
 let sent = 0;
@@ -12,41 +13,125 @@ function line(name) {
   const item = document.createElement("li");
   const label = document.createElement("span");
   const bar = document.createElement("progress");
+  const stop = document.createElement("button");
+  const note = document.createElement("span");
   label.textContent = name;
   label.dir = "auto";
   bar.max = 1;
   bar.value = 0;
   bar.setAttribute("aria-label", fill(words.texts.upload, { name }));
-  item.append(label, bar);
+  stop.type = "button";
+  stop.textContent = words.texts.cancel;
+  stop.setAttribute("aria-label", fill(words.texts.cancels, { name }));
+  note.className = "note";
+  item.append(label, bar, stop, note);
   byId("uploads").append(item);
-  return { item, bar };
+  return { item, bar, stop, note };
 }
 
-function failed({ item, bar }, text) {
-  const problem = document.createElement("span");
-  problem.className = "problem";
-  problem.textContent = text;
+function failed({ bar, stop, note }, text) {
   bar.remove();
-  item.append(problem);
+  stop.remove();
+  note.className = "problem";
+  note.textContent = text;
 }
 
-function send({ file, folder, wishes }, shown) {
-  const query = new URLSearchParams(wishes);
-  if (folder) query.set("folder", folder);
-  return new Promise((resolve) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", `/api/v1/documents/${encodeURIComponent(file.name)}?${query}`);
-    request.responseType = "json";
-    request.upload.onprogress = (event) => { shown.bar.value = event.total ? event.loaded / event.total : 1; };
-    request.onerror = () => { failed(shown, words.texts.silent); resolve(null); };
-    request.onload = () => {
-      const { response, status } = request;
-      if (status === 201) { shown.item.remove(); resolve(response.id); return; }
-      failed(shown, response ? `${said(response.message)} ${said(response.hint)}` : `${status}`);
-      resolve(null);
+// ---- one file, by the tus protocol: a piece at a time, each with its SHA-256; after a break it goes on where it was
+
+class Refused extends Error {} // said for good: its message is for the person
+class Broken extends Error { // worth another try
+  constructor(status, message) { super(message); this.status = status; }
+}
+const PASSING = [404, 409, 429, 460, 502, 503, 504]; // a full disk (507) is told at once
+
+const TUS = { "Tus-Resumable": "1.0.0", Accept: "application/json" };
+const base64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
+const text64 = (text) => base64(new TextEncoder().encode(text));
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function refusal(status, body) {
+  let told = null;
+  try { told = JSON.parse(body); } catch { /* not ours: a proxy's page, or none */ }
+  const message = told?.message ? `${said(told.message)} ${said(told.hint)}` : "";
+  return PASSING.includes(status) ? new Broken(status, message) : new Refused(message || `${status}`);
+}
+
+// A request whose body's progress is told; fetch tells none.
+function request(method, address, headers, body, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    sending.open(method, address);
+    for (const [name, value] of Object.entries({ ...TUS, ...headers })) sending.setRequestHeader(name, value);
+    if (onProgress) sending.upload.onprogress = (event) => onProgress(event.loaded);
+    const abort = () => sending.abort();
+    sending.onerror = sending.onabort = () => reject(new Broken(0, ""));
+    sending.onloadend = () => signal.removeEventListener("abort", abort);
+    sending.onload = () => {
+      if (sending.status >= 200 && sending.status < 300) resolve((name) => sending.getResponseHeader(name));
+      else reject(refusal(sending.status, sending.responseText));
     };
-    request.send(file);
+    signal.addEventListener("abort", abort);
+    sending.send(body);
   });
+}
+
+function metadata(file, folder, wishes) {
+  const pairs = new Map([["filename", file.name]]);
+  if (folder) pairs.set("folder", folder);
+  for (const name of new Set(wishes.keys())) pairs.set(name, wishes.getAll(name).join(","));
+  return [...pairs].map(([name, value]) => `${name} ${text64(value)}`).join(",");
+}
+
+async function checksum(piece) {
+  let bytes;
+  try { bytes = await piece.arrayBuffer(); } catch { throw new Refused(words.texts.unreadable); }
+  if (!globalThis.crypto?.subtle) return {};
+  return { "Upload-Checksum": `sha256 ${base64(await crypto.subtle.digest("SHA-256", bytes))}` };
+}
+
+const documentOf = (header) => header("Content-Location")?.split("/").pop() ?? null;
+
+// The document's id. `at.address` is the upload's own, once it has one.
+async function attempt({ file, folder, wishes }, shown, at, signal) {
+  const begin = { "Upload-Length": String(file.size), "Upload-Metadata": metadata(file, folder, wishes) };
+  let header = at.address
+    ? await request("HEAD", at.address, {}, null, null, signal)
+    : await request("POST", "/api/v1/uploads", begin, null, null, signal);
+  at.address ??= header("Location");
+  while (documentOf(header) === null) {
+    const offset = Number(header("Upload-Offset"));
+    const piece = file.slice(offset, offset + PIECE);
+    const headers = { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
+    shown.bar.value = offset / file.size;
+    if (shown.note.textContent) shown.note.textContent = "";
+    const onProgress = (loaded) => { shown.bar.value = (offset + loaded) / file.size; };
+    header = await request("PATCH", at.address, { ...headers, ...(await checksum(piece)) }, piece, onProgress, signal);
+    at.tries = 0;
+  }
+  return documentOf(header);
+}
+
+async function send(entry, shown) {
+  const stopped = new AbortController();
+  const at = { address: null, tries: 0 };
+  shown.stop.onclick = () => stopped.abort();
+  while (!stopped.signal.aborted) {
+    try {
+      const id = await attempt(entry, shown, at, stopped.signal);
+      shown.item.remove();
+      return id;
+    } catch (error) {
+      if (!(error instanceof Broken)) { failed(shown, error.message); return null; }
+      if (error.status === 404) at.address = null; // forgotten meanwhile: it begins anew
+      shown.note.textContent = error.status === 429 ? error.message : words.texts.broken;
+    }
+    if (stopped.signal.aborted) break;
+    at.tries += 1;
+    await pause(Math.min(LONGEST_PAUSE, 250 * 2 ** at.tries));
+  }
+  if (at.address) fetch(at.address, { method: "DELETE", headers: TUS }).catch(() => {});
+  shown.item.remove();
+  return null;
 }
 
 function tell() {
@@ -72,7 +157,7 @@ export function sendAll(files, wishes, onArrived) {
   queue.push(...files.map((entry) => ({ ...entry, wishes })));
   total += files.length;
   tell();
-  while (running < Math.min(AT_ONCE, SHOWN) && queue.length > 0 && running < total) work(onArrived);
+  while (running < AT_ONCE && queue.length > 0 && running < total) work(onArrived);
 }
 
 const parent = (path) => path.split("/").slice(0, -1).join("/");

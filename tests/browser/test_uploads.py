@@ -1,0 +1,132 @@
+"""Uploads from the page when something goes wrong on the way: the service restarted, the disk full, second thoughts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, FilePayload, Page, Route, expect
+
+from browser.test_web_page import CHROMIUM
+from inkstick.config import Settings
+from inkstick.web.server import serve
+from support.office import MemoryOffice
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+expect.set_options(timeout=60_000)
+BIG = b"".join(hashlib.sha256(str(n).encode()).hexdigest().encode() for n in range(500_000))
+"""32 MB, four pieces."""
+
+
+@dataclass
+class Machine:
+    """A service that can be ended and started again on the same data and at the same port."""
+
+    data: Path
+    port: int = 0
+    offices: list[MemoryOffice] = field(default_factory=list)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _serving: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, *, full: bool = False) -> None:
+        office = MemoryOffice(self.data, settings=Settings(data=self.data, port=self.port))
+        office.full = full
+        self.offices.append(office)
+        ready = asyncio.get_running_loop().create_future()
+        self._stop = asyncio.Event()
+        self._serving = asyncio.create_task(serve(office, ready.set_result, stop=self._stop))
+        await asyncio.wait([self._serving, ready], return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        if self._serving.done():
+            await self._serving
+        self.port = int(ready.result().rstrip("/").rpartition(":")[2])
+
+    async def end(self) -> None:
+        self._stop.set()
+        if self._serving:
+            await asyncio.wait([self._serving], timeout=60)
+
+
+@contextlib.asynccontextmanager
+async def machine(browser: Browser, data: Path, *, full: bool = False) -> AsyncIterator[tuple[Machine, Page]]:
+    served = Machine(data)
+    await served.start(full=full)
+    page = await browser.new_page()
+    page.set_default_timeout(60_000)
+    try:
+        await page.goto(served.address)
+        yield served, page
+    finally:
+        await page.close()
+        await served.end()
+
+
+async def choose(page: Page, name: str, data: bytes) -> None:
+    chosen: FilePayload = {"name": name, "mimeType": "text/plain", "buffer": data}
+    await page.set_input_files("#file", [chosen])
+    await page.get_by_role("button", name="Read them").click()
+
+
+async def test_an_upload_goes_on_where_it_was_when_the_service_is_back(browser: Browser, tmp_path: Path) -> None:
+    async with machine(browser, tmp_path) as (served, page):
+        offsets: list[str] = []
+        cut = asyncio.Event()
+
+        def look(method: str, headers: dict[str, str]) -> None:
+            if method == "PATCH":
+                offsets.append(headers["upload-offset"])
+                if headers["upload-offset"] != "0":
+                    cut.set()
+
+        page.on("request", lambda request: look(request.method, request.headers))
+        await choose(page, "big 墨.txt", BIG)
+        async with asyncio.timeout(60):
+            await cut.wait()
+        await served.end()  # in the middle: at least one piece is here, and at least one is not
+        await expect(page.locator("#uploads .note")).to_have_text("The connection broke off. It goes on by itself.")
+        before = len(offsets)
+        await served.start()
+        await expect(page.locator("#uploads li")).to_have_count(0)
+        (row,) = await served.offices[-1].documents() or await served.offices[0].documents()
+        assert (row.name, row.sha256) == ("big 墨.txt", hashlib.sha256(BIG).hexdigest())
+        assert len(await served.offices[0].documents()) + len(await served.offices[-1].documents()) == 1
+        assert "0" not in offsets[before:], "it began anew"
+
+
+async def test_a_full_disk_is_told_before_a_byte_is_sent(browser: Browser, tmp_path: Path) -> None:
+    async with machine(browser, tmp_path, full=True) as (_, page):
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.method))
+        await choose(page, "a.txt", b"x")
+        await expect(page.locator("#uploads .problem")).to_contain_text("The disk is nearly full.")
+        assert "PATCH" not in sent
+        assert sent.count("POST") == 1, "a full disk is not asked again and again"
+
+
+async def test_an_upload_that_is_stopped_leaves_nothing(browser: Browser, tmp_path: Path) -> None:
+    async with machine(browser, tmp_path) as (served, page):
+
+        async def hold(route: Route) -> None:
+            if route.request.method == "DELETE":  # the piece itself never arrives
+                await route.continue_()
+
+        await page.route("**/api/v1/uploads/*", hold)
+        await choose(page, "a.txt", b"abc")
+        async with page.expect_response(lambda answer: answer.request.method == "DELETE") as dropped:
+            await page.get_by_role("button", name="Stop the upload of a.txt").click()
+        assert (await dropped.value).status == 204
+        await expect(page.locator("#uploads li")).to_have_count(0)
+        assert list(served.offices[0].settings.folder.spool.iterdir()) == []
+        assert await served.offices[0].documents() == []
