@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine import setup
+from engine.environment import Missing
 
 
 @pytest.fixture(scope="session")
 def engine() -> setup.Engine:
     try:
         return setup.ready()
-    except setup.Missing as missing:
+    except Missing as missing:
         pytest.skip(f"no real vLLM here: {missing}")

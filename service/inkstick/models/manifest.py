@@ -189,11 +189,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """The pixel count of an image that the model takes; sides are rounded to multiples of `factor` pixels."""
+    """The pixel count of an image that the model takes; sides are rounded to multiples of `factor` pixels. `asked`: the
+    server is told so with each request, as it depends on the task."""
 
     minimum: int
     maximum: int
     factor: int
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,8 @@ class Repetition:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A task that the model offers. `prompt` and `to` (by language, for translate) name entries of the prompts.
-    `layout`: the page must be cut into regions first. The rest overrides the model's own pixels and sampling."""
+    `layout`: the page must be cut into regions first. `double_below`: an image whose sides are both shorter is sent
+    twice as large. The rest overrides the model's own pixels and sampling."""
 
     task: Task
     answer: Answer
@@ -230,7 +233,7 @@ class Offer:
     to: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     layout: bool = False
     maximum_pixels: int | None = None
-    enlarge_below: int | None = None
+    double_below: int | None = None
     skip_special_tokens: bool | None = None
 
 
@@ -309,8 +312,8 @@ class Manifest:
 
     def spec(self) -> dict[str, Any]:
         """What a client of the served model needs, under the names of the client's own model specification: id, served,
-        prompts (by task), prompts_to (by language), sampling, retries, system, seed. Raises UsageError if not served.
-        """
+        prompts (by task), prompts_to (by language), sampling, retries, system, order, seed. Raises UsageError if not
+        served."""
         if self.serve is None or self.chat is None or self.sampling is None:
             raise UsageError(f"{self.id} is not a model that a server offers.", hint="See `inkstick models list`.")
         translate = self.offers.get(Task.TRANSLATE)
@@ -322,7 +325,17 @@ class Manifest:
             "sampling": self.sampling,
             "retries": self.retries,
             "system": self.chat.system,
+            "order": self.chat.order,
             "seed": self.seed,
+        }
+
+    def limits(self) -> dict[Task, tuple[int, int]]:
+        """By task, the least and most pixels of an image, where the server is to be told."""
+        if self.pixels is None or not self.pixels.asked:
+            return {}
+        return {
+            task: (self.pixels.minimum, offer.maximum_pixels or self.pixels.maximum)
+            for task, offer in self.offers.items()
         }
 
 
@@ -557,6 +570,7 @@ def _pixels(table: Table | None) -> Pixels | None:
         minimum=table.whole("minimum", least=1),
         maximum=table.whole("maximum", least=1),
         factor=table.whole("factor", least=1),
+        asked=table.flag("asked", False),
     )
     if pixels.minimum > pixels.maximum:
         raise table.fail("minimum", "is above maximum")
@@ -626,7 +640,7 @@ def _offer(table: Table, task: Task, prompts: Mapping[str, str]) -> Offer:
         to=MappingProxyType(table.mapping("to")),
         layout=table.flag("layout", False),
         maximum_pixels=table.maybe_whole("maximum_pixels", least=1),
-        enlarge_below=table.maybe_whole("enlarge_below", least=1),
+        double_below=table.maybe_whole("double_below", least=1),
         skip_special_tokens=table.flag("skip_special_tokens", True) if table.has("skip_special_tokens") else None,
     )
     _check_prompts(table, offer, prompts)
