@@ -103,7 +103,7 @@ def corpora(folders: list[str]) -> int:
 
 def real_engine(rest: list[str], *, newer: bool) -> Counts:
     """The tests through real vLLM; counted as skipped, with the reason, where it cannot be had."""
-    setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup"], cwd=ROOT / "tests")
+    setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup", "--tests"], cwd=ROOT / "tests")
     if setup.returncode == NO_ENGINE:
         return Counts(skipped=1)
     if setup.returncode:

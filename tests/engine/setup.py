@@ -1,6 +1,6 @@
 """What the tests of the real engine need: its environment, the pages that they read, and the tiny checkpoints.
 
-    python -m engine.setup [--tiny DIR] [--newer]        from tests/; makes or checks them (`./build.sh engine`)
+    python -m engine.setup [--tiny DIR | --tests]        from tests/; makes or checks them (`./build.sh engine`)
 
 All of it lies in ~/.cache/inkstick (see `environment`). `.engine` in the checkout points to the environment.
 """
@@ -101,16 +101,20 @@ def _hand_out(folder: Path, python: Path) -> None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./build.sh engine", description="Set up the engine's own environment.")
     parser.add_argument(
-        "--tiny", type=Path, metavar="DIR", help="make a tiny checkpoint too, DIR/model, and the pages that it reads"
+        "--tiny", type=Path, metavar="DIR", help="a tiny checkpoint too, as DIR/model, and the pages that it reads"
     )
+    parser.add_argument("--tests", action="store_true", help="whatever the tests of the engine need")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.tiny is None:
-            print(f"vLLM is in {environment.linked().parent.parent}")
-            return 0
-        chosen.tiny.mkdir(parents=True, exist_ok=True)
-        _hand_out(chosen.tiny.absolute(), environment.linked())
-        print(f"try:  ./build.sh run --engine vllm --model {chosen.tiny}/model   and drop files of {chosen.tiny}/pages")
+        if chosen.tests:
+            ready()
+        print(f"vLLM is in {environment.linked().parent.parent}")
+        if chosen.tiny is not None:
+            chosen.tiny.mkdir(parents=True, exist_ok=True)
+            _hand_out(chosen.tiny.absolute(), environment.linked())
+            print(
+                f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model   and drop files of {chosen.tiny}/pages"
+            )
     except Missing as missing:
         print(f"no real vLLM here: {missing}", file=sys.stderr)
         return NO_ENGINE

@@ -82,9 +82,8 @@ def test_every_request_is_what_the_manifest_says(catalogue: Catalogue) -> None:
             sampling = {key: value for key, value in told["sampling"].items() if key != "retry"}
             sampling |= {key: offer[key] for key in ("skip_special_tokens",) if key in offer}
             assert {key: sent[key] for key in sampling} == sampling, (id, name)
-            limits = {"min_pixels": told["pixels"]["minimum"]}
-            limits["max_pixels"] = offer.get("maximum_pixels", told["pixels"]["maximum"])
-            assert sent.get("mm_processor_kwargs") == (limits if told["pixels"].get("asked") else None), (id, name)
+            most = {"max_pixels": offer["maximum_pixels"]} if "maximum_pixels" in offer else None
+            assert sent.get("mm_processor_kwargs") == most, (id, name)
             assert sent["model"] == told["serve"]["served"]
 
 
@@ -143,11 +142,11 @@ def test_translation_goes_to_the_language_asked_for_or_names_who_can(catalogue: 
         (Task.SPOTTING, (600, 848), (1200, 1696), 1_605_632),
         (Task.SPOTTING, (1499, 1499), (2998, 2998), 1_605_632),
         (Task.SPOTTING, (1000, 1500), (1000, 1500), 1_605_632),
-        (Task.TABLE, (600, 848), (600, 848), 1_003_520),
+        (Task.TABLE, (600, 848), (600, 848), None),
     ],
 )
 async def test_paddleocr_is_sent_the_picture_and_told_the_limits_that_its_authors_use(
-    catalogue: Catalogue, task: Task, size: tuple[int, int], sent_size: tuple[int, int], most: int
+    catalogue: Catalogue, task: Task, size: tuple[int, int], sent_size: tuple[int, int], most: int | None
 ) -> None:
     """Spotting: both sides below 1500 are doubled, and the picture may be larger."""
     async with FakeEngine() as fake:
@@ -161,5 +160,5 @@ async def test_paddleocr_is_sent_the_picture_and_told_the_limits_that_its_author
         (sent,) = fake.seen.bodies
     data = sent["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == sent_size
-    assert sent["mm_processor_kwargs"] == {"min_pixels": 101_920, "max_pixels": most}
+    assert sent.get("mm_processor_kwargs") == (most and {"max_pixels": most})
     assert sent["skip_special_tokens"] is (task is not Task.SPOTTING)

@@ -92,8 +92,8 @@ def body(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if (limits := spec.limits.get(task)) is not None:
-        fields["mm_processor_kwargs"] = dict(zip(("min_pixels", "max_pixels"), limits, strict=True))
+    if (most := spec.most_pixels.get(task)) is not None:
+        fields["mm_processor_kwargs"] = {"max_pixels": most}
     if spec.seed is not None:
         fields["seed"] = spec.seed
     if spec.priority:

@@ -32,7 +32,7 @@ class ModelSpec:
     `order`: of "image" and "text" in the question.
     `priority`: the server schedules by priority (``--scheduling-policy priority``). `forms`: by task, the form of its
     answers (`models.manifest.Answer`). `marked`: tasks whose special tokens must not be dropped from the answer.
-    `limits`: by task, the least and most pixels of an image as the server is told (none: it knows them by itself).
+    `most_pixels`: by task, of an image, as the server is told (none: it takes what its own configuration says).
     `doubled`: by task, an image is sent twice as large where both its sides are shorter."""
 
     id: str
@@ -47,7 +47,7 @@ class ModelSpec:
     priority: bool = False
     forms: Mapping[Task, str] = field(default_factory=lambda: MappingProxyType({}))
     marked: frozenset[Task] = frozenset()
-    limits: Mapping[Task, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    most_pixels: Mapping[Task, int] = field(default_factory=lambda: MappingProxyType({}))
     doubled: Mapping[Task, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -90,7 +90,9 @@ def spec_of(model: Manifest, name: str | None = None) -> ModelSpec:
         seed=values["seed"],
         forms=MappingProxyType({task: str(offer.answer) for task, offer in model.offers.items()}),
         marked=frozenset(task for task, offer in model.offers.items() if offer.skip_special_tokens is False),
-        limits=MappingProxyType(model.limits()),
+        most_pixels=MappingProxyType(
+            {task: offer.maximum_pixels for task, offer in model.offers.items() if offer.maximum_pixels}
+        ),
         doubled=MappingProxyType(
             {task: offer.double_below for task, offer in model.offers.items() if offer.double_below}
         ),

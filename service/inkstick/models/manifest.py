@@ -189,13 +189,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """The pixel count of an image that the model takes; sides are rounded to multiples of `factor` pixels. `asked`: the
-    server is told so with each request, as it depends on the task."""
+    """The pixel count of an image that the model takes; sides are rounded to multiples of `factor` pixels."""
 
     minimum: int
     maximum: int
     factor: int
-    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +222,9 @@ class Repetition:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A task that the model offers. `prompt` and `to` (by language, for translate) name entries of the prompts.
-    `layout`: the page must be cut into regions first. `double_below`: an image whose sides are both shorter is sent
-    twice as large. The rest overrides the model's own pixels and sampling."""
+    `layout`: the page must be cut into regions first. `maximum_pixels`: told to the server with each request.
+    `double_below`: an image whose sides are both shorter is sent twice as large. `skip_special_tokens` overrides the
+    model's own."""
 
     task: Task
     answer: Answer
@@ -327,15 +326,6 @@ class Manifest:
             "system": self.chat.system,
             "order": self.chat.order,
             "seed": self.seed,
-        }
-
-    def limits(self) -> dict[Task, tuple[int, int]]:
-        """By task, the least and most pixels of an image, where the server is to be told."""
-        if self.pixels is None or not self.pixels.asked:
-            return {}
-        return {
-            task: (self.pixels.minimum, offer.maximum_pixels or self.pixels.maximum)
-            for task, offer in self.offers.items()
         }
 
 
@@ -570,7 +560,6 @@ def _pixels(table: Table | None) -> Pixels | None:
         minimum=table.whole("minimum", least=1),
         maximum=table.whole("maximum", least=1),
         factor=table.whole("factor", least=1),
-        asked=table.flag("asked", False),
     )
     if pixels.minimum > pixels.maximum:
         raise table.fail("minimum", "is above maximum")
