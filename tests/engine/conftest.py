@@ -8,6 +8,10 @@ from engine import setup
 from engine.environment import Missing
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--newer", action="store_true", help="the tests through a newer vLLM too (8 GB more)")
+
+
 @pytest.fixture(scope="session")
 def engine() -> setup.Engine:
     try:

@@ -74,6 +74,10 @@ PINNED = Kind(
     name="engine", title="vLLM 0.19.1 for the CPU", lock="engine-cpu.txt", beside="engine-transformers.txt",
     plugin="plugin", needs="torch, vllm, inkstick_vllm_cpu_mend", gib=14,
 )  # fmt: skip
+NEWEST = Kind(
+    name="newer", title="vLLM 0.32.0 for the CPU", lock="engine-newer.txt", beside=None, plugin="plugin_newer",
+    needs="torch, vllm, inkstick_vllm_newer_mend", gib=14,
+)  # fmt: skip
 
 
 def key(*parts: bytes) -> str:

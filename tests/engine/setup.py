@@ -21,7 +21,10 @@ from engine import environment, pages
 from engine.environment import CACHE, HERE, PINNED, Failed, Missing, entry, key
 from inkstick.supervise.python import NEWER
 
-TRAIN_SECONDS = 1800.0
+SHAPES = HERE.parent / "gpu"
+"""Where the real model's configuration is written down, in hunyuan.py."""
+SCRIPT_SECONDS = 3000.0
+LEARNED = "learned.safetensors"
 NO_ENGINE = 3
 """The exit status that says: it cannot be had on this machine."""
 
@@ -39,10 +42,10 @@ class Engine:
 
 def ready() -> Engine:
     """Everything, made now where it is not there. Raises Missing."""
-    python, shown = environment.linked(), drawn()
+    python = environment.linked()
     with ThreadPoolExecutor(2) as pool:  # each trains on one core
-        model, other = pool.submit(tiny, python, shown), pool.submit(paddle, python, shown)
-        return Engine(python, model.result(), other.result(), shown)
+        model, other = pool.submit(tiny, python), pool.submit(paddle, python)
+        return Engine(python, model.result(), other.result(), drawn())
 
 
 def drawn() -> Path:
@@ -57,41 +60,68 @@ def drawn() -> Path:
     return folder
 
 
-def tiny(python: Path, shown: Path) -> Path:
-    """The tiny HunYuanVL checkpoint that reads the pages in `shown`."""
-    return _trained("tiny", python, shown, [HERE / "tiny.py"])
+def tiny(python: Path) -> Path:
+    """The tiny HunYuanVL checkpoint, as vLLM 0.19.1 wants it. `python`: of the pinned environment."""
+    return _written("tiny", python, HERE / "tiny.py", _learned(python, HERE / "tiny.py"))
 
 
-def paddle(python: Path, shown: Path) -> Path:
-    """The tiny PaddleOCR-VL checkpoint that reads the pages in `shown`."""
-    code = sorted((HERE / "paddle_code").glob("*.py"))
-    return _trained("paddle", python, shown, [HERE / "paddle.py", HERE / "tiny.py", *code])
+def native(python: Path, newer: Path) -> Path:
+    """The same, as a newer vLLM wants it, whose Python is `newer`."""
+    return _written("native", newer, HERE / "tiny.py", _learned(python, HERE / "tiny.py"), "native")
 
 
-def _trained(name: str, python: Path, shown: Path, sources: list[Path]) -> Path:
-    """What the first of `sources` trains, from the cache where it is there; else made now, in one to four minutes."""
-    packages = PINNED.locks[1].read_bytes()
-    folder = CACHE / f"{name}-{key(*(source.read_bytes() for source in sources), shown.name.encode(), packages)}"
+def paddle(python: Path) -> Path:
+    """The tiny PaddleOCR-VL checkpoint."""
+    return _written("paddle", python, HERE / "paddle.py", _learned(python, HERE / "paddle.py"))
+
+
+def _learned(python: Path, script: Path) -> Path:
+    """The weights that a script trains to read the drawn pages, in one to three minutes on a quiet core."""
+    shown = drawn()
+    with entry(CACHE / f"learned-{script.stem}-{_key(script, shown.name)}") as part:
+        if part is not None:
+            part.mkdir()
+            _script(python, script, "train", str(shown), str(part / LEARNED))
+    return CACHE / f"learned-{script.stem}-{_key(script, shown.name)}" / LEARNED
+
+
+def _written(name: str, python: Path, script: Path, learned: Path, *options: str) -> Path:
+    """A whole checkpoint of learned weights, in seconds."""
+    folder = CACHE / f"{name}-{_key(script, learned.parent.name)}"
     with entry(folder) as part:
         if part is not None:
-            what = f"training the tiny checkpoint ({sources[0].name})"
-            print(what, flush=True)
-            closed = {"PATH": os.environ["PATH"], "HOME": str(part), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-            closed |= {
-                "PYTHONPATH": str(python.parent.parent / NEWER),
-                "HF_HUB_DISABLE_TELEMETRY": "1",
-                "DO_NOT_TRACK": "1",
-            }
-            command = [str(python), str(sources[0]), str(shown), str(part)]
-            environment.run(command, what, seconds=TRAIN_SECONDS, environment=closed)
+            _script(python, script, "write", str(learned), str(part), *options)
     return folder
+
+
+def _key(script: Path, of: str) -> str:
+    """What a script makes depends on its own text, that of its parts, its packages, and on what it is made of."""
+    code = [
+        script,
+        HERE / "tiny.py",
+        *sorted((HERE / "paddle_code").glob("*.py")),
+        SHAPES / "hunyuan.py",
+        *PINNED.locks,
+    ]
+    return key(*(path.read_bytes() for path in code), of.encode())
+
+
+def _script(python: Path, script: Path, what: str, *arguments: str) -> None:
+    told = f"{what} the tiny checkpoint ({script.name})"
+    print(f"to {told}", flush=True)
+    closed = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    closed |= {"PYTHONPATH": f"{python.parent.parent / NEWER}{os.pathsep}{SHAPES}"}
+    with tempfile.TemporaryDirectory() as home:
+        command = [str(python), str(script), what, *arguments]
+        environment.run(command, told, seconds=SCRIPT_SECONDS, environment=closed | {"HOME": home})
 
 
 def _hand_out(folder: Path, python: Path) -> None:
     """The tiny checkpoint and the pages that it reads, for somebody who wants to try."""
     shown = drawn()
     with ExitStack() as undone:
-        for name, source in (("model", tiny(python, shown)), ("pages", shown)):
+        for name, source in (("model", tiny(python)), ("pages", shown)):
             part = Path(undone.enter_context(tempfile.TemporaryDirectory(dir=folder))) / name
             shutil.copytree(source, part)
             shutil.rmtree(folder / name, ignore_errors=True)
