@@ -110,7 +110,7 @@ def _script(python: Path, script: Path, what: str, *arguments: str) -> None:
     told = f"{what} the tiny checkpoint ({script.name})"
     print(f"to {told}", flush=True)
     closed = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
     closed |= {"PYTHONPATH": f"{python.parent.parent / NEWER}{os.pathsep}{SHAPES}"}
     with tempfile.TemporaryDirectory() as home:
         command = [str(python), str(script), what, *arguments]
