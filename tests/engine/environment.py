@@ -49,16 +49,18 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """`lock`: its packages, in locks/. `beside`: those of a newer transformers in a folder of its own. `plugin`: what
-    of ours vLLM loads. `needs`: what must be importable. `gib`: free space for it and for its packages meanwhile."""
+    """`lock`: its packages, in locks/, for that version of `python`. `beside`: those of a newer transformers in a
+    folder of its own. `plugin`: what of ours vLLM loads. `needs`: what must be importable. `gib`: free space for all of
+    it, and for its packages meanwhile."""
 
     name: str
     title: str
     lock: str
     beside: str | None
-    plugin: str
+    plugin: str | None
     needs: str
-    gib: int
+    gib: int = 14
+    python: str = "3.11"
 
     @property
     def locks(self) -> tuple[Path, ...]:
@@ -66,17 +68,23 @@ class Kind:
 
     @property
     def folder(self) -> Path:
-        plugin = [path.read_bytes() for path in sorted((HERE / self.plugin).glob("*.*"))]
+        files = sorted((HERE / self.plugin).glob("*.*")) if self.plugin else []
+        plugin = [path.read_bytes() for path in files]
         return CACHE / f"{self.name}-{key(*(lock.read_bytes() for lock in self.locks), *plugin)}"
 
 
 PINNED = Kind(
     name="engine", title="vLLM 0.19.1 for the CPU", lock="engine-cpu.txt", beside="engine-transformers.txt",
-    plugin="plugin", needs="torch, vllm, inkstick_vllm_cpu_mend", gib=14,
+    plugin="plugin", needs="torch, vllm, inkstick_vllm_cpu_mend",
 )  # fmt: skip
+CUDA = Kind(
+    name="cuda", title="vLLM 0.19.1 for NVIDIA GPUs", lock="engine-gpu.txt", beside="engine-transformers.txt",
+    plugin=None, needs="torch, vllm", gib=16, python="3.13",
+)  # fmt: skip
+"""The image's own; for a checkout on a machine with a GPU."""
 NEWEST = Kind(
     name="newer", title="vLLM 0.32.0 for the CPU", lock="engine-newer.txt", beside=None, plugin="plugin_newer",
-    needs="torch, vllm, inkstick_vllm_newer_mend", gib=14,
+    needs="torch, vllm, inkstick_vllm_newer_mend",
 )  # fmt: skip
 
 
@@ -86,18 +94,19 @@ def key(*parts: bytes) -> str:
 
 def python_of(kind: Kind) -> Path:
     """The Python of an environment of this kind, made now where there is none. Raises Missing."""
+    if any(not lock.is_file() for lock in kind.locks):
+        raise Missing(f"the locks of {kind.title} are not in this checkout")
     folder = kind.folder
     with entry(folder, good=lambda: _starts(folder, "torch")) as part:
         if part is not None:
-            _can_install(kind)
-            _install(kind, part)
+            _install(kind, part, _base(kind))
     return folder / "bin" / "python"
 
 
-def linked() -> Path:
-    """The pinned environment's Python by way of `.engine` in the checkout, where `inkstick` looks for it. A folder of
-    that name that somebody made by hand stays as it is."""
-    here, python = ROOT / ".engine", python_of(PINNED)
+def linked(kind: Kind = PINNED) -> Path:
+    """The environment's Python by way of `.engine` in the checkout, where `inkstick` looks for it. A folder of that
+    name that somebody made by hand stays as it is."""
+    here, python = ROOT / ".engine", python_of(kind)
     if here.is_symlink():
         here.unlink()
     if not here.exists():
@@ -151,28 +160,33 @@ def _starts(folder: Path, modules: str) -> bool:
     )
 
 
-def _can_install(kind: Kind) -> None:
+def _base(kind: Kind) -> str:
+    """The Python that the environment is made with. Raises Missing where it cannot be made here."""
     if platform.machine() != "x86_64" or sys.platform != "linux":
         raise Missing(f"{kind.title} is locked for Linux on x86-64, this is {sys.platform} on {platform.machine()}")
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        raise Missing(f"{kind.title} is locked for Python 3.11 to 3.13, this is {platform.python_version()}")
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}" == kind.python
+    base = sys.executable if own else shutil.which(f"python{kind.python}")
+    if base is None:
+        raise Missing(f"{kind.title} is locked for Python {kind.python}, and there is no python{kind.python} here")
     free = shutil.disk_usage(CACHE).free >> 30
     if free < kind.gib:
         raise Missing(f"installing {kind.title} wants {kind.gib} GiB of disk in {CACHE}, {free} GiB are free")
+    return base
 
 
-def _install(kind: Kind, folder: Path) -> None:
+def _install(kind: Kind, folder: Path, base: str) -> None:
     """With pip alone, every hash checked, nothing that is not in the locks, and tried before it is believed."""
     print(f"installing {kind.title} into {kind.folder} (about 8 GB; minutes)", flush=True)
-    run([sys.executable, "-m", "venv", str(folder)], "making the environment", error=Missing)
+    run([base, "-m", "venv", str(folder)], "making the environment", error=Missing)
     python = folder / "bin" / "python"
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:  # not in /tmp, which may be memory
         _packages(python, kind.locks[0], Path(scratch), kind.title)
         if kind.beside:
             beside = ("--target", str(folder / NEWER))
             _packages(python, kind.locks[1], Path(scratch), "a newer transformers", *beside)
-        plugin = shutil.copytree(HERE / kind.plugin, Path(scratch) / "plugin")  # built there, not in the checkout
-        run([*_pip(python, "install"), "--no-build-isolation", "--no-index", str(plugin)], "installing the plug-in")
+        if kind.plugin:
+            plugin = shutil.copytree(HERE / kind.plugin, Path(scratch) / "plugin")  # built there, not in the checkout
+            run([*_pip(python, "install"), "--no-build-isolation", "--no-index", str(plugin)], "installing the plug-in")
     run([str(python), "-c", f"import {kind.needs}"], f"starting {kind.title}", seconds=600)
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import environment, pages
-from engine.environment import CACHE, HERE, PINNED, Failed, Missing, entry, key
+from engine.environment import CACHE, CUDA, HERE, PINNED, Failed, Missing, entry, key
+from inkstick.supervise import machine
 from inkstick.supervise.python import NEWER
 
 SHAPES = HERE.parent / "gpu"
@@ -138,7 +139,10 @@ def main(arguments: list[str]) -> int:
     try:
         if chosen.tests:
             ready()
-        print(f"vLLM is in {environment.linked().parent.parent}")
+        if chosen.tests or chosen.tiny is not None or machine.look().card is None:
+            print(f"{PINNED.title} is in {environment.linked()}")
+        else:
+            print(f"{CUDA.title} is in {environment.linked(CUDA)}")
         if chosen.tiny is not None:
             chosen.tiny.mkdir(parents=True, exist_ok=True)
             _hand_out(chosen.tiny.absolute(), environment.linked())
