@@ -7,10 +7,6 @@ places as soon as several images are in one batch. Nothing in its answers says s
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +15,7 @@ import pytest
 
 from engine import setup
 from engine.environment import NEWEST, Missing, python_of
+from engine.running import inkstick
 from engine.test_real_transformers import TEXTS, pixels
 from inkstick.document import Task
 from inkstick.engines.openai import OpenAiEngine
@@ -45,19 +42,8 @@ def newer(request: pytest.FixtureRequest) -> Path:
 def supervised(newer: Path, engine: setup.Engine, tmp_path: Path) -> Iterator[Path]:
     """The data folder of `inkstick engine` with that vLLM, from its start on."""
     data, model = tmp_path / "data", str(setup.native(engine.python, newer))
-    command = [sys.executable, "-m", "inkstick.cli", "engine", "--data", str(data), "--model", model]
-    with (tmp_path / "engine.log").open("w") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, "INKSTICK_ENGINE_PYTHON": str(newer)}, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    with inkstick("engine", "--data", str(data), "--model", model, python=newer, log=tmp_path / "engine.log"):
         yield data
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
 
 
 def settled(data: Path) -> EngineState:

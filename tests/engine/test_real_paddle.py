@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +13,7 @@ import httpx
 import pytest
 
 from engine import setup
+from engine.running import inkstick
 from engine.test_real_transformers import TEXTS, pixels
 from inkstick.document import Task
 from inkstick.engines.openai import OpenAiEngine, body
@@ -32,23 +30,10 @@ START_SECONDS = 900.0
 def socket(engine: setup.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of `inkstick engine`, once it is ready."""
     data = tmp_path_factory.mktemp("paddle") / "data"
-    command = [sys.executable, "-m", "inkstick.cli", "engine", "--data", str(data), "--model", str(engine.paddle)]
-    with (data.parent / "engine.log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "INKSTICK_ENGINE_PYTHON": str(engine.python)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+    command, log = ("engine", "--data", str(data), "--model", str(engine.paddle)), data.parent / "engine.log"
+    with inkstick(*command, python=engine.python, log=log) as process:
         _wait(process, data)
         yield data / "state" / statefile.SOCKET
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
 
 
 def _wait(process: subprocess.Popen[bytes], data: Path) -> None:

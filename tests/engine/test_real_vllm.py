@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine import pages, setup
+from engine.running import inkstick
 from engine.test_real_transformers import pixels, reading
 from inkstick.document import Task
 from inkstick.engines import canary
@@ -47,22 +47,8 @@ NUMBERS = {sample.name: next(word for word in sample.text.split() if word.isdigi
 class Tree:
     """`inkstick run --engine vllm` on a data folder."""
 
-    def __init__(self, engine: setup.Engine, data: Path) -> None:
-        self.engine, self.data = engine, data
-        environment = {
-            **os.environ,
-            "INKSTICK_ENGINE_PYTHON": str(engine.python),
-            "INKSTICK_SETTLE_SECONDS": "0.5",
-            "INKSTICK_RESERVE_BYTES": "0",
-        }
-        command = [sys.executable, "-m", "inkstick.cli", "run", "--data", str(data), "--port", "0"]
-        with (data.parent / "run.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--engine", "vllm", "--model", str(engine.model)],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+    def __init__(self, engine: setup.Engine, data: Path, process: subprocess.Popen[bytes]) -> None:
+        self.engine, self.data, self.process = engine, data, process
 
     def until(self, good: Callable[[], Any], seconds: float) -> Any:
         """What `good` gives, as soon as it gives something."""
@@ -130,15 +116,10 @@ class Tree:
 
 @contextmanager
 def running(engine: setup.Engine, data: Path) -> Iterator[Tree]:
-    tree = Tree(engine, data)
-    try:
-        yield tree
-    finally:
-        tree.process.send_signal(signal.SIGTERM)
-        try:
-            tree.process.wait(60)
-        finally:
-            tree.process.kill()
+    command = ("run", "--data", str(data), "--port", "0", "--engine", "vllm", "--model", str(engine.model))
+    wishes = {"INKSTICK_SETTLE_SECONDS": "0.5", "INKSTICK_RESERVE_BYTES": "0"}
+    with inkstick(*command, python=engine.python, log=data.parent / "run.log", **wishes) as process:
+        yield Tree(engine, data, process)
 
 
 @pytest.fixture(scope="module")
@@ -308,17 +289,14 @@ def recovered(tree: Tree, before: EngineState, stems: list[str], run: str) -> No
 
 def test_nothing_is_left_when_the_tree_ends(engine: setup.Engine, tmp_path: Path) -> None:
     """Even when it is killed: the engine's processes are ended by the kernel."""
-    tree = Tree(engine, tmp_path / "data")
-    try:
+    with running(engine, tmp_path / "data") as tree:
         tree.until(lambda: tree.state().pid, WAIT_SECONDS)
         family = tree.engine_processes()
         supervisor = next(
             pid for pid in descendants(tree.process.pid) if b"\0engine\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         os.kill(supervisor, signal.SIGKILL)
-    finally:
         tree.process.kill()
-        tree.process.wait(60)
     end = time.monotonic() + 60
     while any(statefile.started_at(pid) for pid in family) and time.monotonic() < end:
         time.sleep(0.1)
