@@ -10,9 +10,13 @@ usage: ./build.sh COMMAND [ARGUMENTS]
 
   run   [--data DIR] [--port N] [--engine E] [--engine-url URL] [--model ID]
         set up, read the bundled samples once, then serve the page and watch DIR/inbox
-  test  [--quick] [--engine] [--vm] [--vm-full] [--corpora DIR] [PYTEST ARGUMENTS]
+        --engine vllm and transformers set up the engine too, as `engine` does
+  engine [--tiny DIR]
+        set up .engine/, where vLLM lives (8 GB); --tiny: make a tiny model that reads a few pages, to try it on a CPU
+  test  [--quick] [--engine] [--newer] [--vm] [--vm-full] [--corpora DIR] [PYTEST ARGUMENTS]
         set up and run the checks and tests of this machine (under 8 minutes on 2 cores);
         --engine: those through real vLLM on the CPU instead (8 GB of packages the first time);
+        --newer: with --engine, a newer vLLM that mixes pages up as well (8 GB more);
         --vm: builds the cpu edition and boots it in QEMU instead (as root); --vm-full: damaged sticks too
   ocr   [OPTIONS] -o DIR FILE...
         set up and read files without a server: see ./build.sh ocr --help
@@ -139,18 +143,37 @@ environment() {
     fi
 }
 
+# Whether the arguments of `run` or `ocr` want an engine of its own that is not there yet.
+lacks_engine() {
+    [ -z "${INKSTICK_ENGINE_PYTHON:-}" ] && [ ! -x /opt/inkstick/engine/bin/python ] && [ ! -x .engine/bin/python ] || return 1
+    case " $* " in
+    *" --engine-url"*) return 1 ;;
+    *" --engine vllm "* | *" --engine=vllm "* | *" --engine transformers "* | *" --engine=transformers "*) return 0 ;;
+    esac
+    return 1
+}
+
+engine() { PYTHONPATH=tests .venv/bin/python -m engine.setup "$@"; }
+
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
 run)
     system_packages run
     environment runtime
+    if lacks_engine "$@"; then engine; fi
     exec .venv/bin/inkstick run --samples tests/samples "$@"
     ;;
 ocr)
     system_packages run
     environment runtime
+    if lacks_engine "$@"; then engine; fi
     exec .venv/bin/inkstick ocr "$@"
+    ;;
+engine)
+    system_packages run
+    environment runtime
+    engine "$@"
     ;;
 test)
     system_packages test

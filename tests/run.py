@@ -48,6 +48,7 @@ def options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="./build.sh test", description=__doc__, allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="a minute's worth: checks and unit tests")
     parser.add_argument("--engine", action="store_true", help="real vLLM on the CPU: 8 GB of packages at first")
+    parser.add_argument("--newer", action="store_true", help="with --engine: a newer vLLM too, 8 GB more")
     parser.add_argument("--vm", action="store_true", help="the cpu edition, built and booted in QEMU (as root)")
     parser.add_argument("--vm-full", action="store_true", help="that, and damaged sticks")
     parser.add_argument("--corpora", metavar="DIR", action="append", help="read every file below DIR as hostile input")
@@ -104,14 +105,14 @@ def corpora(folders: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT / "tests").returncode
 
 
-def real_engine(rest: list[str]) -> Counts:
+def real_engine(rest: list[str], *, newer: bool) -> Counts:
     """The tests through real vLLM; counted as skipped, with the reason, where it cannot be had."""
-    setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup"], cwd=ROOT / "tests")
+    setup = subprocess.run([str(BIN / "python"), "-m", "engine.setup", "--tests"], cwd=ROOT / "tests")
     if setup.returncode == NO_ENGINE:
         return Counts(skipped=1)
     if setup.returncode:
         return Counts(failed=1)
-    limits = (f"--session-timeout={ENGINE_SECONDS}", "-rs")
+    limits = (f"--session-timeout={ENGINE_SECONDS}", "-rs", *(["--newer"] if newer else []))
     return pytest("tests/engine", *limits, *rest, seconds=ENGINE_SECONDS * 1.5)
 
 
@@ -131,7 +132,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     parts: dict[str, Counts] = {}
     if chosen.engine:
-        parts["engine"] = real_engine(rest)
+        parts["engine"] = real_engine(rest, newer=chosen.newer)
     if chosen.vm or chosen.vm_full:
         parts["vm"] = pytest("-s", "-v", "tests/vm", *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest)
     if not parts:

@@ -74,7 +74,9 @@ class Settings:
     """Every setting, with its unit. Environment ``INKSTICK_<NAME>``, then command-line options, override.
 
     data: data folder. host, port: where the page is served. engine, engine_url, model: what reads. engine_python: the
-    Python of the engine's own environment, with vLLM. models: where fetched models lie (data/models).
+    Python of the engine's own environment, with vLLM. engine_cache: where the engine keeps what it compiles and loads
+    again as programs, so a place where programs may be run (state/engine-cache). models: where fetched models lie
+    (data/models).
     workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
     settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
@@ -96,6 +98,7 @@ class Settings:
     engine_url: str | None = None
     model: str | None = None
     engine_python: Path | None = None
+    engine_cache: Path | None = None
     models: Path | None = None
     workers: int = 0
     parsers: int = 0
@@ -129,6 +132,10 @@ class Settings:
     @property
     def appliance_folder(self) -> Path:
         return self.appliance or Path("/run/inkstick")
+
+    @property
+    def engine_cache_folder(self) -> Path:
+        return self.engine_cache or self.folder.state / "engine-cache"
 
     @property
     def parser_processes(self) -> int:

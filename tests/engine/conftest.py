@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from engine import setup
+from engine.environment import Missing
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--newer", action="store_true", help="the tests through a newer vLLM too (8 GB more)")
 
 
 @pytest.fixture(scope="session")
 def engine() -> setup.Engine:
     try:
         return setup.ready()
-    except setup.Missing as missing:
+    except Missing as missing:
         pytest.skip(f"no real vLLM here: {missing}")

@@ -1,6 +1,7 @@
 """A tiny PaddleOCR-VL checkpoint that reads given pages by heart, in the shape that vLLM 0.19.1 wants.
 
-    <engine python> tests/engine/paddle.py PAGES OUT      (with the newer transformers first on PYTHONPATH)
+    PYTHONPATH=<newer transformers>:tests/gpu <engine python> tests/engine/paddle.py train PAGES LEARNED
+    PYTHONPATH=<newer transformers>:tests/gpu <engine python> tests/engine/paddle.py write LEARNED OUT
 
 As `tiny.py`, whose training it shares. vLLM 0.19.1 runs PaddleOCR-VL with the program code that lies beside the weights
 (transformers 4.57 does not know it): the files in paddle_code/ are ours and stand in for the publisher's.
@@ -12,7 +13,6 @@ import json
 import random
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from paddle_code.image_processing_paddleocr_vl import patches
 from paddle_code.processing_paddleocr_vl import IMAGE
 from PIL import Image
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PaddleOCRVLConfig, PaddleOCRVLForConditionalGeneration, PreTrainedTokenizerFast
 
@@ -139,20 +140,27 @@ def flatten(out: Path, ids: dict[str, int]) -> None:
     (out / "chat_template.jinja").write_text(TEMPLATE)
 
 
-def main(pages: Path, out: Path) -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    started = time.monotonic()
+def learn(pages: Path, learned: Path) -> None:
     tokenizer, ids = make_tokenizer()
     model = make_model(ids)
-    turn, worst = tiny.train(model, lessons(tokenizer, ids, pages))
-    if worst >= tiny.GOOD:
-        raise SystemExit(f"the tiny model did not learn its pages: loss {worst:.4f} after {turn} passes")
+    tiny.train(model, lessons(tokenizer, ids, pages))
+    tiny.save(model, learned)
+
+
+def write(learned: Path, out: Path) -> None:
+    tokenizer, ids = make_tokenizer()
+    model = make_model(ids)
+    model.load_state_dict(load_file(learned), strict=False)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     flatten(out, ids)
-    print(f"{turn} passes, worst loss {worst:.4f}, {time.monotonic() - started:.0f} s")
+
+
+def main(what: str, first: Path, second: Path) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    (learn if what == "train" else write)(first, second)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

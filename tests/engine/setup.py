@@ -1,47 +1,33 @@
-"""The engine's own Python environment for tests: vLLM 0.19.1 for the CPU, from the hash lock; and the tiny checkpoints.
+"""What the tests of the real engine need: its environment, the pages that they read, and the tiny checkpoints.
 
-    .venv/bin/python tests/engine/setup.py          make or check both, print their places as JSON
+    python -m engine.setup [--tiny DIR | --tests]        from tests/; makes or checks them (`./build.sh engine`)
 
-The environment is `.engine/` in the checkout. Where it is missing, one made earlier for the same locks is taken from
-~/.cache/inkstick (moved there by nobody: it is a folder of its own that `.engine` points to), else it is installed:
-about 8 GB. Raises `Missing`, with a plain reason, where that cannot be done.
+All of it lies in ~/.cache/inkstick (see `environment`). `.engine` in the checkout points to the environment.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import argparse
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from engine import pages
-from inkstick.supervise.python import NEWER, newer_transformers
+from engine import environment, pages
+from engine.environment import CACHE, CUDA, HERE, PINNED, Failed, Missing, entry, key
+from inkstick.supervise import machine
+from inkstick.supervise.python import NEWER
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inkstick"
-LOCKS = (ROOT / "locks" / "engine-cpu.txt", ROOT / "locks" / "engine-transformers.txt")
-BYTES = 14 << 30
-"""Free space that an installation wants: 8 GB of environment, and 4 GB of packages until they are unpacked."""
-INSTALL_SECONDS, TRAIN_SECONDS = 2400, 1800
-TRIES = 2
-"""A connection that breaks is no reason to skip the tests."""
-
-
-class Missing(Exception):
-    """The engine cannot be had on this machine; the message says why."""
-
-
-class Failed(Exception):
-    """It can be had, but something of ours went wrong; the message says what. Never a reason to skip."""
+SHAPES = HERE.parent / "gpu"
+"""Where the real model's configuration is written down, in hunyuan.py."""
+SCRIPT_SECONDS = 3000.0
+LEARNED = "learned.safetensors"
+NO_ENGINE = 3
+"""The exit status that says: it cannot be had on this machine."""
 
 
 @dataclass(frozen=True)
@@ -57,163 +43,119 @@ class Engine:
 
 def ready() -> Engine:
     """Everything, made now where it is not there. Raises Missing."""
-    python = environment()
-    drawn = _drawn()
+    python = environment.linked()
     with ThreadPoolExecutor(2) as pool:  # each trains on one core
-        model, other = pool.submit(tiny, python, drawn), pool.submit(paddle, python, drawn)
-        return Engine(python, model.result(), other.result(), drawn)
+        model, other = pool.submit(tiny, python), pool.submit(paddle, python)
+        return Engine(python, model.result(), other.result(), drawn())
 
 
-def key(*parts: bytes) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def environment() -> Path:
-    """The Python of an environment that holds exactly the locks and the plug-in."""
-    plugin = [path.read_bytes() for path in sorted((HERE / "plugin").glob("*.*"))]
-    stamp = key(*(lock.read_bytes() for lock in LOCKS), *plugin)
-    here = ROOT / ".engine"
-    for folder in (here, CACHE / f"engine-{stamp}"):
-        if _holds(folder, stamp):
-            return folder / "bin" / "python"
-    _can_install()
-    folder = CACHE / f"engine-{stamp}"
-    _install(folder)
-    (folder / "inkstick-stamp").write_text(stamp)
-    if here.is_symlink():
-        here.unlink()  # to an environment of other locks, or one that is no more
-    if not here.exists():
-        here.symlink_to(folder)
-    return folder / "bin" / "python"
-
-
-def _holds(folder: Path, stamp: str) -> bool:
-    """The stamp is written last: an environment half made has none. It must also start."""
-    file = folder / "inkstick-stamp"
-    if not file.is_file() or file.read_text() != stamp or newer_transformers(folder / "bin" / "python") is None:
-        return False
-    return subprocess.run([str(folder / "bin" / "python"), "-c", "import torch"], capture_output=True).returncode == 0
-
-
-def _can_install() -> None:
-    if platform.machine() != "x86_64" or sys.platform != "linux":
-        raise Missing(f"vLLM for the CPU is locked for Linux on x86-64, this is {sys.platform} on {platform.machine()}")
-    if sys.version_info[:2] != (3, 11):
-        raise Missing(f"vLLM for the CPU is locked for Python 3.11, this is {platform.python_version()}")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(CACHE).free
-    if free < BYTES:
-        raise Missing(f"installing vLLM for the CPU wants {BYTES >> 30} GiB of disk, {free >> 30} GiB are free")
-
-
-def _install(folder: Path) -> None:
-    """With pip alone, every hash checked, nothing that is not in the locks."""
-    print(f"installing vLLM for the CPU into {folder} (about 8 GB)", flush=True)
-    for old in CACHE.glob("engine-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(folder)], "making the environment")
-    pip = [
-        str(folder / "bin" / "python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--retries=10",
-        "--timeout=60",
-    ]
-    whole, newer = (str(lock) for lock in LOCKS)
-    _run([*pip, "--no-cache-dir", "--require-hashes", "-r", whole], "installing vLLM for the CPU", tries=TRIES)
-    beside = ["--require-hashes", "--target", str(folder / NEWER), "-r", newer]
-    _run([*pip, *beside], "installing a newer transformers", tries=TRIES)
-    with tempfile.TemporaryDirectory() as scratch:  # building in place would leave files in the checkout
-        copy = shutil.copytree(HERE / "plugin", Path(scratch) / "plugin")
-        _run([*pip, "--no-build-isolation", "--no-index", str(copy)], "installing the plug-in")
-
-
-def _drawn() -> Path:
+def drawn() -> Path:
     """The pages, drawn by this environment's own libraries, in a folder named after what they show."""
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         pages.write(fresh)
-        name = key(*(path.read_bytes() for path in sorted(fresh.iterdir())))
-        folder = CACHE / f"pages-{name}"
-        if not folder.is_dir():
-            CACHE.mkdir(parents=True, exist_ok=True)
-            part = folder.with_name(f"{folder.name}.part{os.getpid()}")
-            shutil.copytree(fresh, part)
-            part.rename(folder)
+        folder = CACHE / f"pages-{key(*(path.read_bytes() for path in sorted(fresh.iterdir())))}"
+        with entry(folder) as part:
+            if part is not None:
+                shutil.copytree(fresh, part)
     return folder
 
 
-def tiny(python: Path, drawn: Path) -> Path:
-    """The tiny HunYuanVL checkpoint that reads `drawn`."""
-    return _trained("tiny", python, drawn, [HERE / "tiny.py"])
+def tiny(python: Path) -> Path:
+    """The tiny HunYuanVL checkpoint, as vLLM 0.19.1 wants it. `python`: of the pinned environment."""
+    return _written("tiny", python, HERE / "tiny.py", _learned(python, HERE / "tiny.py"))
 
 
-def paddle(python: Path, drawn: Path) -> Path:
-    """The tiny PaddleOCR-VL checkpoint that reads `drawn`."""
-    code = sorted((HERE / "paddle_code").glob("*.py"))
-    return _trained("paddle", python, drawn, [HERE / "paddle.py", HERE / "tiny.py", *code])
+def native(python: Path, newer: Path) -> Path:
+    """The same, as a newer vLLM wants it, whose Python is `newer`."""
+    return _written("native", newer, HERE / "tiny.py", _learned(python, HERE / "tiny.py"), "native")
 
 
-def _trained(name: str, python: Path, drawn: Path, sources: list[Path]) -> Path:
-    """What the first of `sources` trains, from the cache where it is there; else made now, in one to four minutes."""
-    stamp = key(*(source.read_bytes() for source in sources), drawn.name.encode(), LOCKS[1].read_bytes())
-    folder = CACHE / f"{name}-{stamp}"
-    if (folder / "trained").is_file():
-        return folder
-    what = f"training the tiny checkpoint ({sources[0].name})"
-    print(what, flush=True)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    closed = {"PATH": os.environ["PATH"], "HOME": str(part), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    newer = python.parent.parent / NEWER
-    _run(
-        [str(python), str(sources[0]), str(drawn), str(part)],
-        what,
-        seconds=TRAIN_SECONDS,
-        error=Failed,
-        environment=closed | {"PYTHONPATH": str(newer), "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
+def paddle(python: Path) -> Path:
+    """The tiny PaddleOCR-VL checkpoint."""
+    return _written("paddle", python, HERE / "paddle.py", _learned(python, HERE / "paddle.py"))
+
+
+def _learned(python: Path, script: Path) -> Path:
+    """The weights that a script trains to read the drawn pages, in one to three minutes on a quiet core."""
+    shown = drawn()
+    with entry(CACHE / f"learned-{script.stem}-{_key(script, shown.name)}") as part:
+        if part is not None:
+            part.mkdir()
+            _script(python, script, "train", str(shown), str(part / LEARNED))
+    return CACHE / f"learned-{script.stem}-{_key(script, shown.name)}" / LEARNED
+
+
+def _written(name: str, python: Path, script: Path, learned: Path, *options: str) -> Path:
+    """A whole checkpoint of learned weights, in seconds."""
+    folder = CACHE / f"{name}-{_key(script, learned.parent.name)}"
+    with entry(folder) as part:
+        if part is not None:
+            _script(python, script, "write", str(learned), str(part), *options)
+    return folder
+
+
+def _key(script: Path, of: str) -> str:
+    """What a script makes depends on its own text, that of its parts, its packages, and on what it is made of."""
+    code = [
+        script,
+        HERE / "tiny.py",
+        *sorted((HERE / "paddle_code").glob("*.py")),
+        SHAPES / "hunyuan.py",
+        *PINNED.locks,
+    ]
+    return key(*(path.read_bytes() for path in code), of.encode())
+
+
+def _script(python: Path, script: Path, what: str, *arguments: str) -> None:
+    told = f"{what} the tiny checkpoint ({script.name})"
+    print(f"to {told}", flush=True)
+    closed = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+    closed |= {"PYTHONPATH": f"{python.parent.parent / NEWER}{os.pathsep}{SHAPES}"}
+    with tempfile.TemporaryDirectory() as home:
+        command = [str(python), str(script), what, *arguments]
+        environment.run(command, told, seconds=SCRIPT_SECONDS, environment=closed | {"HOME": home})
+
+
+def _hand_out(folder: Path, python: Path) -> None:
+    """The tiny checkpoint and the pages that it reads, for somebody who wants to try."""
+    shown = drawn()
+    with ExitStack() as undone:
+        for name, source in (("model", tiny(python)), ("pages", shown)):
+            part = Path(undone.enter_context(tempfile.TemporaryDirectory(dir=folder))) / name
+            shutil.copytree(source, part)
+            shutil.rmtree(folder / name, ignore_errors=True)
+            part.rename(folder / name)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./build.sh engine", description="Set up the engine's own environment.")
+    parser.add_argument(
+        "--tiny", type=Path, metavar="DIR", help="a tiny checkpoint too, as DIR/model, and the pages that it reads"
     )
-    (part / "trained").touch()
-    for old in CACHE.glob(f"{name}-????????????????"):
-        shutil.rmtree(old, ignore_errors=True)
-    part.rename(folder)
-    return folder
-
-
-def _run(
-    command: list[str],
-    what: str,
-    *,
-    seconds: float = INSTALL_SECONDS,
-    environment: dict[str, str] | None = None,
-    error: type[Exception] = Missing,
-    tries: int = 1,
-) -> None:
-    started = time.monotonic()
+    parser.add_argument("--tests", action="store_true", help="whatever the tests of the engine need")
+    chosen = parser.parse_args(arguments)
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise error(f"{what} took longer than {seconds:.0f} s") from None
-    if done.returncode and tries > 1:
-        print(f"{what} failed; once more", flush=True)
-        return _run(command, what, seconds=seconds, environment=environment, error=error, tries=tries - 1)
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise error(f"{what} failed: {last}")
-    print(f"ok   {what} ({time.monotonic() - started:.0f} s)", flush=True)
-    return None
+        if chosen.tests:
+            ready()
+        if chosen.tests or chosen.tiny is not None or machine.look().card is None:
+            print(f"{PINNED.title} is in {environment.linked()}")
+        else:
+            print(f"{CUDA.title} is in {environment.linked(CUDA)}")
+        if chosen.tiny is not None:
+            chosen.tiny.mkdir(parents=True, exist_ok=True)
+            _hand_out(chosen.tiny.absolute(), environment.linked())
+            print(
+                f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model   and drop files of {chosen.tiny}/pages"
+            )
+    except Missing as missing:
+        print(f"no real vLLM here: {missing}", file=sys.stderr)
+        return NO_ENGINE
+    except Failed as failed:
+        sys.exit(str(failed))
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        found = ready()
-    except Missing as missing:
-        print(f"no real vLLM here: {missing}", file=sys.stderr)
-        sys.exit(3)
-    except Failed as failed:
-        sys.exit(str(failed))
-    print(json.dumps({name: str(value) for name, value in asdict(found).items()}))
+    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,17 @@
 """A tiny HunYuanVL checkpoint that reads given pages by heart, in the shape that vLLM 0.19.1 wants.
 
-    <engine python> tests/engine/tiny.py PAGES OUT      (with the newer transformers first on PYTHONPATH)
+    PYTHONPATH=<newer transformers>:tests/gpu <engine python> tests/engine/tiny.py train PAGES LEARNED
+    PYTHONPATH=<newer transformers>:tests/gpu <engine python> tests/engine/tiny.py write LEARNED OUT [native]
 
-PAGES holds PNG files and texts.json. 0.19.1's processor has the official token ids and a vocabulary of 120,818 written
-into it; training takes only the few ids that occur, and the embedding is spread out afterwards (rows that never occur
-stay zero, and tied as the head they never win). What makes it learn: one optimiser step for each pass over all pages,
-each page in a forward of its own (in a batch this transformers version numbers the images across the batch), a higher
-rate for the vision tower, patch embedding scaled up. The margin: every pass sees another shift, scale and noise of each
-page, and it ends only when the losses of many passes were small.
+PAGES is a folder with PNG files and texts.json, LEARNED a small file of weights, OUT the checkpoint; native: configured
+as transformers 5 does, for a newer vLLM.
+
+0.19.1's processor has the official token ids and a vocabulary of 120,818 written into it; training takes only the few
+ids that occur, and the embedding is spread out afterwards (rows that never occur stay zero, and tied as the head they
+never win). What makes it learn: one optimiser step for each pass over all pages, each page in a forward of its own (in
+a batch this transformers version numbers the images across the batch), a higher rate for the vision tower, the patch
+embedding scaled up. The margin: every pass sees another shift, scale and noise of each page, and it ends only when
+every token of every variant of every page is right, under a higher repetition penalty than is asked for.
 """
 
 from __future__ import annotations
@@ -15,49 +19,36 @@ from __future__ import annotations
 import json
 import random
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hunyuan import END, IMAGE, NAMED, NEWLINE, SMALL, START, TEMPLATE, VOCABULARY, config, preprocessor, vocabulary
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import HunYuanVLConfig, HunYuanVLForConditionalGeneration, HunYuanVLProcessor, PreTrainedTokenizerFast
 from transformers.models.hunyuan_vl.image_processing_hunyuan_vl import HunYuanVLImageProcessor
 from transformers.models.hunyuan_vl.modeling_hunyuan_vl import HunYuanVLRotaryEmbedding
 
-WHOLE = 120_818
-START, END, IMAGE = "<｜hy_place▁holder▁no▁100｜>", "<｜hy_place▁holder▁no▁101｜>", "<｜hy_place▁holder▁no▁102｜>"
-NEWLINE = "<｜hy_place▁holder▁no▁103｜>"
 PROMPTS = (
     "提取文档图片中正文的所有信息用markdown格式表示，其中页眉、页脚部分忽略，表格用html格式表达，"
     "文档中公式用latex格式表示，按照阅读顺序组织进行解析。",
     "提取图中的文字。",
 )
 """What the service and the canary ask (HunyuanOCR 1.5: parse and text). Each is one token: training is shorter."""
-NAMED = {120000: "<bos>", 120002: "<pad>", 120006: "<user>", 120007: "<eos>", 120118: START, 120119: END, 120120: IMAGE,
-         120121: NEWLINE, 120817: "<｜hy_place▁holder▁no▁799｜>",
-         120200: PROMPTS[0], 120201: PROMPTS[1]}  # fmt: skip
-IDS = {name: number for number, name in NAMED.items()}
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role=='user' %}<bos>{% if m.content is string %}{{m.content}}{% else %}"
-    "{% for c in m.content %}{% if c.type in ('image','image_url') %}" + START + IMAGE + END +
-    "{% elif c.type=='text' %}{{c.text}}{% endif %}{% endfor %}{% endif %}<user>"
-    "{% elif m.role=='assistant' %}{{m.content}}<eos>{% endif %}{% endfor %}"
-)  # fmt: skip
+TOKENS = NAMED | {120200: PROMPTS[0], 120201: PROMPTS[1]}
+IDS = {name: number for number, name in TOKENS.items()}
 PIXELS = (64 * 64, 256 * 192)
-VARIANTS, PASSES, GOOD, CALM, PENALTY = 16, 4000, 0.02, 20, 1.15
+VARIANTS, PASSES, GOOD, CALM, PENALTY = 16, 4000, 0.03, 3, 1.15
 
 
 def make_processor() -> HunYuanVLProcessor:
-    vocab = {byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    for i in range(len(vocab), WHOLE):
-        vocab[NAMED.get(i, f"<fill{i}>")] = i
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary(TOKENS), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(NAMED.values()))
+    tokenizer.add_special_tokens(list(TOKENS.values()))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", chat_template=TEMPLATE,
         extra_special_tokens={"image_token": IMAGE, "image_start_token": START, "image_end_token": END},
@@ -137,17 +128,31 @@ def as_vllm_rotates(self: HunYuanVLRotaryEmbedding, freq: torch.Tensor) -> torch
     return torch.cat((half, half), dim=-1)
 
 
-def penalised_loss(logits: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the next token, made harder than vLLM's repetition penalty (1.08) makes it: tokens that have
-    occurred, in the question too, count for less. What is learned so is read right with the penalty and without."""
+def penalised(model: Any, batch: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(numbers for each next token of the answer, the right tokens), made harder than vLLM's repetition penalty (1.08)
+    makes it: tokens that have occurred, in the question too, count for less. What is right so is right without, too."""
+    logits, ids = model(**batch).logits, batch["input_ids"]
     seen = torch.nn.functional.one_hot(ids[0], logits.shape[-1]).cumsum(0) > 0
     plain = logits[0].float()
     harder = torch.where(seen, torch.where(plain > 0, plain / PENALTY, plain * PENALTY), plain)
     answer = labels[0, 1:] != -100
-    return torch.nn.functional.cross_entropy(harder[:-1][answer], labels[0, 1:][answer])
+    return harder[:-1][answer], labels[0, 1:][answer]
 
 
-def train(model: HunYuanVLForConditionalGeneration, pages: list[list[tuple[Any, torch.Tensor]]]) -> tuple[int, float]:
+def knows(model: Any, pages: list[list[tuple[Any, torch.Tensor]]]) -> bool:
+    """Whether every token of every variant of every page is right."""
+    with torch.no_grad():
+        found = (penalised(model, batch, labels) for views in pages for batch, labels in views)
+        return all(bool((numbers.argmax(-1) == right).all()) for numbers, right in found)
+
+
+def save(model: Any, path: Path) -> None:
+    """Its weights; the output layer is the embedding."""
+    save_file({name: each.contiguous() for name, each in model.state_dict().items() if "lm_head" not in name}, path)
+
+
+def train(model: Any, pages: list[list[tuple[Any, torch.Tensor]]]) -> int:
+    """Until it knows its pages; the passes that it took. Exits where it does not learn them."""
     vision = [p for name, p in model.named_parameters() if "vi" in name.split(".")[1]]
     known = {id(p) for p in vision}
     rest = [p for p in model.parameters() if id(p) not in known]
@@ -159,23 +164,25 @@ def train(model: HunYuanVLForConditionalGeneration, pages: list[list[tuple[Any, 
         worst = 0.0
         for views in pages:
             batch, labels = chance.choice(views)
-            loss = penalised_loss(model(**batch).logits, batch["input_ids"], labels)
+            loss = torch.nn.functional.cross_entropy(*penalised(model, batch, labels))
             (loss / len(pages)).backward()
             worst = max(worst, loss.item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         calm = calm + 1 if worst < GOOD else 0
-        if turn % 50 == 0:
+        if turn % 25 == 0:
             print(f"pass {turn}: worst loss {worst:.4f}", flush=True)
         if calm >= CALM:
-            break
-    return turn, worst
+            calm = 0
+            if knows(model, pages):
+                return turn
+    raise SystemExit(f"the tiny model did not learn its pages: loss {worst:.4f} after {PASSES} passes")
 
 
 def spread(small: HunYuanVLForConditionalGeneration, used: torch.Tensor) -> HunYuanVLForConditionalGeneration:
     """The same model with the whole vocabulary."""
-    large = make_model(WHOLE, IDS)
+    large = make_model(VOCABULARY, IDS)
     values = small.state_dict()
     with torch.no_grad():
         for name, target in large.state_dict().items():
@@ -189,51 +196,54 @@ def spread(small: HunYuanVLForConditionalGeneration, used: torch.Tensor) -> HunY
 
 def flatten(out: Path) -> None:
     """The configuration files in the style of revision 449e7d47, which 0.19.1 reads."""
-    config = json.loads((out / "config.json").read_text())
-    text, vision = config.pop("text_config"), config["vision_config"]
-    text.pop("rope_parameters"), text.pop("model_type")
-    image = json.loads((out / "processor_config.json").read_text())["image_processor"]
     tokenizer = json.loads((out / "tokenizer_config.json").read_text())
     tokenizer.pop("extra_special_tokens", None)
     (out / "processor_config.json").unlink()
-    scaling = dict(type="xdrope", rope_type="xdrope", alpha=1.0, factor=1.0, beta_fast=32, beta_slow=1, mscale=1.0,
-                   mscale_all_dim=1.0, xdrope_section=[4, 4, 4, 4])  # fmt: skip
-    flat = text | dict(
-        architectures=["HunYuanVLForConditionalGeneration"], model_type="hunyuan_vl", dtype="float32",
-        torch_dtype="float32", image_start_token_id=IDS[START], image_end_token_id=IDS[END], image_token_id=IDS[IMAGE],
-        image_newline_token_id=IDS[NEWLINE], im_start_id=IDS[START], im_end_id=IDS[END], im_newline_id=IDS[NEWLINE],
-        use_qk_norm=True, attention_head_dim=32, rope_theta=10000.0, rope_scaling=scaling,
-        vision_config=vision | {"model_type": "hunyuan_vl"},
-    )  # fmt: skip
-    (out / "config.json").write_text(json.dumps(flat, indent=1))
-    pixels = dict(
-        image_processor_type="HunYuanVLImageProcessor", processor_class="HunYuanVLProcessor", min_pixels=PIXELS[0],
-        max_pixels=PIXELS[1], patch_size=16, temporal_patch_size=1, merge_size=2, image_mean=image["image_mean"],
-        image_std=image["image_std"], resample=3,
-    )  # fmt: skip
-    (out / "preprocessor_config.json").write_text(json.dumps(pixels))
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "HunYuanVLProcessor"}
+    flat = config(*SMALL, "float32")
+    (out / "config.json").write_text(json.dumps(flat, indent=1))
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessor(*PIXELS)))
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer | names))
 
 
-def main(pages: Path, out: Path) -> None:
+def compacted() -> tuple[torch.Tensor, torch.Tensor]:
+    """(the ids that occur, from every id to its place among them)"""
+    used = torch.tensor([*range(256), *sorted(TOKENS)])
+    compact = torch.full((VOCABULARY,), -1, dtype=torch.long)
+    compact[used] = torch.arange(len(used))
+    return used, compact
+
+
+def small_model() -> HunYuanVLForConditionalGeneration:
+    """Not trained; with the ids that occur alone."""
+    used, compact = compacted()
+    return make_model(len(used), {name: int(compact[number]) for name, number in IDS.items()})
+
+
+def learn(pages: Path, learned: Path) -> None:
+    model = small_model()
+    train(model, lessons(make_processor(), pages, compacted()[1]))
+    save(model, learned)
+
+
+def write(learned: Path, out: Path, native: bool) -> None:
+    model = small_model()
+    model.load_state_dict(load_file(learned), strict=False)
+    spread(model, compacted()[0]).save_pretrained(out)
+    make_processor().save_pretrained(out)
+    if not native:
+        flatten(out)
+
+
+def main(what: str, first: Path, second: Path, *options: str) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so little work: a second thread only waits
-    started = time.monotonic()
     HunYuanVLRotaryEmbedding.recomposition_frequencies = as_vllm_rotates
-    processor = make_processor()
-    used = torch.tensor([*range(256), *sorted(NAMED)])
-    compact = torch.full((WHOLE,), -1, dtype=torch.long)
-    compact[used] = torch.arange(len(used))
-    model = make_model(len(used), {name: int(compact[number]) for name, number in IDS.items()})
-    turn, worst = train(model, lessons(processor, pages, compact))
-    if worst >= GOOD:
-        raise SystemExit(f"the tiny model did not learn its pages: loss {worst:.4f} after {turn} passes")
-    spread(model, used).save_pretrained(out)
-    processor.save_pretrained(out)
-    flatten(out)
-    print(f"{turn} passes, worst loss {worst:.4f}, {time.monotonic() - started:.0f} s")
+    if what == "train":
+        learn(first, second)
+    else:
+        write(first, second, native="native" in options)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

@@ -413,7 +413,7 @@ class FakeEngine:
     async def _complete(self, request: dict[str, Any], reader: asyncio.StreamReader, stream: Stream) -> None:
         self.seen.requests += 1
         number = self.seen.requests  # others come in while this one's image is looked at
-        self.seen.bodies.append({**request, "messages": len(request["messages"])})
+        self.seen.bodies.append(request)
         key, page, prompt = await self._look(request)
         self.seen.pages.append(page)
         rule = self._rule(number, page)

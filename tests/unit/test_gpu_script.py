@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import sys
 import xml.etree.ElementTree as ET
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from support.fake_engine import FakeEngine, Timing
 
@@ -52,3 +57,84 @@ async def test_a_server_is_measured_and_reported(tmp_path: Path) -> None:
     assert len([line for line in told.splitlines() if line.startswith("| 4 |")]) == 2
     for name in ("pages_per_second.svg", "tokens_per_second.svg"):
         assert len(ET.fromstring((out / name).read_text()).findall("{*}polyline")) == 2
+
+
+# -- its parts
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location("gpu_run", SCRIPT, loader=SourceFileLoader("gpu_run", str(SCRIPT)))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WORKER = """
+import json, mmap, os, sys
+model, pixels = sys.argv[1], int(sys.argv[2])
+print(json.dumps({"ready": {}}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    size = asked["width"] * asked["height"] * 3
+    assert os.fstat(pixels).st_size == size and asked["prompt"]
+    with mmap.mmap(pixels, size, access=mmap.ACCESS_READ) as page:
+        assert 0 in page[:] and 255 in page[:]
+    print(json.dumps({"id": asked["id"], "piece": "x"}), flush=True)
+    print(json.dumps({"id": asked["id"], "tokens": asked["sampling"]["max_tokens"]}), flush=True)
+"""
+
+
+def test_the_transformers_engine_is_asked_page_by_page(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for its process keeps to the same protocol."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    monkeypatch.setattr(script, "WORKER", tmp_path / "worker.py")
+    wishes = ["--random-weights", "--pixels", "2000,3000", "--plain-pages", "2", "--tokens", "5", "-o", str(tmp_path)]
+    options = script.parser().parse_args(wishes)
+    options.model = tmp_path
+    told = script.plainly(options)
+    assert "error" not in told
+    assert [(run["pixels"], run["pages"]) for run in told["runs"]] == [(2000, 2), (3000, 2)]
+    assert all(run["tokens_per_second"] == pytest.approx(5 * run["pages_per_second"]) for run in told["runs"])
+
+
+def test_a_process_that_ends_is_told_in_the_report(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker.py").write_text("raise SystemExit(7)")
+    monkeypatch.setattr(script, "WORKER", tmp_path / "worker.py")
+    options = script.parser().parse_args(["--random-weights", "-o", str(tmp_path)])
+    options.model = tmp_path
+    assert script.plainly(options) == {"runs": [], "error": "the process ended with status 7"}
+
+
+def test_the_report_sets_our_figures_beside_those_of_vllm_bench_serve(script: ModuleType) -> None:
+    figures: dict[str, object] = {
+        "in_flight": 8,
+        "pixels": 10,
+        "pages_per_second": 3.0,
+        "tokens_per_second": 30.0,
+        "failed": 0,
+    }
+    figures |= {"median_seconds": 0.5, "memory_used_mib": None}
+    plain = {"start_seconds": 4.0, "runs": [{"pixels": 10, **dict.fromkeys(script.PLAIN, 1.5)}]}
+    report = {
+        "model": "m", "gpu": None, "weights": "as given", "start_seconds": 2.0, "transformers": plain,
+        "runs": [figures | {"bench": {"pages_per_second": 2.0}}, figures | {"bench": {"error": "no tokenizer"}}],
+    }  # fmt: skip
+    lines = script.markdown(report).splitlines()
+    assert "| 8 | 10 | 3.00 | 30.00 | 0.50 | not measured | 0 | 2.00 | 1.50 |" in lines
+    assert "| 8 | 10 | 3.00 | 30.00 | 0.50 | not measured | 0 | not measured | not measured |" in lines
+    assert "`vllm bench serve` gave no figure: no tokenizer" in lines
+    assert "| 10 | 1.50 | 1.50 | 1.50 |" in lines
+
+
+def test_an_engine_without_vllm_bench_gives_its_reason(script: ModuleType, tmp_path: Path) -> None:
+    wishes = ["--url", "http://127.0.0.1:9", "--tokenizer", str(tmp_path), "--engine-python", sys.executable]
+    options = script.parser().parse_args([*wishes, "-o", str(tmp_path)])
+    told = script.bench(options, "http://127.0.0.1:9", "m", in_flight=1, pixels=100)
+    assert "vllm" in told["error"]

@@ -100,7 +100,7 @@ def test_paddleocr_vl_pixels_are_those_of_its_tasks(catalogue: Catalogue) -> Non
     paddle = catalogue.get("paddleocr-vl-1.6")
     assert paddle.pixels and (paddle.pixels.minimum, paddle.pixels.maximum) == (130 * 28 * 28, 1280 * 28 * 28)
     assert paddle.offers[Task.SPOTTING].maximum_pixels == 2048 * 28 * 28
-    assert paddle.offers[Task.SPOTTING].enlarge_below == 1500
+    assert paddle.offers[Task.SPOTTING].double_below == 1500
 
 
 def test_a_largest_page_and_its_answer_fit_the_context(catalogue: Catalogue) -> None:

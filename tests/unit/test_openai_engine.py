@@ -22,7 +22,7 @@ from inkstick.engines.openai import Deadlines, OpenAiEngine, body
 from inkstick.engines.protocol import Load, Request
 from inkstick.engines.spec import Sampling, default_spec, spec_of
 from inkstick.errors import EngineDown, PageFailed, Timeout, Unsupported
-from inkstick.models import catalogue, prompts
+from inkstick.models import catalogue
 from inkstick.pages.view import Pixels
 from support import page_code
 from support.fake_engine import FakeEngine, Rule
@@ -49,12 +49,14 @@ def test_the_request_has_exactly_the_fields_of_the_schema() -> None:
     assert user["content"][1]["text"] == "读"
 
 
-@given(st.text())
+@given(st.text() | st.just("@"))
 def test_a_prompt_cannot_break_out_of_its_field(prompt: str) -> None:
     prompt = prompt.encode("utf-8", "replace").decode()
     sent = json.loads(body(default_spec(), b"data:x", prompt, Sampling()))
     assert sent["messages"][1]["content"][1]["text"] == prompt
     assert sent["messages"][1]["content"][0]["image_url"]["url"] == "data:x"
+    turned = json.loads(body(replace(default_spec(), order=("text", "image")), b"data:x", prompt, Sampling()))
+    assert turned["messages"][1]["content"] == sent["messages"][1]["content"][::-1]
 
 
 def test_each_task_has_the_models_own_prompt() -> None:
@@ -68,22 +70,6 @@ def test_each_task_has_the_models_own_prompt() -> None:
     older = spec_of(catalogue.read().get("hunyuanocr-1.0"))
     asked = older.prompt(Request(Task.EXTRACT, keys=("date", "sum")))
     assert asked.startswith("Extract the content of the fields: ['date', 'sum'] from the image")
-
-
-def test_every_request_is_what_the_manifest_says() -> None:
-    models = catalogue.read()
-    for manifest in (entry for entry in models.manifests.values() if entry.serve):
-        spec, sampled = spec_of(manifest), 0
-        for task, attempt in ((task, attempt) for task in spec.tasks for attempt in (1, 2, 9)):
-            request = Request(task, attempt, keys=("date",), to="en")
-            asked = prompts.prompt(manifest, task, models, keys=("date",), to="en")
-            wanted = prompts.body(manifest, asked, "data:x", attempt)
-            sent = json.loads(body(spec, b"data:x", spec.prompt(request), spec.sampled(attempt)))
-            wanted.pop("skip_special_tokens"), sent.pop("skip_special_tokens")
-            assert {key: sent[key] for key in wanted} == wanted, (manifest.id, task, attempt)
-            assert set(sent) - set(wanted) == {"stream", "stream_options"}
-            sampled += 1
-        assert sampled >= 9
 
 
 def test_sampling_changes_with_the_attempt_and_stays_at_the_last() -> None:
@@ -122,6 +108,9 @@ def test_photos_are_sent_as_jpeg_and_still_tell_their_number() -> None:
 
 def test_a_smaller_picture_and_a_sliver_have_sizes_a_model_can_take() -> None:
     assert decoded(encode(PAGE, scale=0.5).url).shape[:2] == (424, 300)
+    assert decoded(encode(PAGE, double_below=849).url).shape[:2] == (1696, 1200)
+    assert decoded(encode(PAGE, double_below=848).url).shape[:2] == (848, 600)
+    assert decoded(encode(PAGE, scale=0.5, double_below=849).url).shape[:2] == (848, 600)
     assert min(decoded(encode(Pixels(300, 10, b"\xff" * 9000)).url).shape[:2]) == 32
 
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inkstick.clock import ManualClock
+from inkstick.commands.engine import launcher
 from inkstick.config import Settings, load
 from inkstick.document import Task
 from inkstick.engines import canary
@@ -365,6 +367,29 @@ def test_vllm_needs_its_python_and_auto_does_without(tmp_path: Path) -> None:
 def test_a_process_is_known_by_its_number_and_its_beginning() -> None:
     assert statefile.started_at(os.getpid()) == statefile.started_at(os.getpid())
     assert statefile.started_at(2**22 + 1) is None
+
+
+def test_a_cache_where_no_program_may_run_is_refused_with_the_setting_that_moves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data volume of the appliance is mounted noexec, and Triton loads what it compiled as a library."""
+    volume = tmp_path / "data" / "state"
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_flag=os.ST_NOEXEC if path.is_relative_to(volume) else 0)
+
+    monkeypatch.setattr("inkstick.commands.engine.os.statvfs", statvfs)
+    served = weights.chosen(Settings(tmp_path, model=str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))))
+    settings = load({"data": tmp_path / "data"}, {})
+    settings.folder.create()
+    with pytest.raises(UsageError, match="noexec") as caught:
+        launcher(settings, served, Path("/e/python"), RTX_4090)
+    assert "INKSTICK_ENGINE_CACHE" in caught.value.hint
+    moved = load({"data": tmp_path / "data"}, {"INKSTICK_ENGINE_CACHE": str(tmp_path / "cache")})
+    launch = launcher(moved, served, Path("/e/python"), RTX_4090)(RUNGS[0], None)
+    for name in ("HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH"):
+        assert Path(launch.environment[name]).is_relative_to(tmp_path / "cache")
+    launcher(settings, served, Path("/e/python"), None)  # on a CPU nothing is compiled
 
 
 def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
     try:
         launch = launcher(settings, served, interpreter, found.card)
     except UsageError as error:
-        if error.code != "card":
+        if error.code not in ("card", "engine_cache"):
             raise
         return asyncio.run(_refused(settings, served, f"{error.message} {error.hint}", say))
     supervisor = Supervisor(
@@ -53,8 +53,8 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
 def launcher(
     settings: Settings, served: Weights, interpreter: Path, card: Card | None
 ) -> Callable[[Rung, int | None], Launch]:
-    """How each start is done. Raises UsageError at once if the card will not do."""
-    cache = settings.folder.state / statefile.CACHE
+    """How each start is done. Raises UsageError at once if the card will not do, or the cache."""
+    cache = settings.engine_cache_folder
     socket = settings.folder.state / statefile.SOCKET
     bwrap = isolation()
 
@@ -72,13 +72,15 @@ def launcher(
 
     def launch(rung: Rung, cap: int | None) -> Launch:
         chosen = plan(rung, cap)
-        cache.mkdir(mode=0o700, exist_ok=True)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = serving.command(interpreter, chosen.arguments, bwrap)
         environment = serving.environment(os.environ, cache, cpu=card is None)
         return Launch(command, environment, chosen.in_flight, bwrap is not None)
 
     plan(Rung("normal"), None)
     _check_socket(socket)
+    if card is not None:
+        _check_cache(cache)
     return launch
 
 
@@ -92,6 +94,17 @@ def _check_socket(socket: Path) -> None:
     if len(os.fsencode(socket)) > 100:
         raise UsageError(
             f"The path {socket} is too long for a socket.", hint="Choose a data folder with a shorter path: --data DIR."
+        )
+
+
+def _check_cache(cache: Path) -> None:
+    """What is compiled for a card (Triton's launchers, captured graphs) is loaded again from the cache as programs."""
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.statvfs(cache).f_flag & os.ST_NOEXEC:
+        raise UsageError(
+            f"{cache} is on a volume that runs no programs (noexec), and the engine keeps compiled ones there.",
+            hint="Name a folder elsewhere by INKSTICK_ENGINE_CACHE.",
+            code="engine_cache",
         )
 
 

@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -75,10 +76,10 @@ class _Answer:
 
 
 def body(
-    spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, priority: int = 0, marked: bool = False
+    spec: ModelSpec, url: bytes, prompt: str, sampling: Sampling, *, task: Task = Task.PARSE, priority: int = 0
 ) -> bytes:
     """The request as sent, JSON. The field set is closed: nothing of a client's request ever reaches the server.
-    `marked`: the answer's special tokens are wanted too."""
+    `task`: whether the answer's special tokens are wanted, and how large an image may be, depends on it."""
     fields: dict[str, Any] = {
         "model": spec.served,
         "messages": [],
@@ -87,19 +88,23 @@ def body(
         "top_k": sampling.top_k,
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
-        "skip_special_tokens": not marked,
+        "skip_special_tokens": task not in spec.marked,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if (most := spec.most_pixels.get(task)) is not None:
+        fields["mm_processor_kwargs"] = {"max_pixels": most}
     if spec.seed is not None:
         fields["seed"] = spec.seed
     if spec.priority:
         fields["priority"] = priority
-    image = {"type": "image_url", "image_url": {"url": "@"}}
-    user = {"role": "user", "content": [image, {"type": "text", "text": prompt}]}
+    parts = {"image": {"type": "image_url", "image_url": {"url": "@"}}, "text": {"type": "text", "text": prompt}}
+    user = {"role": "user", "content": [parts[name] for name in spec.order]}
     system = [] if spec.system is None else [{"role": "system", "content": spec.system}]
     fields["messages"] = [*system, user]
-    head, tail = json.dumps(fields, ensure_ascii=False).encode().split(b'"@"', 1)
+    whole = json.dumps(fields, ensure_ascii=False).encode()
+    cut = whole.split if spec.order[0] == "image" else whole.rsplit  # the words may be "@", too
+    head, tail = cut(b'"@"', 1)
     return b"".join((head, b'"', url, b'"', tail))
 
 
@@ -239,11 +244,12 @@ class OpenAiEngine:
 
     async def read(self, image: Pixels, request: Request) -> Reading:
         """One page. Errors as in the module's docstring; cancelling closes the stream."""
-        return await self.read_encoded(await self.encode(image), request)
+        return await self.read_encoded(await self.encode(image, task=request.task), request)
 
-    async def encode(self, image: Pixels, *, scale: float = 1.0) -> Encoded:
-        """The page as it will be sent, made in a thread; `scale` below 1 for a smaller picture of it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: encode(image, scale=scale))
+    async def encode(self, image: Pixels, *, scale: float = 1.0, task: Task = Task.PARSE) -> Encoded:
+        """The page as it will be sent for a task, made in a thread; `scale` below 1 for a smaller picture of it."""
+        work = partial(encode, image, scale=scale, double_below=self.spec.doubled.get(task, 0))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def read_encoded(self, image: Encoded, request: Request) -> Reading:
         """Like `read`, for a page that was encoded ahead."""
@@ -251,8 +257,8 @@ class OpenAiEngine:
         sampling = self.spec.sampled(request.attempt)
         if self._most_tokens is not None:
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self._most_tokens))
-        marked = request.task in self.spec.marked
-        content = body(self._named(), image.url, prompt, sampling, priority=request.priority, marked=marked)
+        spec, task = self._named(), request.task
+        content = body(spec, image.url, prompt, sampling, task=task, priority=request.priority)
         answer = _Answer(Watch(), sampling.max_tokens * CHARACTERS_PER_TOKEN)
         try:
             async with asyncio.timeout(self.deadlines.total):

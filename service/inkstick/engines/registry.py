@@ -76,8 +76,8 @@ def supervises(settings: Settings) -> bool:
 def _plain(settings: Settings) -> Engine:
     """The transformers engine. Raises UsageError where it or its model is not here."""
     served, (interpreter, newer) = weights.chosen(settings), python.require_transformers(settings)
-    state = settings.folder.state
-    cache = state / statefile.CACHE if state.is_dir() else Path.home() / ".cache" / "inkstick" / "worker"
+    kept = settings.engine_cache is not None or settings.folder.state.is_dir()
+    cache = settings.engine_cache_folder if kept else Path.home() / ".cache" / "inkstick" / "worker"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     bwrap = isolation()
     environment = serving.environment(os.environ, cache, cpu=False) | {"PYTHONPATH": str(newer)}

@@ -29,8 +29,11 @@ class Sampling:
 class ModelSpec:
     """`prompts`: by task; ``{keys}`` (extract) is filled in. `prompts_to`: translate, by language. `sampling` is for
     the first attempt, `retries` for the following ones (the last one stays). `system`: sent as it is, even empty.
+    `order`: of "image" and "text" in the question.
     `priority`: the server schedules by priority (``--scheduling-policy priority``). `forms`: by task, the form of its
-    answers (`models.manifest.Answer`). `marked`: tasks whose special tokens must not be dropped from the answer."""
+    answers (`models.manifest.Answer`). `marked`: tasks whose special tokens must not be dropped from the answer.
+    `most_pixels`: by task, of an image, as the server is told (none: it takes what its own configuration says).
+    `doubled`: by task, an image is sent twice as large where both its sides are shorter."""
 
     id: str
     served: str
@@ -39,25 +42,30 @@ class ModelSpec:
     sampling: Sampling = Sampling()
     retries: tuple[Sampling, ...] = ()
     system: str | None = ""
+    order: tuple[str, ...] = ("image", "text")
     seed: int | None = None
     priority: bool = False
     forms: Mapping[Task, str] = field(default_factory=lambda: MappingProxyType({}))
     marked: frozenset[Task] = frozenset()
+    most_pixels: Mapping[Task, int] = field(default_factory=lambda: MappingProxyType({}))
+    doubled: Mapping[Task, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def tasks(self) -> frozenset[Task]:
         return frozenset(self.prompts) | ({Task.TRANSLATE} if self.prompts_to else set())
 
     def prompt(self, request: Request) -> str:
-        """The text sent with the image. Raises Unsupported for a task this model has no prompt for."""
+        """The text sent with the image. Raises Unsupported, naming models that do, where this one has no prompt."""
         if request.prompt is not None:
             return request.prompt
         if request.task is Task.TRANSLATE:
-            text = self.prompts_to.get(request.to or "en")
+            language = request.to or "en"
+            text, what = self.prompts_to.get(language), f"translation to {language!r}"
         else:
-            text = self.prompts.get(request.task)
+            language, text, what = None, self.prompts.get(request.task), f"the task {request.task}"
         if text is None:
-            raise Unsupported(f"{self.id} does not offer the task {request.task}.", hint="Choose another task.")
+            hint = catalogue.read().instead(request.task, language)
+            raise Unsupported(f"{self.id} does not offer {what}.", hint=hint)
         return text.replace("{keys}", str(list(request.keys))) if request.task is Task.EXTRACT else text
 
     def sampled(self, attempt: int) -> Sampling:
@@ -78,9 +86,16 @@ def spec_of(model: Manifest, name: str | None = None) -> ModelSpec:
         sampling=_sampling(values["sampling"]),
         retries=tuple(_sampling(later) for later in values["retries"]),
         system=values["system"],
+        order=values["order"],
         seed=values["seed"],
         forms=MappingProxyType({task: str(offer.answer) for task, offer in model.offers.items()}),
         marked=frozenset(task for task, offer in model.offers.items() if offer.skip_special_tokens is False),
+        most_pixels=MappingProxyType(
+            {task: offer.maximum_pixels for task, offer in model.offers.items() if offer.maximum_pixels}
+        ),
+        doubled=MappingProxyType(
+            {task: offer.double_below for task, offer in model.offers.items() if offer.double_below}
+        ),
     )
 
 

@@ -45,6 +45,11 @@ class Catalogue:
             and (to is None or not offer.to or to in offer.to)
         )
 
+    def instead(self, task: Task, to: str | None = None) -> str:
+        """The hint of a refusal: the models that would do it, with what to type."""
+        names = " or ".join(f"{one.title} (--model {one.id})" for one in self.offering(task, to) if one.serve)
+        return f"Use a model that does: {names}." if names else "No model that Inkstick knows offers it."
+
 
 def find(given: Path | None = None) -> Path:
     """The folder of manifests: the given one, else beside the checkout, else the installed one. Raises UsageError."""

@@ -222,7 +222,9 @@ class Repetition:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A task that the model offers. `prompt` and `to` (by language, for translate) name entries of the prompts.
-    `layout`: the page must be cut into regions first. The rest overrides the model's own pixels and sampling."""
+    `layout`: the page must be cut into regions first. `maximum_pixels`: told to the server with each request.
+    `double_below`: an image whose sides are both shorter is sent twice as large. `skip_special_tokens` overrides the
+    model's own."""
 
     task: Task
     answer: Answer
@@ -230,7 +232,7 @@ class Offer:
     to: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     layout: bool = False
     maximum_pixels: int | None = None
-    enlarge_below: int | None = None
+    double_below: int | None = None
     skip_special_tokens: bool | None = None
 
 
@@ -309,8 +311,8 @@ class Manifest:
 
     def spec(self) -> dict[str, Any]:
         """What a client of the served model needs, under the names of the client's own model specification: id, served,
-        prompts (by task), prompts_to (by language), sampling, retries, system, seed. Raises UsageError if not served.
-        """
+        prompts (by task), prompts_to (by language), sampling, retries, system, order, seed. Raises UsageError if not
+        served."""
         if self.serve is None or self.chat is None or self.sampling is None:
             raise UsageError(f"{self.id} is not a model that a server offers.", hint="See `inkstick models list`.")
         translate = self.offers.get(Task.TRANSLATE)
@@ -322,6 +324,7 @@ class Manifest:
             "sampling": self.sampling,
             "retries": self.retries,
             "system": self.chat.system,
+            "order": self.chat.order,
             "seed": self.seed,
         }
 
@@ -626,7 +629,7 @@ def _offer(table: Table, task: Task, prompts: Mapping[str, str]) -> Offer:
         to=MappingProxyType(table.mapping("to")),
         layout=table.flag("layout", False),
         maximum_pixels=table.maybe_whole("maximum_pixels", least=1),
-        enlarge_below=table.maybe_whole("enlarge_below", least=1),
+        double_below=table.maybe_whole("double_below", least=1),
         skip_special_tokens=table.flag("skip_special_tokens", True) if table.has("skip_special_tokens") else None,
     )
     _check_prompts(table, offer, prompts)

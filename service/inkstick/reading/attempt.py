@@ -38,7 +38,7 @@ DEATHS_BEFORE_ALONE = 3
 class Encoding(Protocol):
     """An engine that can prepare a page ahead of its turn."""
 
-    async def encode(self, image: Pixels, *, scale: float = 1.0) -> Encoded: ...
+    async def encode(self, image: Pixels, *, scale: float = 1.0, task: Task = Task.PARSE) -> Encoded: ...
 
     async def read_encoded(self, image: Encoded, request: Request) -> Reading: ...
 
@@ -69,7 +69,7 @@ class Picture:
     def __init__(self, box: Box | None, render: Callable[[], Awaitable[Pixels]], pixels: Pixels | None = None) -> None:
         self.box = box
         self._render, self._pixels = render, pixels
-        self._encoded: dict[float, Encoded] = {}
+        self._encoded: dict[tuple[float, Task], Encoded] = {}
 
     @property
     def size(self) -> int:
@@ -83,12 +83,12 @@ class Picture:
     async def pixels(self) -> Pixels:
         return self._pixels if self._pixels is not None else await self._render()
 
-    async def encoded(self, engine: Encoding, scale: float) -> Encoded:
-        if scale not in self._encoded:
+    async def encoded(self, engine: Encoding, scale: float, task: Task) -> Encoded:
+        if (scale, task) not in self._encoded:
             pixels = await self.pixels()
-            self._encoded = {scale: await engine.encode(pixels, scale=scale)}
+            self._encoded = {(scale, task): await engine.encode(pixels, scale=scale, task=task)}
             self._pixels = None
-        return self._encoded[scale]
+        return self._encoded[scale, task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +309,7 @@ class PageReader:
         self, lane: Lane, picture: Picture, request: Request, scale: float, deaths: _Deaths, *, may_leave: bool
     ) -> Reading:
         engine = lane.engine
-        shot = await picture.encoded(engine, scale) if isinstance(engine, Encoding) else None
+        shot = await picture.encoded(engine, scale, request.task) if isinstance(engine, Encoding) else None
         self._recount()
         async with lane.slot(self._order.key, alone=deaths.lost >= DEATHS_BEFORE_ALONE, may_leave=may_leave) as place:
             deaths.read_before = lane.read

@@ -23,6 +23,7 @@ from inkstick.clock import Clock, SystemClock
 from inkstick.document import Page, Part
 from inkstick.engines.protocol import Engine, Request
 from inkstick.errors import Blocked, DocumentError, Empty, Unsupported
+from inkstick.models import catalogue
 from inkstick.pages.view import Budget, PageView
 from inkstick.profile import EngineChoice, Priority, Profile
 from inkstick.reading.attempt import Hold, Order, PageReader
@@ -268,7 +269,9 @@ class Reader:
         task."""
         able = [lane for lane in self._lanes if profile.task in lane.engine.tasks]
         if self._lanes and not able:
-            raise Unsupported(f"No engine here offers the task {profile.task}.", hint="Choose the task parse or text.")
+            raise Unsupported(
+                f"No engine here offers the task {profile.task}.", hint=catalogue.read().instead(profile.task)
+            )
         if profile.engine is not EngineChoice.AUTO:
             named = [lane for lane in able if lane.engine.name == profile.engine]
             return (named[0] if named else None), None

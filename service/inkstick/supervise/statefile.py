@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-STATE, SOCKET, LADDER, CACHE, LOG = "engine.json", "engine.sock", "engine-ladder.json", "engine-cache", "engine.log"
+STATE, SOCKET, LADDER, LOG = "engine.json", "engine.sock", "engine-ladder.json", "engine.log"
 STALE_SECONDS = 15.0
 """The file is written anew at least every few seconds: an older one is a supervisor that is no more."""
 
