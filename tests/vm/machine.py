@@ -51,8 +51,8 @@ ExecStart=/usr/bin/python3 ${CREDENTIALS_DIRECTORY}/inkstick.agent
 Restart=always
 RestartSec=1
 """
-# Emulation is some forty times slower than a laptop: what would be a hang there is patience here.
-PATIENCE = "[Service]\nWatchdogSec=1800\n"
+# Emulation is some sixty times slower than a laptop: what would be a hang there is patience here.
+PATIENCE = "[Service]\nWatchdogSec=1800\nEnvironment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800\n"
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 # Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
 CPU = "max,erms=off,fsrm=off,la57=off"
