@@ -1,4 +1,4 @@
-"""`./build.sh vm`: what is asked of QEMU, and what the person is told. Nothing of the machine gets beyond this computer."""
+"""`./build.sh vm`: what is asked of QEMU, what the person is told. Nothing of the machine gets beyond this computer."""
 
 from __future__ import annotations
 
