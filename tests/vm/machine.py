@@ -93,8 +93,9 @@ class Machine:
         self._agent = _connect(self.folder / "agent", 20)
         self._answers = self._agent.makefile("r")
 
+    # One processor: with two emulated ones Linux once panicked in a function that it patches while it runs.
     def _command(self, iso: Path, firmware: str, bus: str, memory_mib: int) -> list[str]:
-        out = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib), "-smp", "2"]
+        out = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib), "-smp", "1"]
         out += ["-machine", "q35,smm=on", "-display", "none", "-vga", "std", "-nic", "none", "-device", "qemu-xhci"]
         out += ["-drive", f"if=none,id=stick,file={iso},format=raw,snapshot=on"]
         stick = {"usb": "usb-storage,removable=on", "disk": "virtio-blk-pci"}[bus]
