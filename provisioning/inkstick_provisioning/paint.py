@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pymupdf
 from PIL import Image, ImageDraw, ImageFont
 
 from inkstick_provisioning.language import width
@@ -79,4 +78,6 @@ def _rgb565(picture: Image.Image) -> bytes:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import pymupdf  # its import loads networks: only where Chinese is painted
+
     return ImageFont.truetype(io.BytesIO(pymupdf.Font("china-s").buffer), size)
