@@ -32,6 +32,7 @@ from inkstick_provisioning import (
     moment,
     network,
     power,
+    recovery,
     requests,
     status,
     unattended,
@@ -45,7 +46,7 @@ from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
-from inkstick_provisioning.volume import MAPPED, Checked, Room, Where
+from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
 
 TICK = 1.0
 SEEN_SECONDS = 300.0
@@ -130,6 +131,7 @@ class Keeper:
         self.leaving = ""
         self.slow: dict[str, Any] = {}
         self.pairing: dict[str, Any] = {}
+        self.asked: dict[str, Any] = {}
         self.slow_at = self.seen_at = self.pin_at = -1e9
         self.dialogue = self._again() or self._begin()
 
@@ -165,7 +167,11 @@ class Keeper:
         status.write(status.RUN / "keeper.json", value, 0o600)
 
     def _begin(self) -> Dialogue:
-        """From the file on the stick, if there is one, else at the first question."""
+        """From the file on the stick, if there is one, else at the first question. A volume that is open was left so
+        by a keeper that was cut off in the middle: it is closed, since nobody has typed its passphrase to this one."""
+        if Path(volume.MAPPER).exists():
+            with contextlib.suppress(InkstickError, subprocess.SubprocessError):
+                self.close_volume()
         situation = self._situation()
         if not self.clock.right:
             _set_clock(self.clock.best)
@@ -202,9 +208,15 @@ class Keeper:
         """The question as a file, for console and page."""
         shown = asdict(firststart.screen(self.dialogue))
         language = self.dialogue.wishes.language
-        value = {**shown, "number": self.number, "language": language}
-        status.write(status.RUN / "first-start.json", value)
-        as_service(lambda: status.write(DATA / "state/first-start.json", value))
+        self.asked = {**shown, "number": self.number, "language": language}
+        status.write(status.RUN / "first-start.json", self.asked)
+        self.ask_page(anew=True)
+
+    def ask_page(self, *, anew: bool = False) -> None:
+        """The question where the page reads it. The service makes its folder when it starts, perhaps after us."""
+        place = DATA / "state/first-start.json"
+        if place.parent.is_dir() and (anew or not os.path.lexists(place)):
+            as_service(lambda: status.write(place, self.asked))
 
     def work(self) -> None:
         """The decision carried out; on a failure back to a question."""
@@ -212,9 +224,11 @@ class Keeper:
         try:
             if dialogue.clock is not None:
                 _set_clock(dialogue.clock)
+            key = ""
             if dialogue.offer is not None and dialogue.offer.where is not Where.MEMORY:
                 self.take_volume(dialogue)
-            self.dialogue = firststart.finished(dialogue)
+                key = self.recovery(dialogue)
+            self.dialogue = firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
             message = error.message if isinstance(error, InkstickError) else str(error)
             sys.stderr.write(f"first start: {message}\n")
@@ -276,6 +290,14 @@ class Keeper:
         self.wishes = replace(self.wishes, where=offer.where)
         systemctl("restart", "--no-block", "inkstick-settings.service")
         systemctl("start", "--no-block", *WRITERS[:2])
+
+    def recovery(self, dialogue: Dialogue) -> str:
+        """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
+        if dialogue.unattended or dialogue.offer is None or dialogue.offer.state is State.LOCKED:
+            return ""
+        key = recovery.make()
+        luks.add_recovery(self.device, dialogue.secret.encode(), key)
+        return key
 
     def close_volume(self) -> None:
         """Locked again: the key is forgotten, data are in memory until it is opened."""
@@ -351,6 +373,7 @@ class Keeper:
                 self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
         if power.is_gone(self.medium):
             self.medium_gone()
+        self.ask_page()
         self.tell()
 
     def medium_gone(self) -> None:

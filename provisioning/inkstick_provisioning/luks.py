@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inkstick_provisioning import blocks, copying, volume
+from inkstick_provisioning import blocks, copying, recovery, volume
 from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
@@ -112,12 +112,24 @@ def fits(device: str, secret: bytes) -> bool:
 
 
 def unlock(device: str, secret: bytes) -> None:
-    """Raises WrongKey, or SetupError for another reason."""
-    if Path(volume.MAPPER).exists():
-        return
-    if not fits(device, secret):
+    """By the passphrase or by the recovery key. Raises WrongKey, or SetupError for another reason."""
+    recovered = recovery.read(secret.decode(errors="replace")).encode()
+    key = next((key for key in (secret, recovered) if key and fits(device, key)), None)
+    if key is None:
         raise WrongKey
-    _run(volume.open_command(device), secret)
+    if not Path(volume.MAPPER).exists():
+        _run(volume.open_command(device), key)
+
+
+def add_recovery(device: str, secret: bytes, key: str) -> None:
+    """A second way in. The key goes in by a pipe; it is nowhere else."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, key.encode())
+        os.close(writing)
+        _run(volume.recovery_command(device, f"/dev/fd/{reading}"), secret, keep=(reading,))
+    finally:
+        os.close(reading)
 
 
 def check() -> Checked:
@@ -168,9 +180,12 @@ def carry(source: Path, target: Path) -> int:
     return copied
 
 
-def _run(command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0) -> str:
-    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything)."""
-    done = subprocess.run(list(command), input=secret or b"", capture_output=True)
+def _run(
+    command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0, keep: tuple[int, ...] = ()
+) -> str:
+    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything). `keep`: open files
+    that it inherits."""
+    done = subprocess.run(list(command), input=secret or b"", capture_output=True, pass_fds=keep)
     if status is not None and done.returncode != status:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         raise SetupError(f"{command[0]} failed: {told[-1] if told else done.returncode}")

@@ -57,7 +57,8 @@ def typed(entry: Entry, key: str) -> tuple[Entry, str | None]:
 
 def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) -> list[str]:
     """The first start's screen as lines. A secret is never shown, not even how long it is."""
-    code, columns = str(question.get("language", "en")), view.columns - 4
+    code, picture = str(question.get("language", "en")), console.code_of(str(question.get("code", "")), view)
+    columns = view.columns - 4 - (width(picture[0]) + console.GAP if picture else 0)
     lines = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
     for text in question["lines"]:
         lines += [f"  {line}" for line in wrap(str(text), columns)]
@@ -74,8 +75,12 @@ def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) ->
         lines += ["", f"  {say(code, 'An empty line goes back.')}"]
     if now.addresses:
         place = f"{now.addresses[0]}  {now.pin}".strip()
-        lines += ["", f"  {say(code, 'Or answer in a browser: {place}', place=place)}"]
-    return [cut(line, view.columns - 1) for line in lines[: view.rows - 1]]
+        lines += [
+            "",
+            *(f"  {line}" for line in wrap(say(code, "Or answer in a browser: {place}", place=place), columns)),
+        ]
+    lines = [cut(line, columns + 3) for line in lines[: view.rows - 1]]
+    return console.beside(lines, picture, view.columns - width(picture[0]) - 1) if picture else lines
 
 
 class Screen:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inkstick_provisioning import console, paint, qr, status, terminal
+from inkstick_provisioning import console, paint, qr, recovery, status, terminal
 from inkstick_provisioning.console import Request, View, press, screen
 from inkstick_provisioning.language import width
 from inkstick_provisioning.paint import Frame
@@ -213,6 +213,18 @@ def test_the_first_start_fits_every_screen(columns: int, rows: int) -> None:
     if rows > 20:
         text = "\n".join(lines)
         assert "1  On this stick" in text and "Type one of the numbers." in text and "https://10.77.0.1/" in text
+
+
+@pytest.mark.parametrize("view", [View(), View(128, 48)])
+def test_the_recovery_key_is_shown_whole_and_as_a_code_beside_it(view: View) -> None:
+    key = recovery.make()
+    question = {**QUESTION, "lines": [key[:23], key[24:]], "choices": ["I have it: go on"], "code": key, "problem": ""}
+    lines = terminal.dialogue(question, Entry(4), FULL, view)
+    assert len(lines) < view.rows and all(width(line) < view.columns for line in lines)
+    assert key[:23] in "\n".join(lines) and key[24:] in "\n".join(lines)
+    code = qr.half_blocks(key)
+    assert all(line.endswith(part.rstrip()) for line, part in zip(lines, code, strict=False))
+    assert len(lines) >= len(code)
 
 
 def test_a_passphrase_is_not_shown_while_it_is_typed() -> None:
