@@ -92,6 +92,11 @@ def begin(situation: Situation, language: str | None = None) -> Dialogue:
     return _after_language(_language(dialogue, language)) if language in LANGUAGES else dialogue
 
 
+def again(situation: Situation, wishes: Wishes) -> Dialogue:
+    """A later start: the volume's header says what was chosen, and only its passphrase is asked (and the clock)."""
+    return _after_network(replace(Dialogue(situation), wishes=wishes))
+
+
 def answer(dialogue: Dialogue, typed: str) -> Dialogue:
     """After one line typed by a person; the same dialogue, with a `problem`, if it is no answer."""
     handler = _HANDLERS.get(dialogue.step)

@@ -125,6 +125,7 @@ class Keeper:
         self.number = 0
         self.lines: list[Line] = []
         self.device = ""
+        self.kept = ""
         self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
         self.card = hardware.judge(machine.look())
         self.clock = self._clock()
@@ -162,9 +163,26 @@ class Keeper:
         return firststart.finished(replace(firststart.begin(self._situation(), found.language), wishes=found))
 
     def save(self) -> None:
-        """What a restart of this process needs to know; no passphrase is in it."""
-        value = {"done": self.dialogue.step is Step.DONE, "wishes": unattended.text(self.dialogue.wishes)}
-        status.write(status.RUN / "keeper.json", value, 0o600)
+        """What a restart of this process, and the next start of the volume, need to know; no passphrase is in it."""
+        done, wishes = self.dialogue.step is Step.DONE, unattended.text(self.dialogue.wishes)
+        status.write(status.RUN / "keeper.json", {"done": done, "wishes": wishes}, 0o600)
+        if done and self.device and wishes != self.kept:
+            self.kept = wishes
+            try:
+                luks.remember(self.device, wishes)
+            except InkstickError as error:  # then the next start asks for more than the passphrase
+                sys.stderr.write(f"settings are not kept: {error.message}\n")
+
+    def _known(self, situation: Situation) -> Wishes | None:
+        """What the header of the one volume that is there says, None without one that can be used."""
+        locked = [offer for offer in situation.survey.found if offer.state is State.LOCKED]
+        if len(locked) != 1:
+            return None
+        try:
+            self.kept = luks.recall(locked[0].device)
+            return unattended.parse(self.kept) if self.kept else None
+        except UnattendedError:
+            return None
 
     def _begin(self) -> Dialogue:
         """From the file on the stick, if there is one, else at the first question. A volume that is open was left so
@@ -178,7 +196,8 @@ class Keeper:
         try:
             found = find_file()
             if found is None:
-                return firststart.begin(situation)
+                known = self._known(situation)
+                return firststart.again(situation, known) if known else firststart.begin(situation)
             wishes = unattended.parse(found.text)
             return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
         except UnattendedError as error:
@@ -322,7 +341,10 @@ class Keeper:
         if asked.what == "answer":
             self.answer(asked)
         elif asked.what == "network":
-            self.put(replace(self.wishes, network=network.next_mode(self.wishes.network)))
+            mode = network.next_mode(self.wishes.network)
+            self.dialogue = replace(self.dialogue, wishes=replace(self.dialogue.wishes, network=mode))
+            self.put(replace(self.wishes, network=mode))
+            self.save()
         elif asked.what == "pin":
             self.new_pin()
         elif asked.what == "lock":

@@ -5,6 +5,7 @@ A passphrase is bytes, goes in by a pipe, and is kept nowhere.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -17,6 +18,8 @@ from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, Wr
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
 SETTLE_SECONDS = 30.0
+WRONG = 2
+"""How cryptsetup ends where the passphrase does not fit."""
 PROBE = 1 << 20
 """Bytes that are looked at, at the start and the end of a disk that is said to be empty."""
 
@@ -114,11 +117,29 @@ def fits(device: str, secret: bytes) -> bool:
 def unlock(device: str, secret: bytes) -> None:
     """By the passphrase or by the recovery key. Raises WrongKey, or SetupError for another reason."""
     recovered = recovery.read(secret.decode(errors="replace")).encode()
-    key = next((key for key in (secret, recovered) if key and fits(device, key)), None)
-    if key is None:
-        raise WrongKey
-    if not Path(volume.MAPPER).exists():
-        _run(volume.open_command(device), key)
+    command = volume.try_command(device) if Path(volume.MAPPER).exists() else volume.open_command(device)
+    for key in filter(None, (secret, recovered)):
+        done = subprocess.run(command, input=key, capture_output=True)
+        if done.returncode == 0:
+            return
+        if done.returncode != WRONG:
+            raise SetupError(f"cryptsetup failed: {done.stderr.decode(errors='replace').strip()}")
+    raise WrongKey
+
+
+def remember(device: str, settings: str) -> None:
+    """Settings into the header, for the next start."""
+    token = json.dumps({"type": "inkstick", "keyslots": [], "settings": settings})
+    _run(volume.remember_command(device), token.encode())
+
+
+def recall(device: str) -> str:
+    """The settings in the header, "" where there are none. Whoever holds the stick can have written them."""
+    done = subprocess.run(volume.recall_command(device), capture_output=True, text=True)
+    try:
+        return str(json.loads(done.stdout)["settings"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def add_recovery(device: str, secret: bytes, key: str) -> None:

@@ -110,6 +110,14 @@ def test_a_new_volume_s_recovery_key_is_shown_once_and_has_to_be_acknowledged() 
     assert firststart.finished(go(KNOWN, "1", "1", PASS)).step is Step.DONE
 
 
+def test_at_a_later_start_only_the_passphrase_is_asked_and_a_clock_that_is_wrong() -> None:
+    wishes = Wishes(language="zh", where=Where.STICK, network=Mode.JOIN)
+    dialogue = firststart.again(KNOWN, wishes)
+    assert dialogue.step is Step.UNLOCK and "口令" in screen(dialogue).title + screen(dialogue).lines[1]
+    assert answer(dialogue, PASS).wishes == wishes
+    assert firststart.again(replace(KNOWN, clock=BAD), wishes).step is Step.CLOCK
+
+
 def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
     dialogue = go(KNOWN, "1", "1", "")
     assert dialogue.step is Step.WHERE

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, requests, status, terminal, unattended
+from inkstick_provisioning import keeper, luks, requests, status, terminal, unattended
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
 from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
-from inkstick_provisioning.volume import Where
+from inkstick_provisioning.volume import Offer, State, Survey, Where
 
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
@@ -92,6 +92,21 @@ def say(place: Place, found: Keeper, folder: Path, *lines: str) -> None:
     for line in lines:
         terminal.ask(folder, {"what": "answer", "value": line, "number": place.question()["number"]})
         found.tick()
+
+
+def test_a_later_start_takes_the_settings_from_the_volume_s_header(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    settings = {"token": unattended.text(Wishes(language="zh", where=Where.STICK, network=Mode.DIRECT))}
+    monkeypatch.setattr(luks, "recall", lambda device: settings["token"] if device == "/dev/sda3" else "")
+    start()
+    assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh")
+    assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    settings["token"] = 'language = "martian"'
+    start()
+    assert place.question()["step"] == "language", "what nobody of us can have written is not used"
 
 
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:

@@ -243,6 +243,17 @@ def test_the_recovery_key_fits_however_it_is_typed_until_the_wipe(disk: Path) ->
     assert not luks.fits(device, key.encode())
 
 
+@needs("cryptsetup", "blkid")
+def test_settings_in_the_header_can_be_read_without_the_passphrase_and_replaced(disk: Path) -> None:
+    device = str(disk)
+    luks.encrypt(device, b"correct horse", memory_kib=1024, iterations=4)
+    assert luks.recall(device) == ""
+    for settings in ('language = "zh"\n', 'language = "en"\n[usb]\nread = "inbox"\n'):
+        luks.remember(device, settings)
+        assert luks.recall(device) == settings
+    assert luks.fits(device, b"correct horse")
+
+
 def test_what_is_no_recovery_key_is_none() -> None:
     key = recovery.make(lambda letters: letters[1])
     assert key == "-".join(["11111"] * 8)
