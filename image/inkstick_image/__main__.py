@@ -8,12 +8,11 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inkstick_image import debs, flash, hashes, layers, lock, manifest, medium, minisign, recipe, tools, wheels
+from inkstick_image import debs, flash, hashes, layers, lock, manifest, medium, minisign, qemu, recipe, tools, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.progress import Progress
 from inkstick_image.trees import Place
@@ -39,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     vm = commands.add_parser("vm", help="boot an ISO in QEMU", allow_abbrev=False)
     vm.add_argument("iso", type=Path)
     vm.add_argument("--memory", default="4096", metavar="MIB")
+    vm.add_argument("--settings", type=Path, metavar="FILE", help="an inkstick.toml: nothing is asked on the screen")
     verify = commands.add_parser("verify", help="check an ISO or a stick", allow_abbrev=False)
     verify.add_argument("what", type=Path, metavar="ISO|DEVICE")
     verify.add_argument(
@@ -167,29 +167,13 @@ def vm(options: argparse.Namespace) -> int:
         raise ImageError("QEMU is missing.", f"apt-get install {' '.join(lacking)}")
     if not options.iso.is_file():
         raise ImageError(f"There is no file {options.iso}.", "Build one: ./build.sh image --edition cpu")
-    display = [] if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") else ["-display", "curses"]
-    command = [
-        "qemu-system-x86_64",
-        "-machine",
-        "q35",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-m",
-        options.memory,
-        "-smp",
-        "2",
-    ]
-    command += [
-        "-nic",
-        "none",
-        "-device",
-        "qemu-xhci",
-        "-drive",
-        f"if=none,id=stick,file={options.iso},format=raw,readonly=on",
-    ]
-    return subprocess.run([*command, "-device", "usb-storage,drive=stick,bootindex=1", *display]).returncode
+    window = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    display = () if window else ("-display", "curses" if sys.stdout.isatty() else "none")
+    settings = options.settings.read_text(encoding="utf-8") if options.settings else ""
+    wanted = qemu.Wanted(options.iso, options.memory, qemu.has_kvm(), qemu.has_tap(), display, settings)
+    for line in qemu.words(wanted):
+        _say(line)
+    return qemu.run(wanted)
 
 
 def verify(options: argparse.Namespace) -> int:

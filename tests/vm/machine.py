@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,8 +39,11 @@ while True:
 UNIT = """
 [Unit]
 Description=Test agent
+DefaultDependencies=no
 After=dev-virtio\\x2dports-org.inkstick.test.device
 Wants=dev-virtio\\x2dports-org.inkstick.test.device
+Conflicts=shutdown.target
+Before=shutdown.target
 StartLimitIntervalSec=0
 [Service]
 ImportCredential=inkstick.agent
@@ -48,7 +52,7 @@ Restart=always
 RestartSec=1
 """
 # Emulation is some forty times slower than a laptop: what would be a hang there is patience here.
-PATIENCE = "[Service]\nTimeoutStartSec=3600\nWatchdogSec=1800\n"
+PATIENCE = "[Service]\nWatchdogSec=1800\n"
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
@@ -56,16 +60,28 @@ OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 
 class Machine:
     """Boots `iso`, which is never written. `firmware`: bios, or uefi (Secure Boot on, Microsoft's keys). `bus`: usb, or
-    disk, which emulates in less time."""
+    disk, which emulates in less time. `credentials`: systemd credentials besides the agent's, such as inkstick.toml.
+    `devices`: more of QEMU's arguments. `within`: the command in front of QEMU (`Cable.within`)."""
 
-    def __init__(self, iso: Path, firmware: str = "bios", bus: str = "disk", memory_mib: int = 4096) -> None:
+    def __init__(
+        self,
+        iso: Path,
+        firmware: str = "bios",
+        bus: str = "disk",
+        memory_mib: int = 4096,
+        *,
+        credentials: Mapping[str, str] | None = None,
+        devices: Sequence[str] = (),
+        within: Sequence[str] = (),
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="inkstick-vm-")
         self.folder = Path(self._folder.name)
         self._ids, self.uptime = 0, 0.0
         self.started = time.monotonic()
         errors = (self.folder / "qemu.log").open("wb")
         # It ends with us, whatever ends us.
-        command = ["setpriv", "--pdeathsig", "TERM", *self._command(iso, firmware, bus, memory_mib)]
+        command = ["setpriv", "--pdeathsig", "TERM", *within, *self._command(iso, firmware, bus, memory_mib)]
+        command += [*devices, *self._credentials(credentials or {})]
         self._process = subprocess.Popen(command, stdout=errors, stderr=errors)
         errors.close()
         self._qmp = _connect(self.folder / "qmp", 20)
@@ -90,13 +106,14 @@ class Machine:
             out += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
             out += ["-drive", f"if=pflash,format=raw,unit=0,file={OVMF_CODE},readonly=on"]
             out += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
-        return [*out, *self._credentials()]
+        return out
 
-    def _credentials(self) -> list[str]:
+    def _credentials(self, more: Mapping[str, str]) -> list[str]:
         given = {
+            **more,
             "inkstick.agent": AGENT,
             "systemd.extra-unit.inkstick-test-agent.service": UNIT,
-            "systemd.unit-dropin.multi-user.target~test": WANTS,
+            "systemd.unit-dropin.sysinit.target~test": WANTS,
             "systemd.unit-dropin.inkstick-serve.service~test": PATIENCE,
             "systemd.unit-dropin.inkstick-watch.service~test": PATIENCE,
         }

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from vm.appliance import BOOT_SECONDS, layers
 from vm.machine import Machine
-from vm.test_cpu_edition import BOOT_SECONDS, layers
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(3600)]
 LAYER = "20-python.squashfs"

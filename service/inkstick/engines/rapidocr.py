@@ -19,7 +19,7 @@ from inkstick.engines.protocol import Health, Load, Reading, Request
 from inkstick.errors import EngineDown, PageFailed, Timeout, Unsupported
 from inkstick.pages.view import Pixels
 
-START_SECONDS = 120.0
+START_SECONDS = 600.0  # an old laptop, a slow stick: against a hang only
 ANSWER_BYTES = 64 << 20
 RECYCLE_PAGES = 500
 """A process is replaced after so many pages: MuPDF and the networks never give all their memory back."""

@@ -16,7 +16,7 @@ from inkstick.errors import Damaged, DocumentError, Internal, TooComplex
 from inkstick.pages import wire
 from inkstick.pages.sandbox import Sandbox
 
-START_SECONDS = 60.0
+START_SECONDS = 300.0  # an old laptop, a slow stick: against a hang only
 MODULE = "inkstick.pages.worker"
 _OUT_OF_BOUNDS = {signal.SIGKILL, signal.SIGABRT, signal.SIGXCPU, signal.SIGXFSZ}
 

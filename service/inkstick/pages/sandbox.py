@@ -33,6 +33,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 TMP_BYTES = 64 << 20
 CPU_SECONDS = 20_000
 FILE_BYTES = 20 << 30
+TRIAL_SECONDS = 300.0
+"""Against a hang only: who gives up too early on a slow machine goes on without the outer layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,11 @@ def detect() -> Sandbox:
     trial = Sandbox(path)
     try:
         done = subprocess.run(
-            trial.command(["-c", "import inkstick"]), env=environment(), capture_output=True, timeout=20, cwd="/"
+            trial.command(["-c", "import inkstick"]),
+            env=environment(),
+            capture_output=True,
+            timeout=TRIAL_SECONDS,
+            cwd="/",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Sandbox(None, f"bubblewrap does not start: {error}")

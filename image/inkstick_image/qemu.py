@@ -1,0 +1,107 @@
+"""`./build.sh vm ISO`: the appliance in QEMU, with this computer at the other end of its network cable.
+
+As root the cable is a real one (a tap device): the page answers here at the very address that the appliance's screen
+shows. Without root QEMU itself stands between, and a port of this computer leads to the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PAGE, OURS, PORT = "10.77.0.1", "10.77.0.2", 8443
+TAP = "inkstick0"
+PROBE = ("-machine", "q35", "-accel", "kvm", "-cpu", "max", "-m", "64", "-S", "-display", "none", "-monitor", "stdio")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`kvm`: the processor may be lent to the machine. `tap`: a real cable. `display`: QEMU's words for it. `settings`:
+    an inkstick.toml, given as a credential."""
+
+    iso: Path
+    memory: str = "4096"
+    kvm: bool = False
+    tap: bool = False
+    display: tuple[str, ...] = field(default_factory=tuple)
+    settings: str = ""
+
+
+def command(wanted: Wanted) -> list[str]:
+    """QEMU's command line."""
+    accel = "kvm" if wanted.kvm else "tcg,thread=multi"
+    out = ["qemu-system-x86_64", "-machine", "q35", "-accel", accel, "-cpu", "max", "-m", wanted.memory, "-smp", "2"]
+    out += ["-device", "qemu-xhci", "-drive", f"if=none,id=stick,file={wanted.iso},format=raw,readonly=on"]
+    out += ["-device", "usb-storage,drive=stick,bootindex=1", "-device", "virtio-net-pci,netdev=cable"]
+    out += ["-netdev", _tap() if wanted.tap else _user()]
+    if wanted.settings:
+        text = base64.b64encode(wanted.settings.encode()).decode()
+        out += ["-smbios", f"type=11,value=io.systemd.credential.binary:inkstick.toml={text}"]
+    return [*out, *wanted.display]
+
+
+def _tap() -> str:
+    return f"tap,id=cable,ifname={TAP},script=no,downscript=no"
+
+
+def _user() -> str:
+    """Nothing of the machine gets out of QEMU: only the page's port is passed on."""
+    forward = f"hostfwd=tcp:127.0.0.1:{PORT}-{PAGE}:443"
+    return f"user,id=cable,net=10.77.0.0/24,host={OURS},dns=10.77.0.3,dhcpstart=10.77.0.15,restrict=on,{forward}"
+
+
+def has_kvm() -> bool:
+    """Whether KVM really works here, by trying: its device alone says little."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    try:
+        done = subprocess.run(["qemu-system-x86_64", *PROBE], input=b"quit\n", capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def has_tap() -> bool:
+    """Whether a cable can be made: rights, the device, and nobody uses these addresses here."""
+    if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
+        return False
+    used = subprocess.run(["ip", "-o", "-4", "route", "show", "to", "match", PAGE], capture_output=True, text=True)
+    return used.returncode == 0 and not any(line.startswith("10.77.0.") for line in used.stdout.splitlines())
+
+
+def steps_of_tap() -> tuple[Sequence[str], ...]:
+    """The cable before the start: this end has a fixed address, and no route but to the appliance."""
+    return (
+        ("ip", "tuntap", "add", "dev", TAP, "mode", "tap"),
+        ("ip", "address", "add", f"{OURS}/24", "dev", TAP),
+        ("ip", "link", "set", TAP, "up"),
+    )
+
+
+def words(wanted: Wanted) -> list[str]:
+    """What a person needs to know beforehand."""
+    address = f"https://{PAGE}/" if wanted.tap else f"https://127.0.0.1:{PORT}/ (as root it would be https://{PAGE}/)"
+    speed = (
+        [] if wanted.kvm else ["No KVM on this computer: every instruction is emulated, and the start takes minutes."]
+    )
+    return [
+        *speed,
+        f"Answer the first start on its screen; with the network mode 'direct' the page is at {address}",
+        "and waits for the PIN that the screen shows. Nothing is kept: the machine's documents are in its memory.",
+    ]
+
+
+def run(wanted: Wanted) -> int:
+    """Until the machine is switched off; QEMU's exit status."""
+    if not wanted.tap:
+        return subprocess.run(command(wanted)).returncode
+    try:
+        for step in steps_of_tap():
+            subprocess.run(list(step), check=True)
+        return subprocess.run(command(wanted)).returncode
+    finally:
+        subprocess.run(["ip", "link", "delete", TAP], capture_output=True)

@@ -1,0 +1,85 @@
+"""What tests do with an appliance that runs in a `Machine`: wait for it, drop documents, take their text."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from vm.machine import Machine
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+BOOT_SECONDS = 1800
+READ_SECONDS = 1800
+"""Limits against hangs only: QEMU emulates every instruction, and a page that a laptop reads in a second takes minutes
+here, on a busy machine still more."""
+DATA = "/var/lib/inkstick"
+STATUS = "/run/inkstick/status.json"
+
+
+def wait_for_services(machine: Machine) -> None:
+    """Until the appliance says that it is ready (inkstick.target). Fails with the journal."""
+    end = time.monotonic() + BOOT_SECONDS
+    while machine.text("systemctl", "is-active", "inkstick.target").strip() != "active":
+        if time.monotonic() > end:
+            pytest.fail(f"{machine.text('systemctl', 'list-jobs')}\n{journal(machine)}")
+        time.sleep(3)
+
+
+def journal(machine: Machine) -> str:
+    return machine.text("journalctl", "-b", "--no-pager", "-n", "80")
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """What the keeper tells console and page."""
+    told: dict[str, Any] = json.loads(machine.text("cat", STATUS))
+    return told
+
+
+def drop(machine: Machine, name: str, content: bytes) -> None:
+    """As a person would: the document appears in the inbox whole."""
+    part = f"{DATA}/inbox/.part"
+    machine.run("sh", "-c", f"cat > {part} && chown inkstick: {part} && mv {part} {DATA}/inbox/{name}", data=content)
+
+
+def read(machine: Machine, name: str) -> str:
+    """All text of the document `name`, once it is read. Fails with the journal."""
+    stem, end = name.rpartition(".")[0], time.monotonic() + READ_SECONDS
+    while True:
+        status, out, _ = machine.run("cat", f"{DATA}/results/{stem}/{stem}.json")
+        if status == 0:
+            return text_of(json.loads(out))
+        if time.monotonic() > end:
+            pytest.fail(f"not read: {machine.text('find', DATA, '-type', 'f')}\n{journal(machine)}")
+        time.sleep(5)
+
+
+def text_of(record: dict[str, Any]) -> str:
+    return " ".join(block["text"] for page in record["pages"] for block in page["blocks"])
+
+
+def scan(words: str) -> bytes:
+    """A small scanned line, as PNG."""
+    page = Image.new("L", (640, 200), 255)
+    font = ImageFont.load_default(40)
+    ImageDraw.Draw(page).text((40, 70), words, fill=0, font=font)
+    out = io.BytesIO()
+    page.save(out, "PNG", dpi=(150, 150))
+    return out.getvalue()
+
+
+def layers(machine: Machine, *options: str) -> dict[str, Any]:
+    """What the check after boot says."""
+    said = machine.text("/usr/bin/python3", "/usr/lib/inkstick/layers.py", *options, seconds=BOOT_SECONDS)
+    answer: dict[str, Any] = json.loads(said)
+    return answer
+
+
+def verity_targets(machine: Machine) -> list[str]:
+    """The kernel's dm-verity devices, one line each."""
+    return [line for line in machine.text("dmsetup", "table").splitlines() if " verity " in line]
