@@ -5,7 +5,6 @@ Limits are against hangs only: QEMU emulates every instruction.
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -58,38 +57,23 @@ def listed(image: Path) -> list[str]:
 
 
 class Laptop(Machine):
-    """Starts from `stick`, which is written. `cable`: a network cable, whose other end is QEMU's (10.77.0.2); `page`:
-    the port of this computer that leads to the page. `given`: systemd credentials by name. `bus`: as Machine's; only a
-    stick on usb can be pulled out."""
+    """Starts from `stick`, which is written. `settings`: an inkstick.toml. Its cable ends in QEMU; `page`: a port
+    of this computer that leads to the page. `bus`: as Machine's; only a stick on usb can be pulled out."""
 
     def __init__(
-        self,
-        stick: Path,
-        given: Mapping[str, str] | None = None,
-        *,
-        bus: str = "disk",
-        cable: bool = True,
-        page: int = 0,
-        extra: Sequence[str] = (),
+        self, stick: Path, settings: str = "", *, bus: str = "disk", page: int = 0, devices: Sequence[str] = ()
     ) -> None:
-        self._given, self._cable, self._page, self._extra = given or {}, cable, page, extra
-        super().__init__(stick, bus=bus)
+        forward = f",hostfwd=tcp:127.0.0.1:{page}-10.77.0.1:443" if page else ""
+        cable = ["-netdev", f"user,id=cable,net=10.77.0.0/24,host=10.77.0.2,restrict=on{forward}"]
+        cable += ["-device", "virtio-net-pci,netdev=cable"]
+        given = {"inkstick.toml": settings} if settings else {}
+        super().__init__(stick, bus=bus, credentials=given, devices=[*cable, *devices])
 
     def _command(self, iso: Path, firmware: str, bus: str, memory_mib: int) -> list[str]:
-        out = super()._command(iso, firmware, bus, memory_mib)
         kind = "qcow2" if iso.suffix == ".qcow2" else "raw"
+        out = super()._command(iso, firmware, bus, memory_mib)
         out = [word.replace("format=raw,snapshot=on", f"format={kind},discard=unmap") for word in out]
-        out = [f"{word},id=bootstick" if word.endswith("drive=stick,bootindex=1") else word for word in out]
-        if self._cable:
-            forward = f",hostfwd=tcp:127.0.0.1:{self._page}-10.77.0.1:443" if self._page else ""
-            out += ["-netdev", f"user,id=cable,net=10.77.0.0/24,host=10.77.0.2,restrict=on{forward}"]
-            out += ["-device", "virtio-net-pci,netdev=cable"]
-        for number, (name, text) in enumerate(self._given.items()):
-            file = self.folder / f"given{number}"
-            value = base64.b64encode(text.encode()).decode()
-            file.write_text(f"io.systemd.credential.binary:{name}={value}", encoding="ascii")
-            out += ["-smbios", f"type=11,path={file}"]
-        return [*out, *self._extra]
+        return [f"{word},id=bootstick" if word.endswith("drive=stick,bootindex=1") else word for word in out]
 
     # -- hands
 
