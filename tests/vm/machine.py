@@ -54,6 +54,8 @@ RestartSec=1
 # Emulation is some forty times slower than a laptop: what would be a hang there is patience here.
 PATIENCE = "[Service]\nWatchdogSec=1800\n"
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
+# Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
+CPU = "max,erms=off,fsrm=off,la57=off"
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 
@@ -92,7 +94,7 @@ class Machine:
         self._answers = self._agent.makefile("r")
 
     def _command(self, iso: Path, firmware: str, bus: str, memory_mib: int) -> list[str]:
-        out = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(memory_mib), "-smp", "2"]
+        out = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib), "-smp", "2"]
         out += ["-machine", "q35,smm=on", "-display", "none", "-vga", "std", "-nic", "none", "-device", "qemu-xhci"]
         out += ["-drive", f"if=none,id=stick,file={iso},format=raw,snapshot=on"]
         stick = {"usb": "usb-storage,removable=on", "disk": "virtio-blk-pci"}[bus]
