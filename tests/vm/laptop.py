@@ -5,6 +5,7 @@ Limits are against hangs only: QEMU emulates every instruction.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -27,6 +28,7 @@ KEYS = {
     " ": "spc", "\n": "ret", "\b": "backspace", "-": "minus", "=": "equal", "[": "bracket_left", "]": "bracket_right",
     "\\": "backslash", ";": "semicolon", "'": "apostrophe", ",": "comma", ".": "dot", "/": "slash", "`": "grave_accent",
 }  # fmt: skip
+KNOWN = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1], uri=True).execute('select sha256 from documents'))"
 PICTURES = "INKSTICK_PICTURES"
 """Names a folder: what the screen shows at the steps of docs/field-guide.md is kept there."""
 
@@ -58,11 +60,20 @@ def listed(image: Path) -> list[str]:
 
 class Laptop(Machine):
     """Starts from `stick`, which is written. `settings`: an inkstick.toml. Its cable ends in QEMU; `page`: a port
-    of this computer that leads to the page. `bus`: as Machine's; only a stick on usb can be pulled out."""
+    of this computer that leads to the page. `bus`: as Machine's; only a stick on usb can be pulled out. `log`: a file
+    in which every write to the stick is recorded (`cuts.py`)."""
 
     def __init__(
-        self, stick: Path, settings: str = "", *, bus: str = "disk", page: int = 0, devices: Sequence[str] = ()
+        self,
+        stick: Path,
+        settings: str = "",
+        *,
+        bus: str = "disk",
+        page: int = 0,
+        log: Path | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
+        self._log = log
         forward = f",hostfwd=tcp:127.0.0.1:{page}-10.77.0.1:443" if page else ""
         cable = ["-netdev", f"user,id=cable,net=10.77.0.0/24,host=10.77.0.2,restrict=on{forward}"]
         cable += ["-device", "virtio-net-pci,netdev=cable"]
@@ -72,7 +83,13 @@ class Laptop(Machine):
     def _command(self, iso: Path, firmware: str, bus: str, memory_mib: int) -> list[str]:
         kind = "qcow2" if iso.suffix == ".qcow2" else "raw"
         out = super()._command(iso, firmware, bus, memory_mib)
-        out = [word.replace("format=raw,snapshot=on", f"format={kind},discard=unmap") for word in out]
+        at = next(number for number, word in enumerate(out) if word.startswith("if=none,id=stick,"))
+        if self._log is None:
+            out[at] = f"if=none,id=stick,file={iso},format={kind},discard=unmap"
+        else:
+            out[at - 1 : at + 1] = ["-blockdev", f"driver=file,node-name=plain,filename={iso}"]
+            out += ["-blockdev", f"driver=file,node-name=log,filename={self._log}"]
+            out += ["-blockdev", "driver=blklogwrites,node-name=stick,file=plain,log=log,log-sector-size=512"]
         return [f"{word},id=bootstick" if word.endswith("drive=stick,bootindex=1") else word for word in out]
 
     # -- hands
@@ -114,6 +131,11 @@ class Laptop(Machine):
         """Until it has switched itself off. Raises TimeoutExpired."""
         self._process.wait(seconds)
 
+    def drop(self, name: str, content: bytes) -> None:
+        """A document appears in the inbox whole."""
+        part = f"{DATA}/inbox/.part"
+        self.run("sh", "-c", f"cat > {part} && chown inkstick: {part} && mv {part} {DATA}/inbox/{name}", data=content)
+
     # -- eyes
 
     def picture(self, name: str) -> Image.Image:
@@ -147,6 +169,16 @@ class Laptop(Machine):
         """Until the first start asks this. Fails with the journal."""
         until(lambda: self.step() == step, self.journal)
         time.sleep(1.5)  # the console looks twice a second
+
+    def accepted(self, content: bytes) -> bool:
+        """Whether the ledger knows this document."""
+        known = self.text("python3", "-c", KNOWN, f"file:{DATA}/state/ledger.sqlite?mode=ro")
+        return hashlib.sha256(content).hexdigest() in known
+
+    def parts(self) -> list[str]:
+        """The encrypted volumes that are plugged in, by their devices."""
+        listed = json.loads(self.text("lsblk", "--json", "--list", "--output", "PATH,FSTYPE"))["blockdevices"]
+        return [str(part["path"]) for part in listed if part["fstype"] == "crypto_LUKS"]
 
     def journal(self) -> str:
         return self.text("journalctl", "-b", "--no-pager", "-n", "100")
