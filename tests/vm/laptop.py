@@ -180,6 +180,11 @@ class Laptop(Machine):
         listed = json.loads(self.text("lsblk", "--json", "--list", "--output", "PATH,FSTYPE"))["blockdevices"]
         return [str(part["path"]) for part in listed if part["fstype"] == "crypto_LUKS"]
 
+    def new_part(self, known: list[str]) -> str:
+        """The encrypted volume that was plugged in, once it is there."""
+        until(lambda: len(self.parts()) > len(known), self.journal)
+        return next(part for part in self.parts() if part not in known)
+
     def journal(self) -> str:
         return self.text("journalctl", "-b", "--no-pager", "-n", "100")
 

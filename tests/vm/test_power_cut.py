@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_an_accepted_document_survives_a_cut_at_any_flush(iso: Path, tmp_path: P
         for number in range(3):
             document = letter + f"\n% {number}\n".encode()
             laptop.drop(f"letter-{number}.pdf", document)
-            until(lambda document=document: laptop.accepted(document), laptop.journal)
+            until(partial(laptop.accepted, document), laptop.journal)
             laptop.run("sync", "--file-system", DATA)  # (the record counts its entries at each flush)
             promised[hashlib.sha256(document).hexdigest()] = flushes(recorded(log))[-1]
         own = laptop.parts()
@@ -55,8 +56,7 @@ def test_an_accepted_document_survives_a_cut_at_any_flush(iso: Path, tmp_path: P
             wanted = [sha for sha, at in promised.items() if at <= last]
             print(f"cut {number}: at entry {last}, of {after} writes after it {kept} kept, {len(wanted)} documents")
             laptop.plug(image, f"cut{number}")
-            until(lambda own=own: len(laptop.parts()) > len(own), laptop.journal)
-            device = next(part for part in laptop.parts() if part not in own)
+            device = laptop.new_part(own)
             status, out, errors = laptop.run("sh", "-c", OPEN, "sh", SECRET, device)
             assert status == 0, f"cut {number}: {errors}"
             assert all(sha in out.decode() for sha in wanted), f"cut {number}: a document is lost\n{out.decode()}"
