@@ -40,10 +40,10 @@ from inkstick_provisioning import (
 )
 from inkstick_provisioning.faults import UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
-from inkstick_provisioning.ingest import as_user
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
+from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
 from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
@@ -132,6 +132,7 @@ class Keeper:
         self.leaving = ""
         self.slow: dict[str, Any] = {}
         self.pairing: dict[str, Any] = {}
+        self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
         self.slow_at = self.seen_at = self.pin_at = -1e9
         self.dialogue = self._again() or self._begin()
@@ -283,8 +284,8 @@ class Keeper:
             self.new_pin()
 
     def new_pin(self) -> None:
-        run([*PIN, "new", "--data", str(DATA)], user=USER)
-        self.pin_at = self.slow_at = -1e9
+        self.send_for_pin("new")
+        self.slow_at = -1e9
 
     def name(self) -> str:
         return self.wishes.name or identity.hostname(_serial())
@@ -415,7 +416,8 @@ class Keeper:
 
     def tell(self) -> None:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
-        if time.monotonic() - self.slow_at > SLOW_SECONDS:
+        told = self.errand is not None and self.errand.poll() is not None
+        if told or time.monotonic() - self.slow_at > SLOW_SECONDS:
             self.slow, self.slow_at = self.look(), time.monotonic()
         batteries, mains = power.look()
         state = power.charge(batteries, mains)
@@ -451,11 +453,30 @@ class Keeper:
             "dropped": tuple(sorted(network.dropped(counters).items())),
         }
 
+    def send_for_pin(self, action: str) -> None:
+        """The service's own command makes or shows it. It is a whole Python that is started, and nobody waits for it: a
+        key that is pressed meanwhile would wait too."""
+        if self.errand is not None:
+            self.errand.kill()
+            self.errand.communicate()
+        command = [*PIN, action, "--json", "--data", str(DATA)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        who: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []} if USER else {}
+        self.pin_at = time.monotonic()
+        try:
+            self.errand = subprocess.Popen(command, **pipes, **who)
+        except OSError as error:
+            self.errand = None
+            sys.stderr.write(f"{command[0]}: {error}\n")
+
     def pair(self) -> dict[str, Any]:
-        """PIN and fingerprint, by the service's command: once a minute, it is a whole Python that is started."""
-        if time.monotonic() - self.pin_at > PIN_SECONDS:
-            self.pin_at = time.monotonic()
-            self.pairing = _json(run([*PIN, "show", "--json", "--data", str(DATA)], user=USER))
+        """PIN and fingerprint as they were told last; asked for once a minute, while there is a page on the network."""
+        if self.errand is not None and self.errand.poll() is not None:
+            self.pairing = _json(self.errand.communicate()[0])
+            self.errand = None
+        on_lan = any(mode is not Mode.NONE for mode in self.modes.values())
+        if self.errand is None and on_lan and time.monotonic() - self.pin_at > PIN_SECONDS:
+            self.send_for_pin("show")
         return self.pairing
 
     def remember(self) -> None:

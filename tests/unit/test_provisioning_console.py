@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inkstick_provisioning import console, paint, qr, recovery, status, terminal
+from inkstick_provisioning import console, framebuffer, paint, qr, recovery, status, terminal
 from inkstick_provisioning.console import Request, View, press, screen
+from inkstick_provisioning.framebuffer import Frame
 from inkstick_provisioning.language import width
-from inkstick_provisioning.paint import Frame
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.terminal import Entry
 
@@ -248,12 +248,12 @@ def test_a_request_is_a_whole_file_for_root_only(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
-    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
         (tmp_path / name).write_text(text)
-    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     (tmp_path / "fb0").touch()
-    assert terminal.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
 
 
 def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
