@@ -9,7 +9,8 @@ from typing import Any
 
 SECTOR = 512
 """lsblk tells START in units of 512 bytes, whatever the device's own sectors are."""
-COLUMNS = "PATH,TYPE,SIZE,START,FSTYPE,LABEL,PARTLABEL,PARTTYPE,PTTYPE,TRAN,RM,RO,MOUNTPOINTS,MODEL,VENDOR,SERIAL"
+COLUMNS = "NAME,PATH,TYPE,SIZE,START,FSTYPE,LABEL,PARTLABEL,PARTTYPE,PTTYPE,TRAN,RM,RO,MOUNTPOINTS,MODEL,VENDOR,SERIAL"
+"""Without NAME lsblk writes a flat list: no partition would be inside its disk."""
 COMMAND = ("lsblk", "--json", "--bytes", "--output", COLUMNS)
 
 

@@ -93,10 +93,10 @@ def screen(status: Status, view: View | None = None) -> list[str]:
     """At most `view.rows` lines of at most `view.columns` columns."""
     view = view or View()
     code = status.language
-    picture = _code_of(status, view)
+    picture = code_of(status.addresses[0], view) if status.addresses else []
     side = view.columns - (width(picture[0]) + GAP if picture else 0)
     left = [*_title(status, code), *_access(status, code), "", *_work(status, code)]
-    lines = _beside([cut(line, side - 1) for line in left], picture, side)
+    lines = beside([cut(line, side - 1) for line in left], picture, side)
     tail = [cut(line, view.columns - 1) for line in _keys(view, status, code)]
     room = view.rows - len(tail) - 1
     for line in _told(status, code, view.columns - 2):
@@ -106,15 +106,16 @@ def screen(status: Status, view: View | None = None) -> list[str]:
     return [*lines[:room], *[""] * (room - len(lines)), *tail]
 
 
-def _code_of(status: Status, view: View) -> list[str]:
-    """The address as a QR code, if the screen has room for it beside the rest."""
-    if not status.addresses:
+def code_of(text: str, view: View) -> list[str]:
+    """A QR code, if the screen has room for it beside the rest; no lines for no text."""
+    if not text:
         return []
-    picture = qr.half_blocks(status.addresses[0])
+    picture = qr.half_blocks(text)
     return picture if len(picture) <= view.rows - 6 and width(picture[0]) <= view.columns - 44 else []
 
 
-def _beside(left: list[str], picture: list[str], side: int) -> list[str]:
+def beside(left: list[str], picture: list[str], side: int) -> list[str]:
+    """Lines with a picture that begins at the column `side`."""
     height = max(len(left), len(picture))
     rows = []
     for index in range(height):

@@ -1,6 +1,7 @@
 """The first start as a dialogue: events in, screens out. Pure; the console and the page show the same screens.
 
-Language → network → clock, if it is wrong → (unlock | where documents are kept → passphrase, twice) → ready. The
+Language → network → clock, if it is wrong → (unlock | where documents are kept → passphrase, twice → recovery key) →
+ready. The
 network comes early so that the rest can be answered in a browser. A wrong answer changes nothing and is explained; an
 empty line goes back one step. A machine that nobody answers works on in memory all the while, and what it took in then
 is carried onto the volume.
@@ -32,6 +33,7 @@ class Step(StrEnum):
     NETWORK = "network"
     CONFIRM = "confirm"
     WORKING = "working"
+    RECOVERY = "recovery"
     DONE = "done"
 
 
@@ -55,21 +57,24 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """`secret`: the passphrase, until it was used; repr leaves it out. `problem`: an English sentence, or ""."""
+    """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
+    `problem`: an English sentence, or ""."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
     wishes: Wishes = field(default_factory=Wishes)
     offer: Offer | None = None
     secret: str = field(default="", repr=False)
+    recovery: str = field(default="", repr=False)
     clock: float | None = None
     problem: str = ""
+    unattended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
     """What is shown, in the person's language. `choices` are numbered from 1. `problem`: why the last answer was not
-    taken, "" otherwise."""
+    taken, "" otherwise. `code`: what is shown as a QR code beside it, or ""."""
 
     step: Step
     title: str
@@ -78,6 +83,7 @@ class Screen:
     field: Field = Field.CHOICE
     problem: str = ""
     back: bool = False
+    code: str = ""
 
 
 def begin(situation: Situation, language: str | None = None) -> Dialogue:
@@ -86,13 +92,18 @@ def begin(situation: Situation, language: str | None = None) -> Dialogue:
     return _after_language(_language(dialogue, language)) if language in LANGUAGES else dialogue
 
 
+def again(situation: Situation, wishes: Wishes) -> Dialogue:
+    """A later start: the volume's header says what was chosen, and only its passphrase is asked (and the clock)."""
+    return _after_network(replace(Dialogue(situation), wishes=wishes))
+
+
 def answer(dialogue: Dialogue, typed: str) -> Dialogue:
     """After one line typed by a person; the same dialogue, with a `problem`, if it is no answer."""
     handler = _HANDLERS.get(dialogue.step)
     if handler is None:
         return dialogue
     line = typed.rstrip("\r\n")
-    if not line.strip() and dialogue.step is not Step.LANGUAGE:
+    if not line.strip() and dialogue.step not in (Step.LANGUAGE, Step.RECOVERY):
         return back(dialogue)
     return handler(replace(dialogue, problem=""), line)
 
@@ -112,11 +123,14 @@ def back(dialogue: Dialogue) -> Dialogue:
 def failed(dialogue: Dialogue, message: str) -> Dialogue:
     """The work did not go through: back to where another answer helps, with the reason."""
     locked = dialogue.offer is not None and dialogue.offer.state in (State.LOCKED, State.NEW)
-    return replace(dialogue, step=Step.UNLOCK if locked else Step.WHERE, secret="", problem=message)
+    step = Step.UNLOCK if locked else Step.WHERE
+    return replace(dialogue, step=step, secret="", problem=message, unattended=False)
 
 
-def finished(dialogue: Dialogue) -> Dialogue:
-    return replace(dialogue, step=Step.DONE, secret="", problem="")
+def finished(dialogue: Dialogue, recovery: str = "") -> Dialogue:
+    """The work is done; a new volume's recovery key is shown before nothing is asked any more."""
+    step = Step.RECOVERY if recovery else Step.DONE
+    return replace(dialogue, step=step, secret="", recovery=recovery, problem="")
 
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
@@ -129,7 +143,7 @@ def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
     if offer is None or (offer.where is not Where.MEMORY and not secret):
         problem = problem or "The file gives no passphrase and no key for the data volume."
         return replace(dialogue, secret="", problem=problem)
-    return replace(dialogue, offer=offer, step=Step.WORKING)
+    return replace(dialogue, offer=offer, step=Step.WORKING, unattended=True)
 
 
 def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
@@ -247,6 +261,10 @@ def _on_confirm(dialogue: Dialogue, typed: str) -> Dialogue:
     return _to(dialogue, Step.WORKING) if index == 0 else _to(replace(dialogue, secret=""), Step.WHERE)
 
 
+def _on_recovery(dialogue: Dialogue, typed: str) -> Dialogue:
+    return finished(dialogue) if _number(typed, 1) == 0 else _wrong(dialogue, "Type one of the numbers.")
+
+
 _MODES = (Mode.DIRECT, Mode.JOIN, Mode.NONE)
 _HANDLERS: Mapping[Step, Callable[[Dialogue, str], Dialogue]] = {
     Step.LANGUAGE: _on_language,
@@ -257,6 +275,7 @@ _HANDLERS: Mapping[Step, Callable[[Dialogue, str], Dialogue]] = {
     Step.CLOCK: _on_clock,
     Step.NETWORK: _on_network,
     Step.CONFIRM: _on_confirm,
+    Step.RECOVERY: _on_recovery,
 }
 _BEFORE = {
     Step.NETWORK: Step.LANGUAGE,
@@ -289,7 +308,7 @@ def _show_unlock(dialogue: Dialogue, code: str) -> Screen:
     offer = _locked(dialogue.situation.survey)
     lines = (
         say(code, "Your documents are on this volume: {place}", place=offer.text if offer else ""),
-        say(code, "Type its passphrase. Nothing appears while you type."),
+        say(code, "Type its passphrase, or its recovery key. Nothing appears while you type."),
         say(code, "Press Enter alone to go on without it, in memory only."),
     )
     return Screen(Step.UNLOCK, say(code, "Open the data volume"), lines, field=Field.SECRET)
@@ -361,6 +380,17 @@ def _show_working(dialogue: Dialogue, code: str) -> Screen:
     return Screen(Step.WORKING, say(code, "Working"), lines, field=Field.NOTHING)
 
 
+def _show_recovery(dialogue: Dialogue, code: str) -> Screen:
+    lines = (
+        say(code, "This key opens the data volume if the passphrase is forgotten. It is shown only now."),
+        dialogue.recovery[: len(dialogue.recovery) // 2],
+        dialogue.recovery[len(dialogue.recovery) // 2 + 1 :],
+        say(code, "Write it down, or photograph it, and keep it where the stick is not."),
+    )
+    title = say(code, "The recovery key")
+    return Screen(Step.RECOVERY, title, lines, (say(code, "I have it: go on"),), code=dialogue.recovery)
+
+
 def _show_done(dialogue: Dialogue, code: str) -> Screen:
     return Screen(Step.DONE, say(code, "Ready"), (), field=Field.NOTHING)
 
@@ -375,5 +405,6 @@ _SCREENS: Mapping[Step, Callable[[Dialogue, str], Screen]] = {
     Step.NETWORK: _show_network,
     Step.CONFIRM: _show_confirm,
     Step.WORKING: _show_working,
+    Step.RECOVERY: _show_recovery,
     Step.DONE: _show_done,
 }

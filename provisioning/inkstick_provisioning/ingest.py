@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from inkstick.config import DataFolder
-from inkstick.errors import DiskFull, InkstickError
 from inkstick_provisioning import blocks, status, sticks, usb
+from inkstick_provisioning.rights import Send, as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate
 from inkstick_provisioning.unattended import Usb
-from inkstick_provisioning.usb import Copied, Ingest, StickFull, StickGone
+from inkstick_provisioning.usb import Copied, Ingest
 
 FOLDER = status.RUN / "sticks"
 POINT = status.RUN / "stick"
@@ -33,48 +33,7 @@ DATA = Path("/var/lib/inkstick")
 LINGER_SECONDS = 30.0
 POLL = 1.0
 
-Send = Callable[[dict[str, Any]], None]
 FAILURES = {"stick_gone": "stopped", "stick_full": "full", "disk_full": "no_room"}
-
-
-def as_user(user: int, work: Callable[[Send], None]) -> Iterator[dict[str, Any]]:
-    """Run `work` in a child that is `user` and nobody else; what it sends, one by one, then {"failed": CODE} if it
-    failed. user 0: as it is (tests)."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(reading)
-            if user:
-                os.setgroups([])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-            with os.fdopen(writing, "w", encoding="utf-8") as out:
-                _work(work, lambda message: _send(out, message))
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
-    if os.waitpid(child, 0)[1] != 0:
-        yield {"failed": "stick_gone"}  # it broke in the middle of a word: a broken stick can do that
-
-
-def _send(out: Any, message: dict[str, Any]) -> None:
-    out.write(json.dumps(message) + "\n")
-    out.flush()
-
-
-def _work(work: Callable[[Send], None], send: Send) -> None:
-    try:
-        work(send)
-    except (StickGone, StickFull, DiskFull) as error:
-        send({"failed": error.code})
-    except (InkstickError, OSError):
-        send({"failed": "unreadable"})
 
 
 class Visit:

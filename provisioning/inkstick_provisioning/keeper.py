@@ -32,6 +32,7 @@ from inkstick_provisioning import (
     moment,
     network,
     power,
+    recovery,
     requests,
     status,
     unattended,
@@ -39,20 +40,20 @@ from inkstick_provisioning import (
 )
 from inkstick_provisioning.faults import UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
-from inkstick_provisioning.ingest import as_user
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
+from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
-from inkstick_provisioning.volume import MAPPED, Checked, Room, Where
+from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
 
 TICK = 1.0
 SEEN_SECONDS = 300.0
 SLOW_SECONDS = 10.0
 DATA = Path("/var/lib/inkstick")
 OPENED = status.RUN / "volume"
-CONSOLE = Path("/run/private/inkstick-console")  # where systemd keeps a dynamic user's folder
+CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
 PAGE = DATA / "state/requests"
 WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service")
 PARTS = ("serve", "watch")
@@ -124,12 +125,15 @@ class Keeper:
         self.number = 0
         self.lines: list[Line] = []
         self.device = ""
+        self.kept = ""
         self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
         self.card = hardware.judge(machine.look())
         self.clock = self._clock()
         self.leaving = ""
         self.slow: dict[str, Any] = {}
         self.pairing: dict[str, Any] = {}
+        self.errand: subprocess.Popen[str] | None = None
+        self.asked: dict[str, Any] = {}
         self.slow_at = self.seen_at = self.pin_at = -1e9
         self.dialogue = self._again() or self._begin()
 
@@ -160,19 +164,41 @@ class Keeper:
         return firststart.finished(replace(firststart.begin(self._situation(), found.language), wishes=found))
 
     def save(self) -> None:
-        """What a restart of this process needs to know; no passphrase is in it."""
-        value = {"done": self.dialogue.step is Step.DONE, "wishes": unattended.text(self.dialogue.wishes)}
-        status.write(status.RUN / "keeper.json", value, 0o600)
+        """What a restart of this process, and the next start of the volume, need to know; no passphrase is in it."""
+        done, wishes = self.dialogue.step is Step.DONE, unattended.text(self.dialogue.wishes)
+        status.write(status.RUN / "keeper.json", {"done": done, "wishes": wishes}, 0o600)
+        if done and self.device and wishes != self.kept:
+            self.kept = wishes
+            try:
+                luks.remember(self.device, wishes)
+            except InkstickError as error:  # then the next start asks for more than the passphrase
+                sys.stderr.write(f"settings are not kept: {error.message}\n")
+
+    def _known(self, situation: Situation) -> Wishes | None:
+        """What the header of the one volume that is there says, None without one that can be used."""
+        locked = [offer for offer in situation.survey.found if offer.state is State.LOCKED]
+        if len(locked) != 1:
+            return None
+        try:
+            self.kept = luks.recall(locked[0].device)
+            return unattended.parse(self.kept) if self.kept else None
+        except UnattendedError:
+            return None
 
     def _begin(self) -> Dialogue:
-        """From the file on the stick, if there is one, else at the first question."""
+        """From the file on the stick, if there is one, else at the first question. A volume that is open was left so
+        by a keeper that was cut off in the middle: it is closed, since nobody has typed its passphrase to this one."""
+        if Path(volume.MAPPER).exists():
+            with contextlib.suppress(InkstickError, subprocess.SubprocessError):
+                self.close_volume()
         situation = self._situation()
         if not self.clock.right:
             _set_clock(self.clock.best)
         try:
             found = find_file()
             if found is None:
-                return firststart.begin(situation)
+                known = self._known(situation)
+                return firststart.again(situation, known) if known else firststart.begin(situation)
             wishes = unattended.parse(found.text)
             return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
         except UnattendedError as error:
@@ -202,9 +228,15 @@ class Keeper:
         """The question as a file, for console and page."""
         shown = asdict(firststart.screen(self.dialogue))
         language = self.dialogue.wishes.language
-        value = {**shown, "number": self.number, "language": language}
-        status.write(status.RUN / "first-start.json", value)
-        as_service(lambda: status.write(DATA / "state/first-start.json", value))
+        self.asked = {**shown, "number": self.number, "language": language}
+        status.write(status.RUN / "first-start.json", self.asked)
+        self.ask_page(anew=True)
+
+    def ask_page(self, *, anew: bool = False) -> None:
+        """The question where the page reads it. The service makes its folder when it starts, perhaps after us."""
+        place = DATA / "state/first-start.json"
+        if place.parent.is_dir() and (anew or not os.path.lexists(place)):
+            as_service(lambda: status.write(place, self.asked))
 
     def work(self) -> None:
         """The decision carried out; on a failure back to a question."""
@@ -212,9 +244,11 @@ class Keeper:
         try:
             if dialogue.clock is not None:
                 _set_clock(dialogue.clock)
+            key = ""
             if dialogue.offer is not None and dialogue.offer.where is not Where.MEMORY:
                 self.take_volume(dialogue)
-            self.dialogue = firststart.finished(dialogue)
+                key = self.recovery(dialogue)
+            self.dialogue = firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
             message = error.message if isinstance(error, InkstickError) else str(error)
             sys.stderr.write(f"first start: {message}\n")
@@ -250,8 +284,8 @@ class Keeper:
             self.new_pin()
 
     def new_pin(self) -> None:
-        run([*PIN, "new", "--data", str(DATA)], user=USER)
-        self.pin_at = self.slow_at = -1e9
+        self.send_for_pin("new")
+        self.slow_at = -1e9
 
     def name(self) -> str:
         return self.wishes.name or identity.hostname(_serial())
@@ -277,6 +311,14 @@ class Keeper:
         systemctl("restart", "--no-block", "inkstick-settings.service")
         systemctl("start", "--no-block", *WRITERS[:2])
 
+    def recovery(self, dialogue: Dialogue) -> str:
+        """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
+        if dialogue.unattended or dialogue.offer is None or dialogue.offer.state is State.LOCKED:
+            return ""
+        key = recovery.make()
+        luks.add_recovery(self.device, dialogue.secret.encode(), key)
+        return key
+
     def close_volume(self) -> None:
         """Locked again: the key is forgotten, data are in memory until it is opened."""
         systemctl("stop", *WRITERS)
@@ -300,7 +342,10 @@ class Keeper:
         if asked.what == "answer":
             self.answer(asked)
         elif asked.what == "network":
-            self.put(replace(self.wishes, network=network.next_mode(self.wishes.network)))
+            mode = network.next_mode(self.wishes.network)
+            self.dialogue = replace(self.dialogue, wishes=replace(self.dialogue.wishes, network=mode))
+            self.put(replace(self.wishes, network=mode))
+            self.save()
         elif asked.what == "pin":
             self.new_pin()
         elif asked.what == "lock":
@@ -351,6 +396,7 @@ class Keeper:
                 self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
         if power.is_gone(self.medium):
             self.medium_gone()
+        self.ask_page()
         self.tell()
 
     def medium_gone(self) -> None:
@@ -370,7 +416,8 @@ class Keeper:
 
     def tell(self) -> None:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
-        if time.monotonic() - self.slow_at > SLOW_SECONDS:
+        told = self.errand is not None and self.errand.poll() is not None
+        if told or time.monotonic() - self.slow_at > SLOW_SECONDS:
             self.slow, self.slow_at = self.look(), time.monotonic()
         batteries, mains = power.look()
         state = power.charge(batteries, mains)
@@ -406,11 +453,30 @@ class Keeper:
             "dropped": tuple(sorted(network.dropped(counters).items())),
         }
 
+    def send_for_pin(self, action: str) -> None:
+        """The service's own command makes or shows it. It is a whole Python that is started, and nobody waits for it: a
+        key that is pressed meanwhile would wait too."""
+        if self.errand is not None:
+            self.errand.kill()
+            self.errand.communicate()
+        command = [*PIN, action, "--json", "--data", str(DATA)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        who: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []} if USER else {}
+        self.pin_at = time.monotonic()
+        try:
+            self.errand = subprocess.Popen(command, **pipes, **who)
+        except OSError as error:
+            self.errand = None
+            sys.stderr.write(f"{command[0]}: {error}\n")
+
     def pair(self) -> dict[str, Any]:
-        """PIN and fingerprint, by the service's command: once a minute, it is a whole Python that is started."""
-        if time.monotonic() - self.pin_at > PIN_SECONDS:
-            self.pin_at = time.monotonic()
-            self.pairing = _json(run([*PIN, "show", "--json", "--data", str(DATA)], user=USER))
+        """PIN and fingerprint as they were told last; asked for once a minute, while there is a page on the network."""
+        if self.errand is not None and self.errand.poll() is not None:
+            self.pairing = _json(self.errand.communicate()[0])
+            self.errand = None
+        on_lan = any(mode is not Mode.NONE for mode in self.modes.values())
+        if self.errand is None and on_lan and time.monotonic() - self.pin_at > PIN_SECONDS:
+            self.send_for_pin("show")
         return self.pairing
 
     def remember(self) -> None:

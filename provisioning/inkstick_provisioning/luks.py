@@ -5,6 +5,7 @@ A passphrase is bytes, goes in by a pipe, and is kept nowhere.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -12,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inkstick_provisioning import blocks, copying, volume
+from inkstick_provisioning import blocks, copying, recovery, volume
 from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
 SETTLE_SECONDS = 30.0
+WRONG = 2
+"""How cryptsetup ends where the passphrase does not fit."""
 PROBE = 1 << 20
 """Bytes that are looked at, at the start and the end of a disk that is said to be empty."""
 
@@ -112,12 +115,42 @@ def fits(device: str, secret: bytes) -> bool:
 
 
 def unlock(device: str, secret: bytes) -> None:
-    """Raises WrongKey, or SetupError for another reason."""
-    if Path(volume.MAPPER).exists():
-        return
-    if not fits(device, secret):
-        raise WrongKey
-    _run(volume.open_command(device), secret)
+    """By the passphrase or by the recovery key. Raises WrongKey, or SetupError for another reason."""
+    recovered = recovery.read(secret.decode(errors="replace")).encode()
+    command = volume.try_command(device) if Path(volume.MAPPER).exists() else volume.open_command(device)
+    for key in filter(None, (secret, recovered)):
+        done = subprocess.run(command, input=key, capture_output=True)
+        if done.returncode == 0:
+            return
+        if done.returncode != WRONG:
+            raise SetupError(f"cryptsetup failed: {done.stderr.decode(errors='replace').strip()}")
+    raise WrongKey
+
+
+def remember(device: str, settings: str) -> None:
+    """Settings into the header, for the next start."""
+    token = json.dumps({"type": "inkstick", "keyslots": [], "settings": settings})
+    _run(volume.remember_command(device), token.encode())
+
+
+def recall(device: str) -> str:
+    """The settings in the header, "" where there are none. Whoever holds the stick can have written them."""
+    done = subprocess.run(volume.recall_command(device), capture_output=True, text=True)
+    try:
+        return str(json.loads(done.stdout)["settings"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def add_recovery(device: str, secret: bytes, key: str) -> None:
+    """A second way in. The key goes in by a pipe; it is nowhere else."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, key.encode())
+        os.close(writing)
+        _run(volume.recovery_command(device, f"/dev/fd/{reading}"), secret, keep=(reading,))
+    finally:
+        os.close(reading)
 
 
 def check() -> Checked:
@@ -168,9 +201,12 @@ def carry(source: Path, target: Path) -> int:
     return copied
 
 
-def _run(command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0) -> str:
-    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything)."""
-    done = subprocess.run(list(command), input=secret or b"", capture_output=True)
+def _run(
+    command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0, keep: tuple[int, ...] = ()
+) -> str:
+    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything). `keep`: open files
+    that it inherits."""
+    done = subprocess.run(list(command), input=secret or b"", capture_output=True, pass_fds=keep)
     if status is not None and done.returncode != status:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         raise SetupError(f"{command[0]} failed: {told[-1] if told else done.returncode}")

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from inkstick_provisioning.framebuffer import Frame
 from inkstick_provisioning.language import width
 
 DARK, LIGHT = (0, 0, 0), (230, 230, 230)
 _HALVES = {"█": (0.0, 1.0), "▀": (0.0, 0.5), "▄": (0.5, 1.0)}
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A framebuffer: pixels, bytes of a line, bits of a pixel (32 or 16)."""
-
-    width: int
-    height: int
-    stride: int
-    bits: int
 
 
 def cells(frame: Frame, columns: int, rows: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The process on tty1: shows what the keeper says, hands keys and answers to it. It has no rights of its own.
 
-English goes to the kernel's text console. Chinese is painted into the framebuffer, where there is one. Everything
+What is Latin goes to the kernel's text console. Chinese is painted into the framebuffer, if there is one. Everything
 is drawn again when the screen's size changes (a graphics driver that takes over) and at least every minute.
 """
 
@@ -21,17 +21,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inkstick_provisioning import console, paint, status
+from inkstick_provisioning import console, framebuffer, status
 from inkstick_provisioning.console import View
 from inkstick_provisioning.language import cut, say, width, wrap
-from inkstick_provisioning.paint import Frame
 from inkstick_provisioning.status import Status
 
 TICK = 0.5
 REDRAW_SECONDS = 60.0
 QUESTION = status.RUN / "first-start.json"
 REQUESTS = Path("/run/inkstick-console")
-FRAMEBUFFER = Path("/dev/fb0")
 KDSETMODE, KD_TEXT, KD_GRAPHICS = 0x4B3A, 0, 1
 LONGEST = 512
 
@@ -57,7 +55,8 @@ def typed(entry: Entry, key: str) -> tuple[Entry, str | None]:
 
 def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) -> list[str]:
     """The first start's screen as lines. A secret is never shown, not even how long it is."""
-    code, columns = str(question.get("language", "en")), view.columns - 4
+    code, picture = str(question.get("language", "en")), console.code_of(str(question.get("code", "")), view)
+    columns = view.columns - 4 - (width(picture[0]) + console.GAP if picture else 0)
     lines = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
     for text in question["lines"]:
         lines += [f"  {line}" for line in wrap(str(text), columns)]
@@ -74,15 +73,19 @@ def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) ->
         lines += ["", f"  {say(code, 'An empty line goes back.')}"]
     if now.addresses:
         place = f"{now.addresses[0]}  {now.pin}".strip()
-        lines += ["", f"  {say(code, 'Or answer in a browser: {place}', place=place)}"]
-    return [cut(line, view.columns - 1) for line in lines[: view.rows - 1]]
+        lines += [
+            "",
+            *(f"  {line}" for line in wrap(say(code, "Or answer in a browser: {place}", place=place), columns)),
+        ]
+    lines = [cut(line, columns + 3) for line in lines[: view.rows - 1]]
+    return console.beside(lines, picture, view.columns - width(picture[0]) - 1) if picture else lines
 
 
 class Screen:
     """The text console, or the framebuffer over it."""
 
-    def __init__(self, out: int, framebuffer: Path = FRAMEBUFFER) -> None:
-        self._out, self._framebuffer, self._painting = out, framebuffer, False
+    def __init__(self, out: int, device: Path = framebuffer.DEVICE) -> None:
+        self._out, self._framebuffer, self._painting = out, device, False
 
     def size(self) -> View:
         """Columns and rows of the text console; the painted one has always 80 × 30."""
@@ -96,10 +99,14 @@ class Screen:
             return View()
         return View(max(40, size.columns), max(12, size.lines))
 
-    def show(self, lines: list[str], language: str) -> None:
-        frame = look(self._framebuffer) if language != "en" else None
+    def show(self, lines: list[str]) -> None:
+        """Painted where a letter is Chinese (a question in both languages, a stick's name), else as text."""
+        wide = any(width(letter) == 2 for line in lines for letter in line)
+        frame = framebuffer.look(self._framebuffer) if wide else None
         self._switch(frame is not None)
         if frame is not None:
+            from inkstick_provisioning import paint  # numpy and a font, which take a while: only where they are needed
+
             view = self.size()
             data = paint.encode(paint.draw(lines, frame, view.columns, view.rows), frame)
             with contextlib.suppress(OSError), self._framebuffer.open("r+b", buffering=0) as file:
@@ -114,16 +121,6 @@ class Screen:
             self._painting = painting
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._out, KDSETMODE, KD_GRAPHICS if painting else KD_TEXT)
-
-
-def look(framebuffer: Path, sys_class: Path = Path("/sys/class/graphics/fb0")) -> Frame | None:
-    """The framebuffer's form; None where there is none that can be painted."""
-    try:
-        wide, high = ((sys_class / "virtual_size").read_text().split(","))[:2]
-        stride, bits = (int((sys_class / name).read_text()) for name in ("stride", "bits_per_pixel"))
-    except (OSError, ValueError):
-        return None
-    return Frame(int(wide), int(high), stride, bits) if bits in (16, 32) and framebuffer.exists() else None
 
 
 _numbers = itertools.count()
@@ -172,13 +169,13 @@ class Terminal:
         view = self._screen.size()
         self._view = replace(self._view, columns=view.columns, rows=view.rows)
         if question is None:
-            lines, language = console.screen(now, self._view), now.language
+            lines = console.screen(now, self._view)
         else:
             entry = self._entry if self._entry.number == question["number"] else Entry()
-            lines, language = dialogue(question, entry, now, self._view), str(question["language"])
+            lines = dialogue(question, entry, now, self._view)
         old = time.monotonic() - self._at > REDRAW_SECONDS
         if anew or old or lines != self._shown:
-            self._screen.show(lines, language)
+            self._screen.show(lines)
             self._shown, self._at = lines, time.monotonic()
 
 

@@ -24,6 +24,8 @@ PARTITION_NAME = "inkstick-data"
 LABEL = "inkstick-data"
 NEW, READY = "inkstick-new", "inkstick"
 """The LUKS header's subsystem field: NEW until the file system inside is made, so that a cut in between is seen."""
+SETTINGS_SLOT = "7"
+"""The token of the LUKS header that holds the settings: language, network, USB, power, name. Nothing secret."""
 MAPPED = "inkstick-data"
 MAPPER = f"/dev/mapper/{MAPPED}"
 MEDIUM = "/run/live/medium"
@@ -217,6 +219,21 @@ def open_command(device: str) -> list[str]:
 def try_command(device: str) -> list[str]:
     """Whether the passphrase fits, without opening."""
     return ["cryptsetup", "open", "--type", "luks2", "--test-passphrase", "--key-file", "-", device]
+
+
+def recovery_command(device: str, key_file: str) -> list[str]:
+    """A second key slot; the key in it has 200 random bits, so nothing is gained by making each guess slow."""
+    cost = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+    return ["cryptsetup", "luksAddKey", "--batch-mode", *cost, "--key-file", "-", device, key_file]
+
+
+def remember_command(device: str) -> list[str]:
+    """The settings, by standard input, into a token of the header: they can be read before the passphrase is typed."""
+    return ["cryptsetup", "token", "import", "--token-id", SETTINGS_SLOT, "--token-replace", "--json-file", "-", device]
+
+
+def recall_command(device: str) -> list[str]:
+    return ["cryptsetup", "token", "export", "--token-id", SETTINGS_SLOT, device]
 
 
 def format_command(device: str = MAPPER) -> list[str]:

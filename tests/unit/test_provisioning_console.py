@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inkstick_provisioning import console, paint, qr, status, terminal
+from inkstick_provisioning import console, framebuffer, paint, qr, recovery, status, terminal
 from inkstick_provisioning.console import Request, View, press, screen
+from inkstick_provisioning.framebuffer import Frame
 from inkstick_provisioning.language import width
-from inkstick_provisioning.paint import Frame
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.terminal import Entry
 
@@ -215,6 +215,18 @@ def test_the_first_start_fits_every_screen(columns: int, rows: int) -> None:
         assert "1  On this stick" in text and "Type one of the numbers." in text and "https://10.77.0.1/" in text
 
 
+@pytest.mark.parametrize("view", [View(), View(128, 48)])
+def test_the_recovery_key_is_shown_whole_and_as_a_code_beside_it(view: View) -> None:
+    key = recovery.make()
+    question = {**QUESTION, "lines": [key[:23], key[24:]], "choices": ["I have it: go on"], "code": key, "problem": ""}
+    lines = terminal.dialogue(question, Entry(4), FULL, view)
+    assert len(lines) < view.rows and all(width(line) < view.columns for line in lines)
+    assert key[:23] in "\n".join(lines) and key[24:] in "\n".join(lines)
+    code = qr.half_blocks(key)
+    assert all(line.endswith(part.rstrip()) for line, part in zip(lines, code, strict=False))
+    assert len(lines) >= len(code)
+
+
 def test_a_passphrase_is_not_shown_while_it_is_typed() -> None:
     entry, line = Entry(4), None
     for key in "my secrex\x7ft":
@@ -236,12 +248,12 @@ def test_a_request_is_a_whole_file_for_root_only(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
-    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
         (tmp_path / name).write_text(text)
-    assert terminal.look(tmp_path / "fb0", tmp_path) is None
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     (tmp_path / "fb0").touch()
-    assert terminal.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
+    assert framebuffer.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
 
 
 def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:

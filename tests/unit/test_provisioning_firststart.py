@@ -98,6 +98,26 @@ def test_work_that_failed_leads_back_to_a_question_with_the_reason() -> None:
     assert full.step is Step.WHERE
 
 
+def test_a_new_volume_s_recovery_key_is_shown_once_and_has_to_be_acknowledged() -> None:
+    key = "-".join(["ABCDE"] * 8)
+    shown = firststart.finished(go(NEW, "1", "1", "1", PASS, PASS, "1"), key)
+    assert shown.step is Step.RECOVERY and key not in repr(shown)
+    page = screen(shown)
+    assert page.code == key and key in "-".join(page.lines)
+    assert answer(shown, "").step is Step.RECOVERY, "Enter alone is not enough"
+    done = answer(shown, "1")
+    assert (done.step, done.recovery) == (Step.DONE, "")
+    assert firststart.finished(go(KNOWN, "1", "1", PASS)).step is Step.DONE
+
+
+def test_at_a_later_start_only_the_passphrase_is_asked_and_a_clock_that_is_wrong() -> None:
+    wishes = Wishes(language="zh", where=Where.STICK, network=Mode.JOIN)
+    dialogue = firststart.again(KNOWN, wishes)
+    assert dialogue.step is Step.UNLOCK and "口令" in screen(dialogue).title + screen(dialogue).lines[1]
+    assert answer(dialogue, PASS).wishes == wishes
+    assert firststart.again(replace(KNOWN, clock=BAD), wishes).step is Step.CLOCK
+
+
 def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
     dialogue = go(KNOWN, "1", "1", "")
     assert dialogue.step is Step.WHERE

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, requests, status, terminal, unattended
+from inkstick_provisioning import keeper, luks, requests, status, terminal, unattended
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
 from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
-from inkstick_provisioning.volume import Where
+from inkstick_provisioning.volume import Offer, State, Survey, Where
 
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
@@ -88,10 +88,31 @@ def start() -> Keeper:
     return found
 
 
+def errand(found: Keeper) -> None:
+    """Until the service's command, which nobody waits for otherwise, has ended."""
+    if found.errand is not None:
+        found.errand.wait(30)
+
+
 def say(place: Place, found: Keeper, folder: Path, *lines: str) -> None:
     for line in lines:
         terminal.ask(folder, {"what": "answer", "value": line, "number": place.question()["number"]})
         found.tick()
+
+
+def test_a_later_start_takes_the_settings_from_the_volume_s_header(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    settings = {"token": unattended.text(Wishes(language="zh", where=Where.STICK, network=Mode.DIRECT))}
+    monkeypatch.setattr(luks, "recall", lambda device: settings["token"] if device == "/dev/sda3" else "")
+    start()
+    assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh")
+    assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    settings["token"] = 'language = "martian"'
+    start()
+    assert place.question()["step"] == "language", "what nobody of us can have written is not used"
 
 
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
@@ -113,6 +134,7 @@ def test_the_first_start_is_begun_on_the_console_and_finished_in_the_browser(pla
     assert json.loads((place.root / "data/state/first-start.json").read_text()) == place.question()
     say(place, found, place.page, "1", "1")
     assert found.dialogue.step is Step.DONE
+    errand(found)
     found.tick()
     told = place.status()
     assert not told.question
@@ -179,7 +201,8 @@ def test_the_keys_of_the_console(place: Place) -> None:
     found.tick()
     assert found.modes["eth0"] is Mode.DIRECT
     assert (place.root / "run/sticks/sdb1.ask").read_text() == "stick"
-    assert "inkstick pin new" in place.calls
+    errand(found)
+    assert place.calls.count("inkstick pin new") == 2, "with the network, and when it was asked for"
     assert place.status().sticks[0].count == 3
     terminal.ask(place.console, {"what": "power", "value": ""})
     found.tick()

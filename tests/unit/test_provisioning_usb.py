@@ -17,7 +17,8 @@ from inkstick.config import DataFolder
 from inkstick.errors import DiskFull
 from inkstick.intake.ignore import ignored_file
 from inkstick_provisioning import blocks, copying, sticks, usb, volume
-from inkstick_provisioning.ingest import Visit, as_user, taken
+from inkstick_provisioning.ingest import Visit, taken
+from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate, candidates
 from inkstick_provisioning.unattended import Usb

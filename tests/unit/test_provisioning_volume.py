@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inkstick_provisioning import blocks, luks, volume
+from inkstick_provisioning import blocks, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
 from inkstick_provisioning.faults import NotEmpty, SetupError, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
@@ -227,6 +227,40 @@ def test_the_volume_opens_with_its_passphrase_and_after_a_wipe_with_none(disk: P
         luks.encrypt(device, secret)
     subprocess.run(volume.wipe_commands(device)[0], check=True)
     assert not luks.fits(device, secret)
+
+
+@needs("cryptsetup", "blkid")
+def test_the_recovery_key_fits_however_it_is_typed_until_the_wipe(disk: Path) -> None:
+    device, secret, key = str(disk), b"correct horse", recovery.make()
+    luks.encrypt(device, secret, memory_kib=1024, iterations=4)
+    luks.add_recovery(device, secret, key)
+    assert luks.fits(device, secret) and luks.fits(device, key.encode())
+    assert luks.fits(device, recovery.read(key.lower().replace("-", "  ")).encode())
+    assert not luks.fits(device, recovery.make().encode())
+    with pytest.raises(SetupError):
+        luks.add_recovery(device, b"wrong", recovery.make())
+    subprocess.run(volume.wipe_commands(device)[0], check=True)
+    assert not luks.fits(device, key.encode())
+
+
+@needs("cryptsetup", "blkid")
+def test_settings_in_the_header_can_be_read_without_the_passphrase_and_replaced(disk: Path) -> None:
+    device = str(disk)
+    luks.encrypt(device, b"correct horse", memory_kib=1024, iterations=4)
+    assert luks.recall(device) == ""
+    for settings in ('language = "zh"\n', 'language = "en"\n[usb]\nread = "inbox"\n'):
+        luks.remember(device, settings)
+        assert luks.recall(device) == settings
+    assert luks.fits(device, b"correct horse")
+
+
+def test_what_is_no_recovery_key_is_none() -> None:
+    key = recovery.make(lambda letters: letters[1])
+    assert key == "-".join(["11111"] * 8)
+    assert recovery.read("iLiIl " * 8) == key, "letters that look like a one are a one"
+    for typed in ("", "four plain words", key[:-1], f"{key}1", key.replace("1", "U")):
+        assert recovery.read(typed) == ""
+    assert len({recovery.make() for _ in range(100)}) == 100
 
 
 @needs("cryptsetup", "blkid", "mkfs.ext4")

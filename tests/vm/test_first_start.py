@@ -1,0 +1,135 @@
+"""A person without a manual: first start on the screen, a USB stick, power off, and the next start with the passphrase.
+
+One stick goes through all of it, in the order of the tests: two boots of one machine. Keys are pressed on the emulated
+keyboard, and what is looked at is the emulated screen and the emulated sticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
+
+PASSPHRASE = "Four plain words here!"
+LETTER = Path(__file__).resolve().parents[1] / "samples/english-letter.pdf"
+FIELD_MIB = 64
+
+pytestmark = pytest.mark.timeout(4 * PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def medium(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stick(iso, tmp_path_factory.mktemp("stick"))
+
+
+@pytest.fixture(scope="module")
+def kingston(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    files = {"papers/letter.pdf": LETTER.read_bytes(), "papers/broken.pdf": b"%PDF-1.7\n", "notes.exe": b"MZ"}
+    return usb_stick(tmp_path_factory.mktemp("usb") / "kingston.img", files)
+
+
+@pytest.fixture(scope="module")
+def first(medium: Path) -> Iterator[Laptop]:
+    """The first boot, until it has switched itself off."""
+    with Laptop(medium) as laptop:
+        print(f"first start: agent after {laptop.wait(PATIENCE):.0f} s")
+        yield laptop
+
+
+@pytest.fixture(scope="module")
+def second(first: Laptop, medium: Path) -> Iterator[Laptop]:
+    """The same stick, started again."""
+    first.close()
+    with Laptop(medium) as laptop:
+        print(f"second start: agent after {laptop.wait(PATIENCE):.0f} s")
+        yield laptop
+
+
+def kept(laptop: Laptop) -> str:
+    """What is mounted at the data folder, and how."""
+    return laptop.text("findmnt", "--noheadings", "--output", "SOURCE,FSTYPE,OPTIONS", DATA).strip().splitlines()[-1]
+
+
+def test_the_dialogue_on_the_screen_makes_an_encrypted_volume_on_the_stick(first: Laptop) -> None:
+    for step, typed in (
+        ("language", "1"),
+        ("network", "1"),
+        ("where", "1"),
+        ("passphrase", PASSPHRASE),
+        ("again", PASSPHRASE),
+        ("confirm", "1"),
+        ("recovery", "1"),
+    ):
+        first.wait_for(step)
+        first.picture(step)
+        first.type(f"{typed}\n")
+    first.wait_for("done")
+    assert kept(first).startswith("/dev/mapper/inkstick-data ext4"), kept(first)
+    assert "noexec" in kept(first)
+    assert PASSPHRASE not in first.text("sh", "-c", "cat /run/inkstick/*.json; journalctl -b")
+    print(f"first start: volume after {first.seconds:.0f} s")
+
+
+def test_the_screen_s_code_leads_to_the_page_at_the_address_that_the_port_has(first: Laptop) -> None:
+    until(lambda: bool(first.status().get("addresses")) and bool(first.status().get("pin")), first.journal)
+    until(lambda: all(state == "active" for _, state, _ in first.status()["parts"][:2]), first.journal)
+    until(lambda: code_on(first) != "", first.journal)
+    assert code_on(first) == first.status()["addresses"][0] == "https://10.77.0.1/"
+    assert "10.77.0.1/24" in first.text("ip", "-4", "address")
+
+
+def code_on(laptop: Laptop) -> str:
+    """What the QR code on the screen says, "" where none can be read."""
+    shown = np.asarray(laptop.picture("ready").convert("L"))
+    large = cv2.resize(shown, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
+    return str(cv2.QRCodeDetector().detectAndDecode(large)[0])
+
+
+def test_a_stick_is_offered_and_on_a_yes_copied(first: Laptop, kingston: Path) -> None:
+    first.plug(kingston)
+    until(lambda: first.stick_state() == "offered", first.journal)
+    offered = first.status()["sticks"][0]
+    assert (offered["name"], offered["count"]) == ("KINGSTON", 2), "what is no document is not counted"
+    first.picture("usb-offered")
+    first.type("y")
+    until(lambda: first.stick_state() == "copied", first.journal)
+    assert "letter.pdf" in first.text("find", f"{DATA}/inbox", f"{DATA}/done", f"{DATA}/state", "-name", "*.pdf")
+
+
+def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) -> None:
+    until(lambda: bool(first.text("find", f"{DATA}/results", "-name", "letter.md")), first.journal)
+    first.type("b")
+    until(lambda: first.stick_state() == "exported", first.journal)
+    first.picture("usb-exported")
+    first.unplug()
+    first.forget()
+    names = listed(kingston)
+    assert any(name.startswith("inkstick-results/") and name.endswith("/letter.md") for name in names), names
+    assert any(name.endswith("broken.pdf.error.json") for name in names), names
+    assert {"papers/letter.pdf", "papers/broken.pdf", "notes.exe"} <= set(names)
+
+
+def test_it_switches_itself_off_in_good_order(first: Laptop) -> None:
+    first.type("p")
+    first.picture("power-off")
+    first.type("y")
+    first.wait_off()
+
+
+def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(second: Laptop) -> None:
+    second.wait_for("unlock")
+    second.picture("unlock")
+    second.type("not this one\n")
+    until(lambda: "does not open" in str(second.json("/run/inkstick/first-start.json").get("problem")), second.journal)
+    second.picture("unlock-wrong")
+    second.type(f"{PASSPHRASE}\n")
+    second.wait_for("done")
+    assert kept(second).startswith("/dev/mapper/inkstick-data ext4")
+    assert second.text("find", f"{DATA}/results", "-name", "letter.md")
+    assert second.text("find", f"{DATA}/done", "-name", "letter.pdf")
+    assert not second.json("/run/inkstick/status.json")["warnings"], "it was closed properly: nothing was repaired"
