@@ -22,16 +22,16 @@ usage: ./build.sh COMMAND [ARGUMENTS]
         set up and read files without a server: see ./build.sh ocr --help
   lock  resolve the dependencies anew and write locks/ (for maintainers)
 
-  image [--edition cpu] [--offline] [--quick] [--mirror URL] [--sign KEY]
-        build dist/inkstick-cpu-VERSION.iso, its .sha256, manifest and bills of materials (as root; see docs/image.md)
-  fetch fill cache/ for image --offline
+  image [--edition cpu|gpu] [--model ID]... [--weights DIR]... [--accept-licences] [--offline] [--quick] [--mirror URL]
+        [--mok-key FILE --mok-cert FILE] [--nvidia-run FILE] [--sign KEY]
+        build dist/inkstick-EDITION-VERSION.iso, its .sha256, manifest and bills of materials (as root; see docs/image.md)
+  fetch [--edition cpu|gpu] [--model ID]... [--accept-licences]
+        fill cache/ for image --offline
   vm ISO [--settings FILE]
                      boot it in QEMU, this computer at its network cable (as root: at the address that its screen shows)
   verify ISO|DEVICE [--public-key FILE] [--iso ISO]
                      check an ISO against its manifest, or every file of a stick (as root)
   flash ISO DEVICE   write it to a removable disk and read it back
-
-Not built yet, see CHANGELOG.md: image --edition gpu.
 TEXT
 }
 
@@ -110,7 +110,7 @@ image_packages() {
     install_packages "$missing"
 }
 
-BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin"
+BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin openssl:openssl"
 
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {
@@ -180,6 +180,10 @@ test)
     system_packages test
     case " $* " in *" --vm "* | *" --vm-full "*) vm_packages ;; esac
     environment dev
+    case " $* " in *" --vm-full "*) # writes firmware variables with a key enrolled, for the gpu edition's test
+        [ -x .venv/bin/virt-fw-vars ] ||
+            .venv/bin/pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r locks/vm.txt ;;
+    esac
     exec .venv/bin/python tests/run.py "$@"
     ;;
 lock)

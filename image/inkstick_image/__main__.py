@@ -10,27 +10,67 @@ import shutil
 import stat
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from inkstick_image import debs, flash, hashes, layers, lock, manifest, medium, minisign, qemu, recipe, tools, wheels
+from inkstick_image import (
+    debs,
+    engine,
+    flash,
+    layers,
+    lock,
+    manifest,
+    medium,
+    minisign,
+    nvidia,
+    qemu,
+    recipe,
+    signing,
+    tools,
+    weights,
+    wheels,
+)
 from inkstick_image.errors import ImageError
 from inkstick_image.progress import Progress
 from inkstick_image.trees import Place
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FREE_BYTES = 6 << 30
+FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked trees, layers and the ISO, at their peak
+MANIFESTS = REPOSITORY / "models-manifest"
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="./build.sh", description=__doc__, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True)
     image = commands.add_parser("image", help="build the ISO", allow_abbrev=False)
-    image.add_argument("--edition", choices=["cpu"], default="cpu", help="gpu is not built yet")
     image.add_argument("--offline", action="store_true", help="only what `fetch` left in cache/")
-    image.add_argument("--quick", action="store_true", help="pack less tightly: a larger ISO, sooner (for tests)")
+    image.add_argument("--quick", action="store_true", help="for tests: pack less tightly, no firmware for cards")
     image.add_argument("--sign", type=Path, metavar="KEY", help="a minisign secret key: signs the manifest")
-    image.add_argument("--mok-cert", type=Path, metavar="FILE", help="the key (DER) that the boot menu offers to enrol")
+    image.add_argument(
+        "--nvidia-run",
+        type=Path,
+        metavar="FILE",
+        help="gpu, for RTX 50: NVIDIA's installer (NVIDIA-Linux-x86_64-VERSION.run, 580 or later) instead of Debian's",
+    )
+    image.add_argument(
+        "--mok-key", type=Path, metavar="FILE", help="gpu: signs the kernel modules (PEM); else one is made"
+    )
+    image.add_argument(
+        "--mok-cert", type=Path, metavar="FILE", help="its certificate (DER), which the boot menu enrols"
+    )
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
+        command.add_argument("--edition", choices=["cpu", "gpu"], default="cpu")
+        command.add_argument("--model", action="append", default=[], metavar="ID", help="gpu: a model of the manifests")
+        command.add_argument(
+            "--weights",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="gpu: a folder with a model's files",
+        )
+        command.add_argument("--manifests", type=Path, default=MANIFESTS, metavar="DIR", help="other models' manifests")
+        command.add_argument("--accept-licences", action="store_true", help="of the models: shown without it")
         command.add_argument("--mirror", metavar="URL", help="a Debian archive (default: that of this machine's apt)")
         command.add_argument("--locked", action="store_true", help="only the packages of image/debs.lock")
         command.add_argument("--update-lock", action="store_true", help="write image/debs.lock anew")
@@ -68,7 +108,7 @@ def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
     return place
 
 
-def _check_host(*, offline: bool) -> None:
+def _check_host(*, offline: bool, edition: str, cache: Path) -> None:
     """Everything that could be missing, before the long part."""
     if os.geteuid() != 0:
         raise ImageError(
@@ -79,8 +119,15 @@ def _check_host(*, offline: bool) -> None:
         raise ImageError(f"Programs are missing: {' '.join(lacking)}", f"apt-get install {' '.join(lacking)}")
     if not tools.KEYRING.exists():
         raise ImageError("Debian's archive keys are missing.", "apt-get install debian-archive-keyring")
-    if (free := shutil.disk_usage(REPOSITORY).free) < FREE_BYTES:
-        raise ImageError(f"Only {free >> 30} GiB are free here.", f"A build needs {FREE_BYTES >> 30} GiB.")
+    needed = FREE_BYTES[edition]
+    kept = sum(file.stat().st_size for file in cache.glob("*/**/*.squashfs")) + sum(
+        file.stat().st_size for file in cache.glob("wheels-engine/*")
+    )
+    if (free := shutil.disk_usage(cache).free) < needed - min(kept, needed // 2):
+        raise ImageError(
+            f"Only {free >> 30} GiB are free for {cache}.",
+            f"The {edition} edition needs {needed >> 30} GiB from nothing; INKSTICK_CACHE names another folder.",
+        )
 
 
 def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace, progress: Progress) -> None:
@@ -88,9 +135,14 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
         (options.mirror, options.security_mirror) if options.mirror else debs.mirrors(debs.host_sources())
     )
     apt = debs.Archive(place.cache / "apt", place.cache / "debs")
+    gpu = options.edition == "gpu"
     with progress.step("fetch Debian packages"):
         apt.update(debs.sources(rules, archive, security))
-        sets = {"base": apt.fetch("base", rules.base_packages), "builder": apt.fetch("builder", rules.builder)}
+        if options.command == "fetch":  # both kinds of 10-base
+            wanted = rules.sets(gpu=gpu, firmware=True) | rules.sets(gpu=gpu, firmware=False)
+        else:
+            wanted = rules.sets(gpu=gpu, firmware=not options.quick)
+        sets = {name: apt.fetch(name, packages) for name, packages in wanted.items()}
     _compare(sets, options, progress)
     count, size = sum(map(len, sets.values())), sum(file.stat().st_size for file in (place.cache / "debs").iterdir())
     progress.note(f"  {count} packages, {size >> 20} MiB")
@@ -100,13 +152,27 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
         (into / "requirements.txt").write_text(layers.requirements(place, rules), encoding="utf-8")
         for name in ("build.txt", "requirements.txt"):
             wheels.fetch(into / name, rules.python, into)
+    if gpu:
+        with progress.step("fetch the engine's packages (5 GB)"):
+            wheels.fetch_locked(
+                [REPOSITORY / "locks" / name for name in engine.LOCKS], rules.python, _engine_wheels(place)
+            )
+        if options.model:
+            with progress.step("fetch models"):
+                weights.fetch(options.model, options.manifests, place.cache / "models", accepts=options.accept_licences)
+
+
+def _engine_wheels(place: Place) -> Path:
+    folder = place.cache / "wheels-engine"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _compare(sets: dict[str, list[debs.Deb]], options: argparse.Namespace, progress: Progress) -> None:
     """What was resolved against image/debs.lock: told; with --locked an error; with --update-lock written down."""
     path = REPOSITORY / "image/debs.lock"
     if options.update_lock:
-        path.write_text(lock.text(sets), encoding="utf-8")
+        path.write_text(lock.updated(path.read_text(encoding="utf-8"), sets), encoding="utf-8")
     elif options.locked:
         lock.check(path, sets)
     elif found := lock.differences(path.read_text(encoding="utf-8"), sets):
@@ -114,51 +180,151 @@ def _compare(sets: dict[str, list[debs.Deb]], options: argparse.Namespace, progr
 
 
 def fetch(options: argparse.Namespace) -> int:
-    _check_host(offline=False)
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
-    _fetch_into(_place(rules), rules, options, Progress(_say))
+    place = _place(rules)
+    _check_host(offline=False, edition=options.edition, cache=place.cache)
+    _fetch_into(place, rules, options, Progress(_say))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What the layers of an edition are. `folders`: of the layers, the lowest first; `base`, `app` are among them."""
+
+    base: Path
+    app: Path
+    builder: Path
+    folders: tuple[Path, ...]
+    certificate: Path | None
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """As live-boot stacks them: by their names."""
+        return tuple(sorted((file for folder in self.folders for file in folder.glob("*.squashfs")), key=_name))
+
+
+def _name(file: Path) -> str:
+    return file.name
 
 
 def image(options: argparse.Namespace) -> int:
-    _check_host(offline=options.offline)
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
     place = _place(rules, level=1 if options.quick else 9)
+    _check_host(offline=options.offline, edition=options.edition, cache=place.cache)
     progress, version = Progress(_say), _version()
+    gpu = options.edition == "gpu"
+    key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:
         _fetch_into(place, rules, options, progress)
     elif options.locked:
-        wanted = {"base": rules.base_packages, "builder": rules.builder}
-        lock.check(
-            REPOSITORY / "image/debs.lock",
-            {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()},
-        )
+        wanted = rules.sets(gpu=gpu, firmware=not options.quick)
+        recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
+        lock.check(REPOSITORY / "image/debs.lock", recorded)
     place.log.write_text("", encoding="utf-8")
-    with progress.step("builder tree"):
-        builder = layers.cached(place, "builder", layers.builder_key(place, rules), layers.builder(place)) / "tree"
-    with progress.step("10-base"):
-        base = layers.cached(place, "base", layers.base_key(place, rules), layers.base(place, rules))
-    with progress.step("Python environment"):
-        key = layers.environment_key(place, rules)
-        environment = layers.cached(place, "environment", key, layers.environment(place, rules, builder))
-    with progress.step("60-app"):
-        make = layers.app(place, rules, builder, version, (base, environment))
-        app = layers.cached(place, "app", layers.app_key(place, rules), make)
+    if gpu:
+        models = models or _models(options, place, early=False)
+    stack = _stack(options, place, rules, progress, version, key, models)
     (REPOSITORY / "dist").mkdir(exist_ok=True)
     iso = REPOSITORY / "dist" / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
-    stack = (base / "10-base.squashfs", environment / "20-python.squashfs", app / "60-app.squashfs")
     with progress.step("medium"):
-        made = medium.make(
-            place, medium.Contents(options.edition, version, stack, base, builder, menu, options.mok_cert), iso
+        contents = medium.Contents(
+            options.edition, version, stack.layers, stack.base, stack.builder, menu, stack.certificate
         )
+        made = medium.make(place, contents, iso)
     with progress.step("hash"):
-        manifest.write(iso, manifest.describe(place, options.edition, version, stack, base, made, progress.seconds))
-        manifest.write_bill(iso, app, (base, environment, app), made)
+        said = {
+            "firmware": not options.quick,
+            "driver": "cuda13" if options.nvidia_run else rules.driver if gpu else "",
+        }
+        record = manifest.describe(place, options.edition, version, stack.layers, stack.base, made, progress.seconds)
+        digest = manifest.write(iso, {**record, **said, "models": [model.id for model in models]})
+        manifest.write_bill(iso, stack.app, stack.folders, made)
     if options.sign is not None:
         minisign.sign(iso.with_name(f"{iso.name}.json"), options.sign, f"inkstick {version} {options.edition}")
-    _say(f"{iso.relative_to(REPOSITORY)}: {iso.stat().st_size / 1e6:.0f} MB, sha256 {hashes.of_file(iso)}")
+    _say(f"{iso.relative_to(REPOSITORY)}: {iso.stat().st_size / 1e6:.0f} MB, sha256 {digest}")
     return 0
+
+
+def _stack(
+    options: argparse.Namespace,
+    place: Place,
+    rules: recipe.Recipe,
+    progress: Progress,
+    version: str,
+    key: signing.Key | None,
+    models: list[weights.Model],
+) -> Stack:
+    """Every layer, made where it is not in the cache."""
+    firmware = not options.quick
+    with progress.step("builder tree"):
+        builder = layers.cached(place, "builder", layers.builder_key(place, rules), layers.builder(place)) / "tree"
+    with progress.step("10-base"):
+        base_key = layers.base_key(place, rules, firmware=firmware)
+        base = layers.cached(place, "base", base_key, layers.base(place, rules, firmware=firmware))
+    with progress.step("Python environment"):
+        name = layers.environment_key(place, rules)
+        environment = layers.cached(place, "environment", name, layers.environment(place, rules, builder))
+    below = [base, environment]
+    if key is not None:
+        below += _engine_layers(options, place, rules, progress, key, models, base, builder)
+    with progress.step("60-app"):
+        make = layers.app(place, rules, builder, version, below, options.edition, options.manifests)
+        app = layers.cached(place, "app", layers.app_key(place, options.edition, options.manifests, below), make)
+    return Stack(base, app, builder, (*below, app), key.certificate if key else options.mok_cert)
+
+
+def _engine_layers(
+    options: argparse.Namespace,
+    place: Place,
+    rules: recipe.Recipe,
+    progress: Progress,
+    key: signing.Key,
+    models: list[weights.Model],
+    base: Path,
+    builder: Path,
+) -> list[Path]:
+    """Those of the gpu edition alone."""
+    installer = options.nvidia_run
+    with progress.step("NVIDIA's kernel modules"):
+        name = nvidia.modules_key(place, rules, installer)
+        modules = layers.cached(place, "modules", name, nvidia.modules(place, rules, installer))
+    with progress.step("20-nvidia"):
+        name = nvidia.layer_key(place, rules, base.name, modules, key, installer)
+        driver = layers.cached(place, "nvidia", name, nvidia.layer(place, rules, base, modules, key, installer))
+    with progress.step("30-cuda and 40-runtime"):
+        runtime = layers.cached(place, "engine", engine.key(place, rules), engine.layer(place, rules, builder))
+    with progress.step("40-tools"):
+        name = engine.tools_key(place, rules, (base.name, driver.name))
+        tools_layer = layers.cached(place, "tools", name, engine.tools(place, rules, base, driver))
+    with progress.step("50-model"):
+        name = weights.key(models, options.manifests)
+        model = layers.cached(place, "model", name, weights.layer(place, models))
+    return [driver, runtime, tools_layer, model]
+
+
+def _key(options: argparse.Namespace, place: Place) -> signing.Key:
+    """The key for kernel modules, with a loud note where one was made."""
+    key = signing.key(options.mok_key, options.mok_cert, place.cache / "keys")
+    if key.made:
+        _say(f"\n  *** A NEW KEY for kernel modules was made: {key.private}")
+        _say("  *** Every computer with Secure Boot must enrol it once (boot menu). Keep it safe and secret:")
+        _say("  *** whoever has it can load modules there. For all later builds: --mok-key FILE --mok-cert FILE\n")
+    return key
+
+
+def _models(options: argparse.Namespace, place: Place, *, early: bool) -> list[weights.Model]:
+    """The models of the image. `early`: before anything is fetched, where all are given as folders or nothing may be
+    fetched; none is returned otherwise."""
+    if not options.model and not options.weights:
+        raise ImageError(
+            "Which model?", "--model ID fetches it (see inkstick models list), --weights DIR takes a folder."
+        )
+    if early and options.model and not options.offline:
+        return []
+    folders = [folder.resolve() for folder in options.weights]
+    cache, accepts = place.cache / "models", options.accept_licences
+    return weights.find(options.model, folders, options.manifests, cache, accepts=accepts, epoch=place.epoch)
 
 
 def vm(options: argparse.Namespace) -> int:

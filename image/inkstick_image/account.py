@@ -34,6 +34,13 @@ def write(
     return assigned
 
 
+def append(out: Path, tree: Path, known: Mapping[str, str]) -> None:
+    """Account for the files of one more layer in the same folder, whose components are those of `write`."""
+    assigned = owners.assign(owners.files(tree), known)
+    with (out / "files.txt").open("a", encoding="utf-8") as file:
+        file.writelines(f"{path}\t{owner}\n" for path, owner in assigned.items())
+
+
 def parts(layers: Iterable[Path]) -> list[Component]:
     """The components of several layers' folders."""
     found: list[Component] = []

@@ -1,24 +1,25 @@
-"""The layers of the cpu edition, each cached under the hash of all that it is made of.
+"""The layers of both editions, each cached under the hash of all that it is made of.
 
 10-base: Debian, kernel, live-boot (and beside it the kernel and the first root file system).
 20-python: the service's Python packages.
 60-app: the service, what runs at boot, units: small, so that a change of ours makes a new ISO in seconds.
+Those of the gpu edition alone are in `nvidia`, `engine` and `weights`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inkstick_image import account, debs, hashes, owners, sbom, trees, wheels
+from inkstick_image import account, cards, debs, hashes, owners, sbom, trees, wheels
 from inkstick_image.recipe import Recipe
 from inkstick_image.sbom import Component
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
-RULES = 2  # raise it when this package makes something else of the same inputs
+RULES = {"base": 2, "builder": 2, "python": 3, "app": 3}
+"""Raise a layer's number when its function makes something else of the same inputs."""
 APP = "opt/inkstick"
 VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
 LOADERS = ("grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "shim-helpers-amd64-signed")  # on the medium itself
@@ -39,6 +40,8 @@ PIP = (
 )
 
 
+# A compiler writes the folder in which it works into what it makes, and pip takes another one each time.
+SAME = {"CFLAGS": "-g0", "LDFLAGS": "-Wl,--build-id=none"}
 COMPILE = ("python3", "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash")
 
 
@@ -46,27 +49,27 @@ def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
     return [deb.sha256 for deb in debs.recorded(place.cache / "debs", name, packages)]
 
 
-def base_key(place: Place, recipe: Recipe) -> str:
+def base_key(place: Place, recipe: Recipe, *, firmware: bool) -> str:
     overlay = hashes.of_tree(place.repository / "image/overlay/base")
-    return hashes.of_value(
-        [RULES, place.level, recipe.epoch, recipe.data_uid, debian(place, "base", recipe.base_packages), overlay]
-    )
+    packages = debian(place, *recipe.base_set(firmware=firmware))
+    return hashes.of_value([RULES["base"], place.level, recipe.epoch, recipe.data_uid, packages, overlay])
 
 
 def builder_key(place: Place, recipe: Recipe) -> str:
-    return hashes.of_value([RULES, recipe.epoch, debian(place, "builder", recipe.builder)])
+    return hashes.of_value([RULES["builder"], recipe.epoch, debian(place, "builder", recipe.builder)])
 
 
 def environment_key(place: Place, recipe: Recipe) -> str:
     locks = [hashes.of_file(place.repository / "locks" / name) for name in ("runtime.txt", "build.txt")]
-    return hashes.of_value([builder_key(place, recipe), place.level, recipe.python, locks])
+    return hashes.of_value([RULES["python"], builder_key(place, recipe), place.level, recipe.python, locks])
 
 
-def app_key(place: Place, recipe: Recipe) -> str:
-    """(The bill of materials inside names what the layers below hold: so their keys are part of this one.)"""
-    ours = [hashes.of_tree(place.repository / part) for part in ("service", "provisioning", "image/overlay/app")]
+def app_key(place: Place, edition: str, manifests: Path, below: Sequence[Path]) -> str:
+    """(The bill of materials inside names what the layers below hold: so their folders' names are part of this one.)"""
+    parts = ["service", "provisioning", "image/overlay/app", *(["image/overlay/gpu"] if edition == "gpu" else [])]
+    ours = [hashes.of_tree(path) for path in (*(place.repository / part for part in parts), manifests)]
     project = [hashes.of_file(place.repository / name) for name in ("pyproject.toml", "LICENSE")]
-    return hashes.of_value([base_key(place, recipe), environment_key(place, recipe), ours, project])
+    return hashes.of_value([RULES["app"], edition, place.level, [folder.name for folder in below], ours, project])
 
 
 def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -81,12 +84,15 @@ def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> P
     return final
 
 
-def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
-    """10-base.squashfs, vmlinuz, initrd.img and packages.txt."""
+def base(place: Place, recipe: Recipe, *, firmware: bool) -> Callable[[Path], None]:
+    """10-base.squashfs, vmlinuz, initrd.img and packages.txt; with `firmware` a list of it in firmware.txt."""
+    name, packages = recipe.base_set(firmware=firmware)
 
     def make(out: Path) -> None:
-        with _tree(place, "base") as tree:
-            trees.unpack(place, "base", tree)
+        with trees.folder(place, "base") as tree:
+            trees.unpack(place, name, tree)
+            if firmware:
+                (out / "firmware.txt").write_text(cards.trim(tree, recipe.kernel), encoding="utf-8")
             trees.lay(place.repository / "image/overlay/base", tree)
             _user(tree, recipe.data_uid)
             with trees.mounted(tree):
@@ -98,9 +104,7 @@ def base(place: Place, recipe: Recipe) -> Callable[[Path], None]:
             for made in (tree / "boot").glob("initrd*"):  # the medium carries it
                 made.unlink()
             trees.tidy(tree)
-            archives = {
-                deb.name: deb.sha256 for deb in debs.recorded(place.cache / "debs", "base", recipe.base_packages)
-            }
+            archives = {deb.name: deb.sha256 for deb in debs.recorded(place.cache / "debs", name, packages)}
             ours = hashes.of_tree(place.repository / "image/overlay/base")
             parts = sbom.debian(tree, archives)
             account.write(out, tree, owners.of_debian(tree), (f"/{name}" for name in ours), parts)
@@ -131,12 +135,12 @@ def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[P
         with trees.mounted(tree):
             trees.inside(place, tree, "python3", "-m", "venv", f"/{APP}/.venv")
             for lock in ("build.txt", "requirements.txt"):
-                trees.inside(place, tree, python, "-m", "pip", "install", *PIP, "-r", f"/wheels/{lock}")
+                trees.inside(place, tree, python, "-m", "pip", "install", *PIP, "-r", f"/wheels/{lock}", env=SAME)
             trees.inside(place, tree, python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip")
-            _forget_bytecode(tree / APP)
+            forget_bytecode(tree / APP)
             packages = f"/{APP}/.venv/lib/python{recipe.python}/site-packages"
             trees.inside(place, tree, *COMPILE, packages)
-        with _tree(place, "python") as only:
+        with trees.folder(place, "python") as only:
             shutil.move(tree / APP, only / APP)
             _account_python(only, only / packages.lstrip("/"), out)
             trees.squash(place, only, out / "20-python.squashfs")
@@ -155,12 +159,13 @@ def _account_python(tree: Path, packages: Path, out: Path) -> None:
 
 
 def app(
-    place: Place, recipe: Recipe, builder_tree: Path, version: str, below: Sequence[Path]
+    place: Place, recipe: Recipe, builder_tree: Path, version: str, below: Sequence[Path], edition: str, manifests: Path
 ) -> Callable[[Path], None]:
-    """60-app.squashfs. `below`: the folders of the layers below it, for the bill of materials."""
+    """60-app.squashfs. `below`: the folders of the layers below it, for the bill of materials. `manifests`: of the
+    models."""
 
     def make(out: Path) -> None:
-        with _tree(place, "app") as tree:
+        with trees.folder(place, "app") as tree:
             home = tree / APP
             packages = home / f".venv/lib/python{recipe.python}/site-packages"
             trees.lay(place.repository / "service/inkstick", packages / "inkstick")
@@ -168,6 +173,9 @@ def app(
             _metadata(home / ".venv", packages, version)
             _compile(place, tree, builder_tree, packages)
             trees.lay(place.repository / "image/overlay/app", tree)
+            if edition == "gpu":
+                trees.lay(place.repository / "image/overlay/gpu", tree)
+            trees.lay(manifests, tree / "usr/share/inkstick/models-manifest")
             ours = Component("own", owners.OURS, version, ("AGPL-3.0-or-later",), (f"/{account.FOLDER}/LICENSE",))
             loaders = [part for part in sbom.debian(builder_tree, {}) if part.name in LOADERS]
             bill = account.documents([*account.parts(below), *loaders, ours], version, place.epoch)
@@ -184,19 +192,6 @@ def app(
 
 def requirements(place: Place, recipe: Recipe) -> str:
     return wheels.for_appliance((place.repository / "locks/runtime.txt").read_text(encoding="utf-8"), recipe.python)
-
-
-@contextlib.contextmanager
-def _tree(place: Place, name: str) -> Iterator[Path]:
-    """A work folder that goes away afterwards, whatever happened."""
-    tree = place.work / name
-    shutil.rmtree(tree, ignore_errors=True)
-    tree.mkdir(parents=True)
-    tree.chmod(0o755)
-    try:
-        yield tree
-    finally:
-        shutil.rmtree(tree, ignore_errors=True)
 
 
 def _user(tree: Path, uid: int) -> None:
@@ -237,6 +232,6 @@ def _compile(place: Place, tree: Path, builder_tree: Path, packages: Path) -> No
         link.rmdir()
 
 
-def _forget_bytecode(root: Path) -> None:
+def forget_bytecode(root: Path) -> None:
     for folder in list(root.rglob("__pycache__")):
         shutil.rmtree(folder)

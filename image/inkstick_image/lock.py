@@ -12,14 +12,21 @@ _HEAD = "# Written by `./build.sh fetch --update-lock`: set, package file (name_
 
 
 def text(sets: Mapping[str, Sequence[Deb]]) -> str:
-    """The whole file. `sets`: base, builder → their packages."""
+    """The whole file. `sets`: base, builder … → their packages."""
     lines = [f"{name} {deb.name} {deb.sha256}\n" for name in sorted(sets) for deb in sorted(sets[name], key=_name)]
     return _HEAD + "".join(lines)
 
 
+def updated(locked: str, sets: Mapping[str, Sequence[Deb]]) -> str:
+    """The whole file with these sets written anew; sets that are not among them stay as they were."""
+    kept = [line for line in _lines(locked) if line.split()[0] not in sets]
+    return _HEAD + "".join(f"{line}\n" for line in sorted([*kept, *_lines(text(sets))], key=_place))
+
+
 def differences(locked: str, sets: Mapping[str, Sequence[Deb]]) -> list[str]:
     """What is not as the lock says, a line each: `+` is new, `-` is no longer there."""
-    before, now = set(_lines(locked)), set(_lines(text(sets)))
+    before = {line for line in _lines(locked) if line.split()[0] in sets}
+    now = set(_lines(text(sets)))
     return [f"+ {line}" for line in sorted(now - before)] + [f"- {line}" for line in sorted(before - now)]
 
 
@@ -36,6 +43,10 @@ def check(path: Path, sets: Mapping[str, Sequence[Deb]]) -> None:
 
 def _lines(whole: str) -> list[str]:
     return [line for line in whole.splitlines() if line and not line.startswith("#")]
+
+
+def _place(line: str) -> tuple[str, ...]:
+    return tuple(line.split()[:2])
 
 
 def _name(deb: Deb) -> str:

@@ -25,7 +25,10 @@ def describe(
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Inputs, hashes, sizes (bytes) and times (seconds)."""
-    record = json.loads((place.cache / "debs/base.json").read_text(encoding="utf-8"))
+    name = "field" if (base / "firmware.txt").exists() else "base"
+    names = [name, *(["runtime"] if edition == "gpu" else [])]
+    records = [json.loads((place.cache / f"debs/{name}.json").read_text(encoding="utf-8")) for name in names]
+    packages = {deb["name"]: deb for record in records for deb in record["debs"]}
     return {
         "inkstick": version,
         "edition": edition,
@@ -33,24 +36,27 @@ def describe(
         "layers": {
             layer.name: {
                 "size": layer.stat().st_size,
-                "sha256": hashes.of_file(layer),
+                "sha256": made.digests[f"live/{layer.name}"],
                 "root_hash": made.roots[layer.name],
             }
             for layer in stack
         },
         "kernel": {name: hashes.of_file(base / name) for name in ("vmlinuz", "initrd.img")},
-        "debian": record["debs"],
+        "debian": [packages[name] for name in sorted(packages)],
         "sums": hashlib.sha256(made.sums.encode()).hexdigest(),
+        **({"engine_lock": hashes.of_file(place.repository / "locks/engine-gpu.txt")} if edition == "gpu" else {}),
         "python_lock": hashes.of_file(place.repository / "locks/runtime.txt"),
         "seconds": dict(seconds),
     }
 
 
-def write(iso: Path, record: dict[str, Any]) -> None:
+def write(iso: Path, record: dict[str, Any]) -> str:
+    """Both files; the ISO's sha256."""
     digest = hashes.of_file(iso)
     whole = {**record, "iso": {"name": iso.name, "size": iso.stat().st_size, "sha256": digest}}
     iso.with_name(f"{iso.name}.sha256").write_text(f"{digest}  {iso.name}\n", encoding="ascii")
     iso.with_name(f"{iso.name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return digest
 
 
 def write_bill(iso: Path, folder: Path, layers: Sequence[Path], made: Made) -> list[Path]:

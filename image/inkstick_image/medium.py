@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ESP_BYTES = 64 << 20  # room for keys and unified kernels later
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 ALIGN = 4 << 20  # a partition added on the stick later starts where flash likes it
 BIOS_MODULES = "biosdisk iso9660 search search_fs_file normal configfile part_gpt part_msdos test echo linux"
+KERNEL_WORDS = {"gpu": "modprobe.blacklist=nouveau"}  # which would take the card before NVIDIA's driver does
 CERTIFICATE = "INKSTICK.CER"  # where MokManager shows it first
 EFI = {
     "BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
@@ -47,10 +49,33 @@ def verity(place: Place, layer: Path, out: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """Of a layer: its sha256, the root of its hash tree, and the file with the tree, beside it."""
+
+    sha256: str
+    root: str
+    tree: Path
+
+
+def seal(place: Place, layer: Path) -> Seal:
+    """Made once for a layer of the cache, which never changes, and remembered beside it."""
+    noted, tree = layer.with_suffix(".seal"), layer.with_name(f"{layer.name}.verity")
+    if not (noted.exists() and tree.exists()):
+        root = verity(place, layer, tree)
+        part = noted.with_suffix(".part")
+        part.write_text(f"{hashes.of_file(layer)} {root}\n", encoding="ascii")
+        part.rename(noted)
+    digest, root = noted.read_text(encoding="ascii").split()
+    return Seal(digest, root, tree)
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
-    """`roots`: layer → root hash; `sums`: the medium's sha256sum.txt; `files`: file of the medium → component."""
+    """`roots`: layer → root hash; `digests`: its file → sha256; `sums`: the medium's sha256sum.txt; `files`: file of
+    the medium → component."""
 
     roots: dict[str, str]
+    digests: dict[str, str]
     sums: str
     files: dict[str, str]
 
@@ -62,11 +87,13 @@ def make(place: Place, contents: Contents, iso: Path) -> Made:
     for folder in (".disk", "live", "boot/grub/i386-pc", "EFI/BOOT"):
         (root / folder).mkdir(parents=True)
     (root / ".disk/info").write_text(f"Inkstick {contents.version} {contents.edition}\n", encoding="ascii")
-    roots = _live(place, contents, root / "live")
+    seals = _live(place, contents, root / "live")
+    roots = {name: each.root for name, each in seals.items()}
+    digests = {f"live/{name}": each.sha256 for name, each in seals.items()}
     _grub(place, contents, root, roots)
     if contents.certificate is not None:
         shutil.copyfile(contents.certificate, root / CERTIFICATE)
-    sums = _sums(root)
+    sums = _sums(root, digests)
     files = {f"/{path.relative_to(root)}": owner(path.name) for path in sorted(root.rglob("*")) if path.is_file()}
     for path in (root, *root.rglob("*")):
         os.utime(path, (place.epoch, place.epoch))
@@ -78,7 +105,7 @@ def make(place: Place, contents: Contents, iso: Path) -> Made:
     part.rename(iso)
     shutil.rmtree(root)
     esp.unlink()
-    return Made(roots, sums, files)
+    return Made(roots, digests, sums, files)
 
 
 def owner(name: str) -> str:
@@ -91,20 +118,26 @@ def owner(name: str) -> str:
     )
 
 
-def _live(place: Place, contents: Contents, live: Path) -> dict[str, str]:
-    roots = {}
+def _live(place: Place, contents: Contents, live: Path) -> dict[str, Seal]:
+    """The layers and their trees (linked from the cache: they are large), the kernel and the first root file system."""
+    seals = {layer.name: seal(place, layer) for layer in contents.layers}
     for layer in contents.layers:
-        shutil.copyfile(layer, live / layer.name)
-        roots[layer.name] = verity(place, layer, live / f"{layer.name}.verity")
+        (live / layer.name).hardlink_to(layer)
+        shutil.copyfile(seals[layer.name].tree, live / f"{layer.name}.verity")
     for name in ("vmlinuz", "initrd.img"):
         shutil.copyfile(contents.kernel_folder / name, live / name)
-    return roots
+    return seals
 
 
 def _grub(place: Place, contents: Contents, root: Path, roots: dict[str, str]) -> None:
     words = "dm-verity-root-hash=" + ",".join(f"{name}:{value}" for name, value in roots.items())
     menu = contents.menu
-    for mark, value in (("@VERITY@", words), ("@VERSION@", contents.version), ("@EDITION@", contents.edition)):
+    for mark, value in (
+        ("@VERITY@", words),
+        ("@WORDS@", KERNEL_WORDS.get(contents.edition, "")),
+        ("@VERSION@", contents.version),
+        ("@EDITION@", contents.edition),
+    ):
         menu = menu.replace(mark, value)
     (root / "boot/grub/grub.cfg").write_text(menu, encoding="ascii")
     modules = contents.builder_tree / "usr/lib/grub/i386-pc"
@@ -135,10 +168,11 @@ def _grub(place: Place, contents: Contents, root: Path, roots: dict[str, str]) -
         shutil.copyfile(contents.builder_tree / source, root / "EFI/BOOT" / name)
 
 
-def _sums(root: Path) -> str:
+def _sums(root: Path, known: Mapping[str, str]) -> str:
     """sha256sum.txt, for "Check this stick". (xorriso patches eltorito.img and writes boot.cat: left out.)"""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "eltorito.img")
-    lines = [f"{hashes.of_file(path)}  ./{path.relative_to(root)}\n" for path in files]
+    names = {path: path.relative_to(root).as_posix() for path in files}
+    lines = [f"{known.get(name) or hashes.of_file(path)}  ./{name}\n" for path, name in names.items()]
     (root / "sha256sum.txt").write_text("".join(lines), encoding="ascii")
     return "".join(lines)
 

@@ -32,6 +32,7 @@ MADE: Mapping[str, tuple[str, ...]] = {
     "libpam-modules": ("/etc/security/opasswd", "/etc/environment"),
     "libpam-runtime": ("/etc/pam.d/common-*", "/var/lib/pam/*"),
     "linux-base": ("/vmlinuz*", "/boot/initrd*"),
+    "nvidia-persistenced": ("/etc/rc?.d/*nvidia-persistenced",),
     "netbase": ("/etc/networks",),
     "procps": ("/etc/rc?.d/S01procps",),
     "python3": ("/etc/python3/*", "/var/lib/python/*"),

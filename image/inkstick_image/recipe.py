@@ -11,7 +11,9 @@ from inkstick_image.errors import ImageError
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`epoch`: seconds since 1970, the date of everything inside. `base`, `builder`: Debian package names."""
+    """`epoch`: seconds since 1970, the date of everything inside. `driver`: NVIDIA's version in the suite. The rest are
+    Debian package names: `firmware` for cards of field laptops, `modules` to build NVIDIA's modules with, NVIDIA's
+    `libraries`, `tools` that the engine compiles with."""
 
     suite: str
     components: tuple[str, ...]
@@ -21,10 +23,39 @@ class Recipe:
     data_uid: int
     base: tuple[str, ...]
     builder: tuple[str, ...]
+    firmware: tuple[str, ...]
+    driver: str
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...]
+    tools: tuple[str, ...]
 
     @property
     def base_packages(self) -> tuple[str, ...]:
         return (*self.base, f"linux-image-{self.kernel}")
+
+    def base_set(self, *, firmware: bool) -> tuple[str, tuple[str, ...]]:
+        """The name of the set of packages that 10-base is made of, and its packages."""
+        return ("field", (*self.base_packages, *self.firmware)) if firmware else ("base", self.base_packages)
+
+    @property
+    def module_packages(self) -> tuple[str, ...]:
+        return (*self.modules, f"linux-headers-{self.kernel}")
+
+    @property
+    def driver_packages(self) -> tuple[str, ...]:
+        return (*self.base_packages, *self.libraries)
+
+    @property
+    def runtime_packages(self) -> tuple[str, ...]:
+        return (*self.driver_packages, *self.tools)
+
+    def sets(self, *, gpu: bool, firmware: bool) -> dict[str, tuple[str, ...]]:
+        """Which sets of packages an edition is made of."""
+        name, packages = self.base_set(firmware=firmware)
+        made = {name: packages, "builder": self.builder}
+        if gpu:
+            made |= {"modules": self.module_packages, "nvidia": self.driver_packages, "runtime": self.runtime_packages}
+        return made
 
 
 def load(path: Path) -> Recipe:
@@ -35,6 +66,11 @@ def load(path: Path) -> Recipe:
             components=tuple(raw.pop("components")),
             base=tuple(raw.pop("base")["packages"]),
             builder=tuple(raw.pop("builder")["packages"]),
+            firmware=tuple(raw.pop("firmware")["packages"]),
+            driver=raw["nvidia"]["driver"],
+            modules=tuple(raw["nvidia"]["modules"]),
+            libraries=tuple(raw.pop("nvidia")["libraries"]),
+            tools=tuple(raw.pop("runtime")["packages"]),
             **raw,
         )
     except (KeyError, TypeError) as error:

@@ -17,6 +17,8 @@ BUILD = {
     "apt-get": "apt",
     "mmdebstrap": "mmdebstrap",
     "mksquashfs": "squashfs-tools",
+    "unsquashfs": "squashfs-tools",
+    "openssl": "openssl",
     "xorriso": "xorriso",
     "mkfs.vfat": "dosfstools",
     "mcopy": "mtools",

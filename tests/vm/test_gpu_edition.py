@@ -1,0 +1,126 @@
+"""The gpu edition under Secure Boot: its modules' signature counts where the key is enrolled and only there, and a
+computer without a card is told so.
+
+INKSTICK_GPU_ISO names the ISO (building one takes long, and 30 GB of disk); its key is read from the medium. No GPU is
+needed: the kernel looks at the signature before the module looks for a card.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vm import machine as vm
+from vm.machine import Machine
+
+ISO = os.environ.get("INKSTICK_GPU_ISO", "")
+BOOT_SECONDS = 2400
+OWNER = "3f6b7d7a-4b0a-4a57-9b54-3d9a6a2d1c11"  # of the signature list: any number will do
+
+pytestmark = [
+    pytest.mark.vm_full,
+    pytest.mark.timeout(2 * BOOT_SECONDS + 600),
+    pytest.mark.skipif(not ISO, reason="INKSTICK_GPU_ISO names no ISO of the gpu edition"),
+    pytest.mark.skipif(not Path(vm.OVMF_CODE).exists(), reason="no UEFI firmware for QEMU here: install ovmf"),
+]
+
+
+def tool() -> str:
+    """virt-fw-vars, which writes a firmware's variables."""
+    found = shutil.which("virt-fw-vars", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("virt-fw-vars is not installed: pip install -r locks/vm.txt")
+    return found
+
+
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Firmware variables of a computer on which somebody enrolled this stick's key."""
+    folder = tmp_path_factory.mktemp("keys")
+    der, pem, out = folder / "key.cer", folder / "key.pem", folder / "variables"
+    xorriso: list[str | Path] = ["xorriso", "-osirrox", "on", "-indev", ISO, "-extract", "/INKSTICK.CER", der]
+    subprocess.run(xorriso, check=True, capture_output=True)
+    subprocess.run(["openssl", "x509", "-inform", "DER", "-in", der, "-out", pem], check=True)
+    command: list[str | Path] = [tool(), "--input", vm.OVMF_VARS, "--output", out, "--add-mok", OWNER, pem]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def started(machine: Machine) -> None:
+    """Until the unit that loads the driver has ended. Fails with the journal."""
+    print(f"agent after {machine.wait(BOOT_SECONDS):.0f} s")
+    end = time.monotonic() + BOOT_SECONDS
+    while machine.run("test", "-e", "/run/inkstick/gpu.json")[0]:
+        assert time.monotonic() < end, machine.text("journalctl", "-b", "--no-pager", "-n", "60")
+        time.sleep(3)
+    print(f"driver tried after {machine.seconds:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def with_key(enrolled: Path) -> Iterator[Machine]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vm, "OVMF_VARS", str(enrolled))
+        with Machine(Path(ISO), "uefi") as machine:
+            started(machine)
+            yield machine
+
+
+def test_with_the_key_enrolled_the_signature_counts_and_only_the_card_is_missing(with_key: Machine) -> None:
+    assert "Secure boot enabled" in with_key.text("dmesg")
+    status, _, said = with_key.run("modprobe", "nvidia-current", seconds=600)
+    print(said, with_key.text("sh", "-c", "dmesg | grep -i -e nvrm -e nvidia | tail -5"))
+    assert status != 0 and "No such device" in said and "Key was rejected" not in said
+    assert "NVRM: No NVIDIA GPU found" in with_key.text("dmesg")
+
+
+def test_the_missing_card_is_explained_and_nothing_failed(with_key: Machine) -> None:
+    answer = json.loads(with_key.text("cat", "/run/inkstick/gpu.json"))
+    assert answer["state"] == "none" and "processor reads" in answer["sentence"], answer
+    assert with_key.text("systemctl", "is-active", "inkstick-engine").strip() == "inactive"
+    assert with_key.text("systemctl", "--failed", "--no-legend", "--plain") == ""
+    ask = "from inkstick_provisioning import hardware as h, machine; print(h.judge(machine.look()).advice.sentence)"
+    said = with_key.text("/opt/inkstick/.venv/bin/python", "-c", ask, seconds=600)
+    assert "no NVIDIA graphics card" in said, said
+
+
+def test_every_layer_of_the_edition_is_verified(with_key: Machine) -> None:
+    layers = with_key.text("sh", "-c", "ls /run/live/medium/live/*.squashfs").split()
+    targets = [line for line in with_key.text("dmsetup", "table").splitlines() if " verity " in line]
+    assert len(targets) == len(layers) >= 6, (targets, layers)
+
+
+def test_libraries_programs_and_tools_of_the_engine_are_where_they_are_looked_for(with_key: Machine) -> None:
+    assert "libcuda.so.1" in with_key.text("sh", "-c", "/sbin/ldconfig -p")
+    for name in ("nvidia-smi", "nvidia-modprobe", "gcc"):
+        assert with_key.run("sh", "-c", f"command -v {name}")[0] == 0, name
+    assert with_key.run("test", "-x", "/opt/inkstick/engine/bin/python")[0] == 0
+    assert with_key.run("test", "-e", "/opt/inkstick/models")[0] == 0
+    assert with_key.run("test", "-e", "/usr/include/python3.13/Python.h")[0] == 0
+
+
+def test_the_engine_may_run_what_it_compiled_and_nobody_else_may(with_key: Machine) -> None:
+    """On the data folder, which is mounted noexec."""
+    folder = "/var/lib/inkstick/state/engine-cache"
+    script = f"mkdir -p {folder} && printf '#!/bin/sh\\nexit 42\\n' > {folder}/x && chmod 755 {folder}/x"
+    assert with_key.run("sh", "-c", script)[0] == 0
+    assert with_key.run("sh", "-c", f"{folder}/x")[0] == 126
+    unit = ["systemd-run", "--quiet", "--pipe", "--wait", "-p", "ProtectSystem=strict", "-p", f"ExecPaths=-{folder}"]
+    assert with_key.run(*unit, "sh", "-c", f"{folder}/x", seconds=900)[0] == 42
+
+
+def test_without_the_key_the_driver_is_locked_and_the_screen_says_what_to_do() -> None:
+    with Machine(Path(ISO), "uefi") as machine:
+        started(machine)
+        status, _, said = machine.run("modprobe", "nvidia-current", seconds=600)
+        print(said)
+        assert status != 0 and "Key was rejected by service" in said
+        answer = json.loads(machine.text("cat", "/run/inkstick/gpu.json"))
+        assert answer["state"] == "locked" and "enrol" in answer["sentence"], answer
