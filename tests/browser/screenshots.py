@@ -3,7 +3,8 @@
     cd tests && python -m browser.screenshots OUTDIR
 
 A real office with the embedded engine reads the sample documents (and files that cannot be read); then each screen of
-the navigation and the page of one document is taken in both languages, light, dark, and as wide as a phone.
+the navigation and the page of one document is taken in both languages, light, dark, and as wide as a phone. A Chinese
+font must be there (Debian: fonts-wqy-microhei), else Chinese is shown as empty boxes.
 """
 
 from __future__ import annotations
