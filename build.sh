@@ -21,7 +21,8 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   image [--edition cpu] [--offline] [--quick] [--mirror URL] [--sign KEY]
         build dist/inkstick-cpu-VERSION.iso, its .sha256, manifest and bills of materials (as root; see docs/image.md)
   fetch fill cache/ for image --offline
-  vm ISO             boot it in QEMU
+  vm ISO [--settings FILE]
+                     boot it in QEMU, this computer at its network cable (as root: at the address that its screen shows)
   verify ISO|DEVICE [--public-key FILE] [--iso ISO]
                      check an ISO against its manifest, or every file of a stick (as root)
   flash ISO DEVICE   write it to a removable disk and read it back
@@ -109,7 +110,7 @@ BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.v
 
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {
-    image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86"
+    image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
 }
 
@@ -170,7 +171,7 @@ image | fetch)
     PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
     ;;
 vm)
-    image_packages "qemu-system-x86_64:qemu-system-x86"
+    image_packages "qemu-system-x86_64:qemu-system-x86 ip:iproute2"
     PYTHONPATH=image exec "$(find_python)" -m inkstick_image vm "$@"
     ;;
 flash | verify)

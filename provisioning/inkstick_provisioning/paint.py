@@ -10,7 +10,6 @@ import io
 from collections.abc import Sequence
 from functools import cache
 
-import pymupdf
 from PIL import Image, ImageDraw, ImageFont
 
 from inkstick_provisioning.framebuffer import Frame
@@ -70,4 +69,6 @@ def _rgb565(picture: Image.Image) -> bytes:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import pymupdf  # its import loads networks: only where Chinese is painted
+
     return ImageFont.truetype(io.BytesIO(pymupdf.Font("china-s").buffer), size)

@@ -18,7 +18,7 @@ HIGHEST = {
     "inkstick-console": 1.0,
     "inkstick-firewall": 2.0,
     "inkstick-keeper": 6.5,
-    "inkstick-serve": 3.3,
+    "inkstick-serve": 3.5,
     "inkstick-settings": 1.0,
     "inkstick-usb@": 2.2,
     "inkstick-watch": 0.5,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import json
 import time
-from pathlib import Path
 from typing import Any
 
+import pymupdf
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from vm.machine import Machine
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 BOOT_SECONDS = 1800
 READ_SECONDS = 1800
 """Limits against hangs only: QEMU emulates every instruction, and a page that a laptop reads in a second takes minutes
@@ -64,13 +63,20 @@ def text_of(record: dict[str, Any]) -> str:
 
 
 def scan(words: str) -> bytes:
-    """A small scanned line, as PNG."""
-    page = Image.new("L", (640, 200), 255)
-    font = ImageFont.load_default(40)
-    ImageDraw.Draw(page).text((40, 70), words, fill=0, font=font)
+    """A scanned strip with one line, as PNG: the reader's work grows with the area that it looks at."""
+    page = Image.new("L", (640, 80), 255)
+    ImageDraw.Draw(page).text((20, 18), words, fill=0, font=ImageFont.load_default(40))
     out = io.BytesIO()
     page.save(out, "PNG", dpi=(150, 150))
     return out.getvalue()
+
+
+def printed(words: str) -> bytes:
+    """A strip with one line, as PDF with its text."""
+    document = pymupdf.open()
+    document.new_page(width=400, height=50).insert_text((12, 33), words, fontsize=24)
+    out: bytes = document.tobytes()
+    return out
 
 
 def layers(machine: Machine, *options: str) -> dict[str, Any]:

