@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +104,7 @@ def run(wanted: Wanted) -> int:
     """Until the machine is switched off; QEMU's exit status."""
     if not wanted.tap:
         return subprocess.run(command(wanted)).returncode
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the cable goes away then, too
     try:
         for step in steps_of_tap():
             subprocess.run(list(step), check=True)

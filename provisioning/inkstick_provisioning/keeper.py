@@ -416,8 +416,8 @@ class Keeper:
 
     def tell(self) -> None:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
-        told = self.errand is not None and self.errand.poll() is not None
-        if told or time.monotonic() - self.slow_at > SLOW_SECONDS:
+        answered = self.errand is not None and self.errand.poll() is not None
+        if answered or time.monotonic() - self.slow_at > SLOW_SECONDS:
             self.slow, self.slow_at = self.look(), time.monotonic()
         batteries, mains = power.look()
         state = power.charge(batteries, mains)

@@ -104,7 +104,8 @@ def _uniform(handle: int, at: int) -> bool:
 
 def encrypt(device: str, secret: bytes, *, memory_kib: int = 262144, iterations: int = 5) -> None:
     """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a header or a file system already."""
-    if _run(["blkid", "--probe", "--output", "value", device], status=None).strip():
+    kinds = ["--match-tag", "TYPE", "--match-tag", "PTTYPE"]  # else it tells of the partition's own entry in its table
+    if _run(["blkid", "--probe", *kinds, "--output", "value", device], status=None).strip():
         raise NotEmpty
     _run(volume.encrypt_command(device, memory_kib, iterations), secret)
 

@@ -10,7 +10,6 @@ import io
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from inkstick_provisioning.framebuffer import Frame
@@ -62,6 +61,8 @@ def encode(picture: Image.Image, frame: Frame) -> bytes:
 
 
 def _rgb565(picture: Image.Image) -> bytes:
+    import numpy as np  # old screens only
+
     red, green, blue = (np.asarray(band, np.uint16) for band in picture.split())
     return (red >> 3 << 11 | green >> 2 << 5 | blue >> 3).astype("<u2").tobytes()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import segno
 
 QUIET = 2
@@ -16,8 +18,15 @@ def modules(text: str, quiet: int = QUIET) -> list[list[bool]]:
 
 def half_blocks(text: str) -> list[str]:
     """For a dark screen: two rows of modules to a line of text, light ones as blocks of the text's own colour."""
+    return list(_half_blocks(text))
+
+
+@lru_cache(maxsize=8)
+def _half_blocks(text: str) -> tuple[str, ...]:
+    """Kept: the screen is put together twice a second, and a code takes longer than all the rest of it."""
     rows = modules(text)
     if len(rows) % 2:
         rows.append([True] * len(rows[0]))  # dark, like the screen beside it
     letters = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
-    return ["".join(letters[pair] for pair in zip(*rows[at : at + 2], strict=True)) for at in range(0, len(rows), 2)]
+    pairs = (rows[at : at + 2] for at in range(0, len(rows), 2))
+    return tuple("".join(letters[pair] for pair in zip(*two, strict=True)) for two in pairs)

@@ -30,6 +30,7 @@ TICK = 0.5
 REDRAW_SECONDS = 60.0
 QUESTION = status.RUN / "first-start.json"
 REQUESTS = Path("/run/inkstick-console")
+PAINT = "inkstick_provisioning.paint"
 KDSETMODE, KD_TEXT, KD_GRAPHICS = 0x4B3A, 0, 1
 LONGEST = 512
 
@@ -103,19 +104,25 @@ class Screen:
         """Painted where a letter is Chinese (a question in both languages, a stick's name), else as text."""
         wide = any(width(letter) == 2 for line in lines for letter in line)
         frame = framebuffer.look(self._framebuffer) if wide else None
-        self._switch(frame is not None)
         if frame is not None:
-            from inkstick_provisioning import paint  # numpy and a font, which take a while: only where they are needed
+            if PAINT not in sys.modules:  # it takes a while to load: until then, whatever letters there are
+                self._write(lines)
+            from inkstick_provisioning import paint
 
+            self._switch(painting=True)
             view = self.size()
             data = paint.encode(paint.draw(lines, frame, view.columns, view.rows), frame)
             with contextlib.suppress(OSError), self._framebuffer.open("r+b", buffering=0) as file:
                 file.write(data)
                 return
+        self._switch(painting=False)
+        self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
         text = "\r\n".join(lines)
         os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
 
-    def _switch(self, painting: bool) -> None:
+    def _switch(self, *, painting: bool) -> None:
         """In graphics mode the kernel leaves the picture alone."""
         if painting != self._painting:
             self._painting = painting

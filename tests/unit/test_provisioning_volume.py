@@ -254,6 +254,11 @@ def test_settings_in_the_header_can_be_read_without_the_passphrase_and_replaced(
     assert luks.fits(device, b"correct horse")
 
 
+def test_lsblk_is_asked_in_the_way_in_which_it_tells_what_lies_inside_a_disk() -> None:
+    """Without NAME it writes one flat list, in which the stick is a disk of somebody else."""
+    assert "NAME" in blocks.COLUMNS.split(",") and "--json" in blocks.COMMAND
+
+
 def test_what_is_no_recovery_key_is_none() -> None:
     key = recovery.make(lambda letters: letters[1])
     assert key == "-".join(["11111"] * 8)

@@ -31,17 +31,19 @@ printf '{"ip": "%s", "mask": "%s", "router": "%s", "dns": "%s"}' "$ip" "$mask" "
 
 
 class Cable:
-    """Needs root. Give `within` and `devices` to the `Machine`; `plug` once it runs."""
+    """Needs root. Give `within` and `devices` to the `Machine`; `plug` once it runs. `address`: the leased one."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="inkstick-cable-")
         self._record = Path(self._folder.name) / "frames"
+        self.address = ""
         self._name = f"inkstick-{os.getpid()}-{time.monotonic_ns() % 100000}"
         _ip("netns", "add", self._name)
         self._space = os.open(f"/run/netns/{self._name}", os.O_RDONLY)
         self.within = ("ip", "netns", "exec", self._name)
+        # (Without vnet_hdr: QEMU 7.2 would write virtio's header in front of each frame.)
         self.devices = (
-            *("-netdev", f"tap,id=cable,ifname={PORT},script=no,downscript=no"),
+            *("-netdev", f"tap,id=cable,ifname={PORT},script=no,downscript=no,vnet_hdr=off"),
             *("-device", f"virtio-net-pci,netdev=cable,mac={MAC}"),
             *("-object", f"filter-dump,id=record,netdev=cable,file={self._record}"),
         )
@@ -63,6 +65,7 @@ class Cable:
         command = [*self.within, *client]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TOLD": str(told)})
         answer: dict[str, str] = json.loads(told.read_text(encoding="ascii"))
+        self.address = answer["ip"]
         return answer
 
     @contextlib.contextmanager

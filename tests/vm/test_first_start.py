@@ -19,7 +19,7 @@ PASSPHRASE = "Four plain words here!"
 LETTER = Path(__file__).resolve().parents[1] / "samples/english-letter.pdf"
 FIELD_MIB = 64
 
-pytestmark = pytest.mark.timeout(4 * PATIENCE)
+pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(4 * PATIENCE)]
 
 
 @pytest.fixture(scope="module")
