@@ -29,6 +29,7 @@ def test_a_document_with_text_comes_out_as_text(machine: Machine) -> None:
     assert "Dear Anna" in found and "thank you" in found, found
 
 
+@pytest.mark.vm_full  # minutes more; test_network.py sends a scan, too
 def test_a_scan_comes_out_as_text(machine: Machine) -> None:
     drop(machine, "scan.png", scan("Invoice 4711 is paid"))
     found = read(machine, "scan.png")
