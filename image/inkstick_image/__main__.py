@@ -213,6 +213,8 @@ def image(options: argparse.Namespace) -> int:
     _check_host(offline=options.offline, edition=options.edition, cache=place.cache)
     progress, version = Progress(_say), _version()
     gpu = options.edition == "gpu"
+    if options.nvidia_run is not None:
+        nvidia.branch(rules, options.nvidia_run)
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:
         _fetch_into(place, rules, options, progress)

@@ -80,6 +80,7 @@ def tools(place: Place, recipe: Recipe, base: Path, driver: Path) -> Callable[[P
 def _install(place: Place, recipe: Recipe, builder_tree: Path, whole: Path) -> None:
     """The environment as it will lie in /opt/inkstick/engine. The wheels come in by a mount: they are large."""
     home, wheels, python = builder_tree / HOME, builder_tree / "wheels", f"/{HOME}/bin/python"
+    trees.release(builder_tree)
     for left in (home, wheels):
         shutil.rmtree(left, ignore_errors=True)
         left.mkdir(parents=True)

@@ -77,6 +77,7 @@ def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> P
     final = place.cache / "layers" / f"{name}-{key[:32]}"
     if not final.exists():
         part = final.with_suffix(".part")
+        trees.release(part)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         make(part)
@@ -127,6 +128,7 @@ def environment(place: Place, recipe: Recipe, builder_tree: Path) -> Callable[[P
 
     def make(out: Path) -> None:
         tree, wheel_folder = builder_tree, builder_tree / "wheels"
+        trees.release(tree)
         for left in (tree / APP, wheel_folder):  # by a build that was cut short
             shutil.rmtree(left, ignore_errors=True)
         shutil.copytree(place.cache / "wheels", wheel_folder)

@@ -132,6 +132,8 @@ def branch(recipe: Recipe, installer: Path | None) -> str:
         raise ImageError(f"{installer.name} is not NVIDIA's installer.", "It is called NVIDIA-Linux-x86_64-VERSION.run")
     if int(match[1]) < LEAST:
         raise ImageError(f"Driver {match[1]} is too old for CUDA 13.", f"It needs {LEAST} or later.")
+    if not installer.is_file():
+        raise ImageError(f"There is no file {installer}.", "The builder gets it from NVIDIA.")
     return f"{match[1]}\n"
 
 

@@ -24,7 +24,7 @@ _DROP = (
     "var/cache/*",
     "var/lib/apt/lists/*",
     "var/log/*",
-    "run/*",
+    "run/adduser",
     "tmp/*",
 )
 LARGEST = (4 << 30) - (1 << 20)  # FAT holds no larger file: a stick made by unpacking the ISO must work too
@@ -61,16 +61,26 @@ def unpack(place: Place, name: str, tree: Path) -> None:
     shutil.rmtree(archive)
 
 
+def release(tree: Path) -> None:
+    """Unmount whatever a build that was killed left below `tree`: deleting the tree would reach through it."""
+    found = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for point in reversed(found):
+        if Path(point).is_relative_to(tree.resolve()):
+            run(["umount", "--lazy", point])
+
+
 @contextlib.contextmanager
 def folder(place: Place, name: str) -> Iterator[Path]:
     """A work folder that goes away afterwards, whatever happened."""
     tree = place.work / name
+    release(tree)
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     tree.chmod(0o755)
     try:
         yield tree
     finally:
+        release(tree)
         shutil.rmtree(tree, ignore_errors=True)
 
 

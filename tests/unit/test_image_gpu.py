@@ -139,10 +139,14 @@ def test_nvidia_s_wheels_make_one_layer_and_all_else_the_other() -> None:
     assert engine.cuda_files(known, files) == [*list(known)[:2], files[4]]
 
 
-def test_the_driver_s_branch_is_what_the_appliance_compares_cards_with() -> None:
+def test_the_driver_s_branch_is_what_the_appliance_compares_cards_with(tmp_path: Path) -> None:
     rules = recipe.load(ROOT / "image/recipe.toml")
     assert nvidia.branch(rules, None) == "550\n"
-    assert nvidia.branch(rules, Path("/x/NVIDIA-Linux-x86_64-580.126.09.run")) == "580\n"
+    installer = tmp_path / "NVIDIA-Linux-x86_64-580.126.09.run"
+    with pytest.raises(ImageError, match="no file"):
+        nvidia.branch(rules, installer)
+    installer.touch()
+    assert nvidia.branch(rules, installer) == "580\n"
     with pytest.raises(ImageError, match="too old for CUDA 13"):
         nvidia.branch(rules, Path("NVIDIA-Linux-x86_64-550.163.01.run"))
     with pytest.raises(ImageError, match="not NVIDIA's installer"):
