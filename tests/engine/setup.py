@@ -77,18 +77,23 @@ def paddle(python: Path) -> Path:
 
 
 def _learned(python: Path, script: Path) -> Path:
-    """The weights that a script trains to read the drawn pages, in one to three minutes on a quiet core."""
+    """The weights that a script trains to read the drawn pages. Those of the scripts and pages as they are now lie in
+    `learned/`; whoever changes one of them trains anew, some minutes on a quiet core, and may put the file there."""
     shown = drawn()
-    with entry(CACHE / f"learned-{script.stem}-{_key(script, shown.name)}") as part:
+    name = f"{script.stem}-{_key(script, shown.name)}"
+    kept = HERE / "learned" / f"{name}.safetensors"
+    if kept.exists():
+        return kept
+    with entry(CACHE / f"learned-{name}") as part:
         if part is not None:
             part.mkdir()
             _script(python, script, "train", str(shown), str(part / LEARNED))
-    return CACHE / f"learned-{script.stem}-{_key(script, shown.name)}" / LEARNED
+    return CACHE / f"learned-{name}" / LEARNED
 
 
 def _written(name: str, python: Path, script: Path, learned: Path, *options: str) -> Path:
     """A whole checkpoint of learned weights, in seconds."""
-    folder = CACHE / f"{name}-{_key(script, learned.parent.name)}"
+    folder = CACHE / f"{name}-{_key(script, key(learned.read_bytes()))}"
     with entry(folder) as part:
         if part is not None:
             _script(python, script, "write", str(learned), str(part), *options)

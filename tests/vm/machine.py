@@ -55,8 +55,8 @@ RestartSec=1
 PATIENCE = "[Service]\nWatchdogSec=1800\nEnvironment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800\n"
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 # Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
-# AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line of
-# text is read in 73 s instead of 31.
+# AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line
+# of text is read in 73 s instead of 31.
 CPU = "max,erms=off,fsrm=off,la57=off,avx=off,avx2=off,fma=off"
 # A library's page runs at another address in every process, and QEMU keeps a translation of it for each. When the page
 # is used for something else they are taken out of a list one by one: minutes, with the default of 1 GiB of them.
