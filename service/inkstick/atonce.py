@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from inkstick.document import Page, Task
+from inkstick.engines.info import EngineInfo
 from inkstick.engines.protocol import Request
 from inkstick.errors import Unsupported, UsageError, by_code
 from inkstick.models import catalogue
@@ -24,9 +25,6 @@ from inkstick.profile import EngineChoice, Priority, Profile
 from inkstick.reading.reader import Job, Reader
 from inkstick.reading.source import PartFile
 from inkstick.work import CONTAINERS, identify_file
-
-if TYPE_CHECKING:
-    from inkstick.web.office_port import EngineInfo
 
 Told = Callable[[str | None], None]
 """Called with the code of what the page waits for, and with None when it goes on."""

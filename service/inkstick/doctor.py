@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 from inkstick import __version__
 from inkstick.config import DataFolder, Settings
+from inkstick.supervise.machine import pci_cards
 
 PACKAGES = ("fastapi", "starlette", "uvicorn", "rapidocr", "onnxruntime", "pymupdf", "pillow", "numpy")
 OLDEST_SQLITE = (3, 51, 3)
 BYTES_PER_CORE = 1 << 30
-NVIDIA = "0x10de"
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts")
 CJK_FONTS = ("cjk", "notosanssc", "notoserifsc", "sourcehan", "wqy", "wenquanyi", "droidsansfallback", "uming", "ukai")
 
@@ -236,7 +236,7 @@ def _reach(url: str) -> str:
 
 
 def _gpu(_: Settings) -> Iterator[Finding]:
-    cards = nvidia_cards(Path("/sys/bus/pci/devices"))
+    cards = pci_cards(Path("/sys/bus/pci/devices"))
     driver = Path("/proc/driver/nvidia/version")
     if not cards and not driver.exists():
         yield Finding(Level.OK, "gpu", "no NVIDIA GPU; the CPU engine reads")
@@ -248,16 +248,6 @@ def _gpu(_: Settings) -> Iterator[Finding]:
     else:
         version = driver.read_text(encoding="utf-8").splitlines()[0]
         yield Finding(Level.OK, "gpu", f"{max(1, len(cards))} NVIDIA GPU; {version}")
-
-
-def nvidia_cards(devices: Path) -> list[str]:
-    """PCI addresses of NVIDIA display controllers, from sysfs (class 0x03…)."""
-    found = []
-    for device in sorted(devices.glob("*")):
-        vendor, kind = device / "vendor", device / "class"
-        if vendor.exists() and vendor.read_text().strip() == NVIDIA and kind.read_text().startswith("0x03"):
-            found.append(device.name)
-    return found
 
 
 def _fonts(_: Settings) -> Iterator[Finding]:

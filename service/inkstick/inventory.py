@@ -12,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 from inkstick import __version__
-from inkstick.doctor import nvidia_cards
 from inkstick.errors import UsageError
 from inkstick.models import catalogue
+from inkstick.supervise.machine import pci_cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +79,5 @@ def _machine() -> dict[str, str]:
 
 def _gpu() -> tuple[str, ...]:
     driver = Path("/proc/driver/nvidia/version")
-    cards = tuple(f"NVIDIA, {address}" for address in nvidia_cards(Path("/sys/bus/pci/devices")))
+    cards = tuple(f"NVIDIA, {address}" for address in pci_cards(Path("/sys/bus/pci/devices")))
     return (*cards, driver.read_text(encoding="utf-8").splitlines()[0]) if driver.exists() else cards

@@ -25,6 +25,7 @@ from inkstick.config import Settings
 from inkstick.corrections import Corrections
 from inkstick.desk import Desk
 from inkstick.document import Box, Page
+from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
 from inkstick.errors import InkstickError, TooLarge, UsageError
@@ -43,7 +44,7 @@ from inkstick.store.spool import Spool, Upload
 from inkstick.store.strips import Strip
 from inkstick.system import System
 from inkstick.uploads import Uploads
-from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+from inkstick.web.office_port import DocumentInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from inkstick.web.words import WARNING_FLAGS
 from inkstick.work import CONTAINERS, files_of, record_parts, work_key
@@ -514,10 +515,3 @@ class Office:
 
 def _passwords(row: Row) -> tuple[str, ...]:
     return tuple(row.profile.get("passwords", ()))
-
-
-async def engine_info(engine: Engine, role: str) -> EngineInfo:
-    health = await engine.health()
-    tasks = tuple(sorted(task.value for task in engine.tasks))
-    prompts = getattr(engine, "takes_prompts", True)
-    return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks, prompts)

@@ -28,6 +28,7 @@ from inkstick.atonce import Asked, PageOf, PageRead, Told, check, untold
 from inkstick.clock import SystemClock
 from inkstick.config import Settings
 from inkstick.document import Block, Box, Flag, Kind, Page
+from inkstick.engines.info import EngineInfo
 from inkstick.engines.protocol import Request
 from inkstick.errors import Damaged, DiskFull, Encrypted, InkstickError, TooLarge, UsageError
 from inkstick.inventory import inventory
@@ -42,7 +43,7 @@ from inkstick.store.strips import Strip
 from inkstick.throughput import Series
 from inkstick.uploads import Uploads
 from inkstick.web.corrections_port import CorrectionsPort
-from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, OfficeHealth, PageInfo, Stats
+from inkstick.web.office_port import DocumentInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from support.corrections import MemoryCorrections
 

@@ -18,9 +18,10 @@ from inkstick import cli
 from inkstick.commands import ocr
 from inkstick.commands.run import drop_samples
 from inkstick.config import DataFolder, Settings
-from inkstick.doctor import Level, examine, nvidia_cards
+from inkstick.doctor import Level, examine
 from inkstick.errors import Encrypted, UsageError
 from inkstick.profile import Format, Profile
+from inkstick.supervise.machine import pci_cards
 from inkstick.web.office_port import OnProgress
 
 
@@ -198,7 +199,7 @@ def test_an_nvidia_card_is_found_without_a_driver(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
         (tmp_path / name / "class").write_text(f"{kind}\n")
-    assert nvidia_cards(tmp_path) == ["a"]
+    assert pci_cards(tmp_path) == ["a"]
 
 
 def test_samples_are_dropped_once_per_data_folder(tmp_path: Path) -> None:

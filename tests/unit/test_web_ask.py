@@ -15,10 +15,10 @@ from inkstick import atonce
 from inkstick.atonce import PageRead, Told
 from inkstick.clock import ManualClock
 from inkstick.document import Block, Kind, Line, Page, Task
+from inkstick.engines.info import EngineInfo
 from inkstick.errors import Unavailable, Unsupported, UsageError
 from inkstick.profile import EngineChoice, Profile
 from inkstick.web import answers
-from inkstick.web.office_port import EngineInfo
 from inkstick.web.shelf import AT_ONCE, Shelf
 from support.office import MemoryOffice, png
 

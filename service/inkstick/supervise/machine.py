@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 QUERY = ("name", "memory.total", "compute_cap", "driver_version")
 SECONDS = 5.0
+NVIDIA = "0x10de"
 
 Run = Callable[[Sequence[str], float], str | None]
 """Run a command for at most so many seconds; its output, or None where it failed, hung or is not there."""
@@ -59,6 +61,16 @@ def parse(output: str) -> tuple[Card, ...]:
         except ValueError:
             continue
     return tuple(cards)
+
+
+def pci_cards(devices: Path) -> list[str]:
+    """PCI addresses of NVIDIA display controllers, with a driver or without, from sysfs (class 0x03…)."""
+    found = []
+    for device in sorted(devices.glob("*")):
+        vendor, kind = device / "vendor", device / "class"
+        if vendor.exists() and vendor.read_text().strip() == NVIDIA and kind.read_text().startswith("0x03"):
+            found.append(device.name)
+    return found
 
 
 def _run(command: Sequence[str], seconds: float) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from inkstick.atonce import Asked, PageOf, PageRead, Told, untold
 from inkstick.config import Settings
 from inkstick.document import Box, Page
+from inkstick.engines.info import EngineInfo
 from inkstick.engines.protocol import Request
 from inkstick.web.corrections_port import CorrectionsPort
 from inkstick.web.screens_port import ScreensPort
@@ -87,21 +88,6 @@ class Event:
     kind: str
     document: str | None
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """Who reads. `ready`: pages may be sent now. `state`, `detail`: words for people. `role`: primary fallback.
-    `prompts`: it can be asked in words of one's own."""
-
-    name: str
-    model: str
-    role: str
-    ready: bool
-    state: str
-    detail: str = ""
-    tasks: tuple[str, ...] = ()
-    prompts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from inkstick.engines.info import EngineInfo
 from inkstick.web import words
 from inkstick.web.language import Translate
-from inkstick.web.office_port import DocumentInfo, EngineInfo, Event, Hit, PageInfo, Stats
+from inkstick.web.office_port import DocumentInfo, Event, Hit, PageInfo, Stats
 from inkstick.web.screens_port import Remaining
 
 
