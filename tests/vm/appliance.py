@@ -79,9 +79,9 @@ def printed(words: str) -> bytes:
     return out
 
 
-def layers(machine: Machine, *options: str) -> dict[str, Any]:
-    """What the check after boot says."""
-    said = machine.text("/usr/bin/python3", "/usr/lib/inkstick/layers.py", *options, seconds=BOOT_SECONDS)
+def read_layers(machine: Machine) -> dict[str, Any]:
+    """What the check after boot says when it has read every layer from end to end."""
+    said = machine.text("/usr/bin/python3", "/usr/lib/inkstick/layers.py", "--read", seconds=BOOT_SECONDS)
     answer: dict[str, Any] = json.loads(said)
     return answer
 

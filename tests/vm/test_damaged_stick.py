@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vm.appliance import BOOT_SECONDS, layers
+from vm.appliance import BOOT_SECONDS, read_layers
 from vm.machine import Machine
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(3600)]
@@ -45,7 +45,7 @@ def damaged(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 def test_a_flipped_bit_in_a_layer_is_named_as_a_damaged_stick(damaged: Path) -> None:
     with Machine(damaged) as machine:
         machine.wait(BOOT_SECONDS)
-        answer = layers(machine, "--read")
+        answer = read_layers(machine)
         assert (answer["state"], answer["bad"]) == ("damaged", [LAYER])
         end = time.monotonic() + BOOT_SECONDS
         while True:
