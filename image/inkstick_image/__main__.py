@@ -239,10 +239,7 @@ def image(options: argparse.Namespace) -> int:
             "firmware": not options.quick,
             "driver": "cuda13" if options.nvidia_run else rules.driver if gpu else "",
         }
-        sets = (["runtime"] if options.nvidia_run else ["nvidia", "runtime"]) if gpu else []
-        record = manifest.describe(
-            place, options.edition, version, stack.layers, stack.base, made, progress.seconds, sets
-        )
+        record = manifest.describe(place, options.edition, version, stack.layers, stack.base, made, progress.seconds)
         digest = manifest.write(iso, {**record, **said, "models": [model.id for model in models]})
         manifest.write_bill(iso, stack.app, stack.folders, made)
     if options.sign is not None:

@@ -23,10 +23,10 @@ def describe(
     base: Path,
     made: Made,
     seconds: Mapping[str, float],
-    sets: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Inputs, hashes, sizes (bytes) and times (seconds). `sets`: of Debian packages, besides 10-base's."""
-    names = ["field" if (base / "firmware.txt").exists() else "base", *sets]
+    """Inputs, hashes, sizes (bytes) and times (seconds)."""
+    name = "field" if (base / "firmware.txt").exists() else "base"
+    names = [name, *(["runtime"] if edition == "gpu" else [])]
     records = [json.loads((place.cache / f"debs/{name}.json").read_text(encoding="utf-8")) for name in names]
     packages = {deb["name"]: deb for record in records for deb in record["debs"]}
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from inkstick_image import cards, debs, engine, lock, manifest, medium, nvidia, recipe, signing, trees, weights
+from inkstick_image import cards, debs, engine, lock, nvidia, recipe, signing, trees, weights
 from inkstick_image.errors import ImageError
 from inkstick_image.trees import Place
 from support import small_weights
@@ -278,18 +277,3 @@ def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
 def test_every_link_of_the_gpu_overlay_leads_somewhere() -> None:
     links = [path for path in GPU.rglob("*") if path.is_symlink()]
     assert len(links) == 2 and all(link.resolve().exists() for link in links)
-
-
-def test_the_manifest_lists_the_packages_of_every_set_that_went_in(tmp_path: Path) -> None:
-    for name in ("base", "nvidia", "runtime"):
-        listed = {"debs": [{"name": f"{name}_1_amd64.deb", "size": 1, "sha256": name}]}
-        (tmp_path / "debs").mkdir(exist_ok=True)
-        (tmp_path / f"debs/{name}.json").write_text(json.dumps(listed))
-    (tmp_path / "locks").mkdir()
-    for file in ("vmlinuz", "initrd.img", "locks/engine-gpu.txt", "locks/runtime.txt"):
-        (tmp_path / file).write_text("")
-    place = Place(tmp_path, tmp_path, tmp_path, tmp_path / "log", 0)
-    made = medium.Made({}, {}, "", {})
-    for edition, sets in (("cpu", []), ("gpu", ["nvidia", "runtime"])):
-        record = manifest.describe(place, edition, "1", [], tmp_path, made, {}, sets)
-        assert [deb["sha256"] for deb in record["debian"]] == ["base", *sets]
