@@ -10,7 +10,7 @@ import email
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -182,8 +182,19 @@ def _spdx_part(part: Component) -> dict[str, Any]:
 
 
 def ordered(parts: Iterable[Component]) -> Sequence[Component]:
-    """Each once, in a fixed order."""
-    return sorted(set(parts), key=lambda part: (part.kind, part.name, part.version, part.sha256))
+    """Each once, in a fixed order. What several layers name (a Python package of two environments, a Debian package of
+    the layer below) is one part: with the licence texts of all, and the hash that one of them knows."""
+    merged: dict[tuple[str, str, str], Component] = {}
+    for part in parts:
+        key = (part.kind, part.name, part.version)
+        known = merged.get(key)
+        merged[key] = part if known is None or known == part else _both(known, part)
+    return [merged[key] for key in sorted(merged)]
+
+
+def _both(one: Component, other: Component) -> Component:
+    texts = tuple(dict.fromkeys((*one.texts, *other.texts)))
+    return replace(one, licences=one.licences or other.licences, texts=texts, sha256=one.sha256 or other.sha256)
 
 
 def _time(epoch: int) -> str:

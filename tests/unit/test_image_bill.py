@@ -111,3 +111,21 @@ def test_both_documents_hold_every_component_and_are_the_same_twice() -> None:
     assert len(set(ids)) == len(ids) == 5
     assert {link["relatedSpdxElement"] for link in spdx["relationships"]} == set(ids)
     assert cyclonedx["metadata"]["timestamp"] == "2025-11-21T00:00:00Z"
+
+
+def test_what_two_layers_name_is_one_part_with_the_hash_and_the_texts_of_both() -> None:
+    known = Component("debian", "gcc", "14", ("GPL-3",), ("/usr/share/doc/gcc/copyright",), "aa")
+    below = Component("debian", "gcc", "14", ("GPL-3",), ("/usr/share/doc/gcc/copyright",))
+    twice = [Component("python", "tqdm", "4", ("MIT",), (f"/{place}/LICENCE",)) for place in ("a", "b")]
+    other = Component("python", "tqdm", "5", ("MIT",))
+    parts = [below, known, *twice, other]
+    assert sbom.ordered(parts) == [
+        known,
+        Component("python", "tqdm", "4", ("MIT",), ("/a/LICENCE", "/b/LICENCE")),
+        other,
+    ]
+    bill = sbom.cyclonedx(parts, "image", "1", 0)
+    references = [part["bom-ref"] for part in bill["components"]]
+    assert len(references) == len(set(references)) == 3
+    names = [part["SPDXID"] for part in sbom.spdx(parts, "image", "1", 0)["packages"]]
+    assert len(names) == len(set(names)) == 4

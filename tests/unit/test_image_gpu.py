@@ -195,6 +195,18 @@ def test_weights_come_in_only_whole_known_and_with_their_licence_accepted(tmp_pa
         weights.find([], [tmp_path], manifests, tmp_path, accepts=True, epoch=0)
 
 
+def test_a_checkpoint_of_one_s_own_can_take_the_weights_place(tmp_path: Path) -> None:
+    made = tmp_path / "checkpoint"
+    made.mkdir()
+    (made / "config.json").write_text('{"model_type": "hunyuan_vl"}')
+    (made / "tokenizer.json").write_text("{}")
+    (made / "model.safetensors").write_bytes(small_weights.safetensors())
+    folder, manifests = small_weights.write(tmp_path / "small", checkpoint=made)
+    (model,) = weights.find([], [folder], manifests, tmp_path, accepts=True, epoch=0)
+    assert (model.folder / "config.json").read_bytes() == (made / "config.json").read_bytes()
+    assert (model.folder / "tokenizer.json").exists()
+
+
 def test_writing_one_edition_s_packages_leaves_the_other_s_lines_in_the_lock() -> None:
     old = "base a_1_amd64.deb aa\nnvidia n_1_amd64.deb bb\n"
     new = lock.updated(old, {"base": [debs.Deb("a_2_amd64.deb", 1, "cc")]})
