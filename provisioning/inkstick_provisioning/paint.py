@@ -1,14 +1,18 @@
 """The console's lines as a picture, for the framebuffer: the kernel's own text console has no Chinese letters.
 
 Every letter sits in its cell, as on a text console; the half blocks of the QR code are drawn as rectangles, so that a
-phone reads them. The font is the one that PyMuPDF carries for Chinese.
+phone reads them. The font is the one that MuPDF carries for Chinese, taken from its library itself: PyMuPDF's import
+would load networks that nobody needs here.
 """
 
 from __future__ import annotations
 
+import ctypes
 import io
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,6 +20,8 @@ from inkstick_provisioning.framebuffer import Frame
 from inkstick_provisioning.language import width
 
 DARK, LIGHT = (0, 0, 0), (230, 230, 230)
+_CHINESE = 1
+"""MuPDF's FZ_ADOBE_GB."""
 _HALVES = {"█": (0.0, 1.0), "▀": (0.0, 0.5), "▄": (0.5, 1.0)}
 
 
@@ -69,6 +75,17 @@ def _rgb565(picture: Image.Image) -> bytes:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    import pymupdf  # its import loads networks: only where Chinese is painted
+    return ImageFont.truetype(io.BytesIO(_font_file()), size)
 
-    return ImageFont.truetype(io.BytesIO(pymupdf.Font("china-s").buffer), size)
+
+@cache
+def _font_file() -> bytes:
+    """fz_lookup_cjk_font(context, ordering, &size, &subfont): a table in the library; it needs no context."""
+    package = find_spec("pymupdf")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("PyMuPDF, whose library holds the font, is not installed")
+    library = ctypes.CDLL(str(next(Path(package.origin).parent.glob("libmupdf.so*"))))
+    library.fz_lookup_cjk_font.restype = ctypes.c_void_p
+    length, subfont = ctypes.c_int(), ctypes.c_int()
+    place = library.fz_lookup_cjk_font(None, _CHINESE, ctypes.byref(length), ctypes.byref(subfont))
+    return ctypes.string_at(place, length.value)

@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
@@ -197,6 +198,19 @@ def test_painted_colours_lie_as_the_framebuffer_wants_them() -> None:
     assert len(paint.encode(picture, Frame(2, 1, 6, 16))) == 6
     with pytest.raises(ValueError):
         paint.encode(picture, Frame(2, 1, 6, 24))
+
+
+def test_chinese_is_painted_without_the_library_of_the_parsers() -> None:
+    """Its import takes minutes where every instruction is emulated, and seconds on a weak laptop."""
+    frame = Frame(160, 32, 640, 32)
+    shown = {paint.draw([letter], frame, 10, 1).tobytes() for letter in "语言网络硬盘"}
+    assert len(shown) == 6, "each letter has a form of its own, none is the box of a letter that is not there"
+    script = (
+        "import sys; from inkstick_provisioning import paint; from inkstick_provisioning.framebuffer import Frame; "
+    )
+    script += "paint.draw(['语'], Frame(160, 32, 640, 32), 10, 1); sys.exit('pymupdf' in sys.modules)"
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", script], env=paths).returncode == 0
 
 
 QUESTION = {
