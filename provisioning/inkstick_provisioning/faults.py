@@ -31,6 +31,12 @@ class VolumeDamaged(SetupError):
     default_hint = "Go on in memory, and have the stick looked at before it is used again."
 
 
+class StillWriting(SetupError):
+    code = "still_writing"
+    default_message = "The service did not stop, so nothing was moved onto the data volume."
+    default_hint = "Wait a minute and answer once more."
+
+
 class UnattendedError(SetupError):
     """`problems`: each place in the file with what is wrong there."""
 

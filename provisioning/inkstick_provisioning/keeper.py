@@ -38,7 +38,7 @@ from inkstick_provisioning import (
     unattended,
     volume,
 )
-from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.faults import StillWriting, UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
@@ -78,6 +78,14 @@ def run(command: Sequence[str], text: str = "", user: int | None = None) -> str:
 
 def systemctl(*arguments: str) -> str:
     return run(["systemctl", *arguments])
+
+
+def stop_writers() -> None:
+    """Raises StillWriting where one of them runs on: what it wrote into memory that is carried away would be lost."""
+    systemctl("stop", *WRITERS)
+    states = systemctl("show", "--property=ActiveState", "--value", *WRITERS).split()
+    if {"active", "activating", "deactivating", "reloading"} & set(states):
+        raise StillWriting
 
 
 # ---- network
@@ -300,7 +308,7 @@ class Keeper:
         if found is not Checked.CLEAN:
             self.lines.append(Line("The data volume was repaired after it was not closed properly."))
         self.device = _backing() or offer.device
-        systemctl("stop", *WRITERS)
+        stop_writers()
         os.chown(OPENED, USER, USER)
         OPENED.chmod(0o750)
         luks.carry(DATA, OPENED)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from inkstick_provisioning import keeper, luks, requests, status, terminal, unattended
+from inkstick_provisioning.faults import StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
 from inkstick_provisioning.network import Mode, Port
@@ -279,3 +282,19 @@ def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest
     found = find_file()
     assert found and found.key("inkstick.key") == "0123456789abcdef"
     assert found.key("missing") == ""
+
+
+@pytest.mark.parametrize(("states", "ended"), [("inactive\nfailed\ninactive\n", True), ("inactive\nactive\n", False)])
+def test_memory_is_not_carried_away_while_a_writer_runs(
+    monkeypatch: pytest.MonkeyPatch, states: str, ended: bool
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(command: Sequence[str]) -> str:
+        asked.append(command)
+        return states if "show" in command else ""
+
+    monkeypatch.setattr(keeper, "run", run)
+    with contextlib.nullcontext() if ended else pytest.raises(StillWriting):
+        keeper.stop_writers()
+    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS]
