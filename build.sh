@@ -14,7 +14,7 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   engine [--tiny DIR]
         set up .engine/, where vLLM lives (8 GB); --tiny: make a tiny model that reads a few pages, to try it on a CPU
   test  [--quick] [--engine] [--newer] [--vm] [--vm-full] [--corpora DIR] [PYTEST ARGUMENTS]
-        set up and run the checks and tests of this machine (under 8 minutes on 2 cores);
+        set up and run the checks and tests of this machine;
         --engine: those through real vLLM on the CPU instead (8 GB of packages the first time);
         --newer: with --engine, a newer vLLM that mixes pages up as well (8 GB more);
         --vm: builds the cpu edition and boots it in QEMU instead (as root); --vm-full: damaged sticks too
