@@ -7,6 +7,9 @@ const ended = (state) => ["done", "partial", "failed"].includes(state);
 
 // ---- what happens meanwhile
 
+// Whether the page that is looked at was not read when it was shown, and is now.
+const nowRead = async () => byId("unread") && !(await (await fetch(location.href)).text()).includes('id="unread"');
+
 const refresh = calmly(500, async () => {
   const doc = await getJson(`/api/v1/documents/${id}`);
   byId("state").dataset.state = doc.state;
@@ -19,7 +22,7 @@ const refresh = calmly(500, async () => {
   bar.hidden = doc.state !== "reading";
   if (doc.state === article.dataset.state && ended(doc.state)) return;
   const busy = document.activeElement?.matches("textarea, input:not([type=hidden])");
-  if ((doc.state !== article.dataset.state || !byId("scan")) && !busy) location.reload();
+  if ((doc.state !== article.dataset.state || !byId("scan") || (await nowRead())) && !busy) location.reload();
   else byId("note").hidden = false;
 });
 
