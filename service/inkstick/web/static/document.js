@@ -8,7 +8,11 @@ const ended = (state) => ["done", "partial", "failed"].includes(state);
 // ---- what happens meanwhile
 
 // Whether the page that is looked at was not read when it was shown, and is now.
-const nowRead = async () => byId("unread") && !(await (await fetch(location.href)).text()).includes('id="unread"');
+const nowRead = async () => {
+  if (!byId("unread")) return false;
+  const answer = await fetch(location.href);
+  return answer.ok && !(await answer.text()).includes('id="unread"');
+};
 
 const refresh = calmly(500, async () => {
   const doc = await getJson(`/api/v1/documents/${id}`);
