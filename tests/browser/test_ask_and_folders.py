@@ -16,7 +16,7 @@ from support.office import png
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("ask_and_folders"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 PICTURE: FilePayload = {"name": "rechnung 墨.png", "mimeType": "image/png", "buffer": png(70, 100)}

@@ -32,7 +32,7 @@ PAYLOADS = (
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("document_screen"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 

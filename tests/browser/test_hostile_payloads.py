@@ -16,7 +16,7 @@ from support import hostile_reader, numbered, payloads
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("hostile_payloads"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 OURS = (

@@ -20,7 +20,7 @@ from support.office import MemoryOffice
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("machine"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 expect.set_options(timeout=60_000)

@@ -25,7 +25,7 @@ PICTURES = os.environ.get("INKSTICK_PICTURES")
 
 @pytest.mark.parametrize(("language", "pair"), [("en", "Pair"), ("zh-CN", "配对")])
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.xdist_group("browser")
+@pytest.mark.xdist_group("pairing")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_browser_is_paired_by_its_person(browser: Browser, tmp_path: Path, language: str, pair: str) -> None:
     async with lan(tmp_path) as served:
