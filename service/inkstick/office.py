@@ -47,7 +47,7 @@ from inkstick.uploads import Uploads
 from inkstick.web.office_port import DocumentInfo, Event, Hit, OfficeHealth, PageInfo, Stats
 from inkstick.web.screens_port import Remaining, SystemInfo
 from inkstick.web.words import WARNING_FLAGS
-from inkstick.work import CONTAINERS, files_of, record_parts, work_key
+from inkstick.work import CONTAINERS, files_of, formats_in, record_parts, work_key
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,8 @@ class Office:
         return row
 
     def _info(self, row: Row) -> DocumentInfo:
-        formats = tuple(format.value for format in Format if self._files(row, format))
+        folder = self._folder.results / row.results if row.results else None
+        formats = formats_in(folder, result_name(row.name)) if folder else ()
         return DocumentInfo(
             id=row.id,
             seq=row.seq,
@@ -230,7 +231,7 @@ class Office:
             message=row.message,
             hint=row.hint,
             results=row.results,
-            formats=formats,
+            formats=tuple(format.value for format in formats),
             attempts=row.attempts,
         )
 

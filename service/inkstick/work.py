@@ -161,6 +161,15 @@ def files_of(folder: Path, name: str, format: Format) -> list[Path]:
     return [path] if path.is_file() else []
 
 
+def formats_in(folder: Path, name: str) -> tuple[Format, ...]:
+    """The formats of which `files_of` finds files, by one look into the folder; none where it is gone."""
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(format for format in Format if result_path(folder, name, format).name in there)
+
+
 def work_key(sha256: str, profile: Profile) -> str:
     """Names the folder of page checkpoints: the same bytes asked for in the same way share it."""
     return hashlib.sha256(f"{sha256}|{profile.reading_key()}".encode()).hexdigest()

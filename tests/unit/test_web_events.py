@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from inkstick.errors import Unavailable
 from inkstick.web.app import create_app
 from inkstick.web.events import Streams
+from inkstick.web.office_port import Event
 from support.office import MemoryOffice
 
 
@@ -42,13 +43,13 @@ async def take(stream: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(60):
         async for text in stream:
-            if text.startswith("id: "):
-                identity, data = text.strip().split("\n")
+            for message in text.strip().split("\n\n") if text.startswith("id: ") else ():
+                identity, data = message.split("\n")
                 found.append(json.loads(data.removeprefix("data: ")))
                 assert identity == f"id: {found[-1]['id']}"
-            if len(found) == count:
+            if len(found) >= count:
                 break
-    return found
+    return found[:count]
 
 
 async def test_a_client_resumes_exactly_where_it_was(office: MemoryOffice) -> None:
@@ -69,6 +70,27 @@ async def test_without_a_position_only_what_happens_from_now_on_comes(office: Me
     await asyncio.sleep(0.01)
     later = await accept(office)
     assert (await waiting)[0]["document"] == later
+
+
+async def test_all_who_wait_are_answered_by_one_question_and_each_gets_everything(
+    office: MemoryOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[int] = []
+    ask = office.events
+
+    async def counted(*, after: int, limit: int = 200) -> Sequence[Event]:
+        questions.append(after)
+        return await ask(after=after, limit=limit)
+
+    monkeypatch.setattr(office, "events", counted)
+    streams = Streams(office, gather=0)
+    waiting = [asyncio.create_task(take(streams.follow(0), 4)) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    await accept(office)
+    found = await asyncio.gather(*waiting)
+    assert all([event["id"] for event in events] == [1, 2, 3, 4] for events in found)
+    assert len(questions) <= 10, "two for each event at most, whoever listens"
+    assert streams.open == 0
 
 
 async def test_more_events_than_a_batch_all_come_once(office: MemoryOffice) -> None:

@@ -10,7 +10,7 @@ from inkstick.document import Block, Header, Kind, Page, Part
 from inkstick.errors import TooLarge, Unsupported
 from inkstick.profile import Format
 from inkstick.results.record import write
-from inkstick.work import Pages, Summary, files_of, identify_file, record_pages, record_parts
+from inkstick.work import Pages, Summary, files_of, formats_in, identify_file, record_pages, record_parts
 
 PAGES = [
     Page(1, 10, 10, "rapidocr", blocks=(Block(1, Kind.PARAGRAPH, 'a ]} of "number": {"number": 1'),)),
@@ -26,6 +26,11 @@ def test_a_published_record_gives_its_pages_and_parts_back(tmp_path: Path) -> No
     assert record_parts(path) == parts
     assert files_of(tmp_path, "box", Format.JSON) == [path]
     assert files_of(tmp_path, "box", Format.CSV) == []
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "box.pdf").touch()
+    (tmp_path / "other.md").touch()
+    assert set(formats_in(tmp_path, "box")) == {Format.JSON, Format.PDF, Format.CSV}
+    assert formats_in(tmp_path / "gone", "box") == ()
 
 
 def test_a_summary_says_what_failed_and_why() -> None:

@@ -1,11 +1,12 @@
-"""The index of everything: what the pages, the API and the search look at. SQLite, one connection, one process.
+"""The index of everything: what the pages, the API and the search look at. SQLite, one process.
 
 The ledger is never the truth about a document: the folders are, and `rebuild` makes it anew from them. So a ledger that
 is damaged is set aside and made again, and losing it loses nothing but history.
 
 - SQLite is apsw's own, at least 3.51.3: older ones can corrupt a WAL database (Debian 13 ships 3.46).
 - WAL, synchronous=FULL, no mmap; a lock file keeps a second process out.
-- Thread-safe by one lock. Every public method that writes is one commit.
+- One connection writes and one reads, each behind its lock, so nobody who looks waits for a disk to be synced. What is
+  read is what was last committed. Every public method that writes is one commit.
 - Every change of a document's state is an event (kind ``document``, data {state, pages, pages_done, code}) in the same
   commit, so that a page that follows the events never shows less than the ledger knows.
 """
@@ -165,10 +166,11 @@ class Ledger:
         check_version(apsw.sqlite_lib_version())
         self.set_aside: Path | None = None
         self._path = path
-        self._mutex = threading.RLock()
+        self._writing, self._reading = threading.RLock(), threading.Lock()
         self._lock = _lock_file(path.with_suffix(".lock"))
         try:
             self._db = self._open()
+            self._looks = _connect(path, query_only=True)
         except BaseException:
             os.close(self._lock)
             raise
@@ -181,7 +183,8 @@ class Ledger:
             return _connect(self._path)
 
     def close(self) -> None:
-        with self._mutex:
+        with self._writing, self._reading:
+            self._looks.close()
             self._db.close()
             os.close(self._lock)
 
@@ -323,8 +326,8 @@ class Ledger:
         )
         before = (after if after is not None else 1 << 38) << _PAGE_BITS
         found: dict[int, None] = {}
-        with self._mutex, _translated():
-            for row in self._db.cursor().execute(sql, (value, before, *values)):
+        with self._reading, _translated():
+            for row in self._looks.cursor().execute(sql, (value, before, *values)):
                 found[int(row[0])] = None
                 if len(found) >= limit:
                     break
@@ -479,7 +482,7 @@ class Ledger:
 
     @contextmanager
     def _commit(self) -> Iterator[apsw.Cursor]:
-        with self._mutex, _translated():
+        with self._writing, _translated():
             cursor = self._db.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -495,8 +498,8 @@ class Ledger:
         """A kill point for the crash tests."""
 
     def _query(self, sql: str, values: Sequence[Any]) -> builtins.list[tuple[Any, ...]]:
-        with self._mutex, _translated():
-            rows: Any = self._db.cursor().execute(sql, values).fetchall()
+        with self._reading, _translated():
+            rows: Any = self._looks.cursor().execute(sql, values).fetchall()
             return builtins.list(rows)
 
     def _rows(self, where: str, values: Sequence[Any]) -> Iterator[Row]:
@@ -531,13 +534,16 @@ def _profile(wishes: str) -> Profile:
         return Profile(priority=Priority.WATCHED)
 
 
-def _connect(path: Path) -> apsw.Connection:
+def _connect(path: Path, *, query_only: bool = False) -> apsw.Connection:
     unclean = path.with_name(path.name + "-wal").exists()
     db = apsw.Connection(str(path))
     try:
         db.set_busy_timeout(10_000)
         for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")
+        if query_only:  # a second one, beside the one that has looked at everything
+            db.execute("PRAGMA query_only = 1")
+            return db
         if unclean and db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise apsw.CorruptError("quick_check")
         db.execute(_SCHEMA)

@@ -1,8 +1,9 @@
 """``GET /api/v1/events``: what happens, as server-sent events, resumable by Last-Event-ID.
 
 Nothing is kept per client but its position: the next events are asked for when the last ones have been sent, so a slow
-client costs nothing. A comment every 15 seconds keeps the connection and tells that it lives. A position from another
-data folder (beyond the last event) is answered by one event of kind ``reset``: reload and go on from there.
+client costs nothing; those who wait for the same events are answered together. A comment every 15 seconds keeps the
+connection and tells that it lives. A position from another data folder (beyond the last event) is answered by one event
+of kind ``reset``: reload and go on from there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -23,15 +25,20 @@ HEARTBEAT = 15.0
 RECONNECT_MS = 2000
 MAX_CLIENTS = 64
 BATCH = 200
+GATHER = 0.1
+"""Seconds in which events are gathered before they are sent: a page that is read makes several."""
 
 
 class Streams:
-    """The open event streams of this process: how many there are, and their common end."""
+    """The open event streams of this process: how many there are, what all of them send, and their common end."""
 
-    def __init__(self, office: OfficePort, *, heartbeat: float = HEARTBEAT, most: int = MAX_CLIENTS) -> None:
-        self.office, self.heartbeat, self.most = office, heartbeat, most
+    def __init__(
+        self, office: OfficePort, *, heartbeat: float = HEARTBEAT, most: int = MAX_CLIENTS, gather: float = GATHER
+    ) -> None:
+        self.office, self.heartbeat, self.most, self.gather = office, heartbeat, most, gather
         self.open = 0
         self._closing = asyncio.Event()
+        self._asked: dict[int, asyncio.Task[_Batch]] = {}
 
     def close(self) -> None:
         """End every stream: the service is stopping, clients will come back."""
@@ -55,25 +62,48 @@ class Streams:
                 position = await self.office.last_event()
                 yield _message(Event(position, "reset", None))
             while not self._closing.is_set():
-                events = await self.office.events(after=position, limit=BATCH)
-                for event in events:
-                    yield _message(event)
-                    position = event.id
-                if not events and not await self._wait(position):
+                if (batch := await self._next(position)) is None:
                     yield ": still here\n\n"
+                elif batch.last > position:
+                    yield batch.text
+                    position = batch.last
         finally:
             self.open -= 1
+            if not self.open:
+                for task in self._asked.values():
+                    task.cancel()
 
-    async def _wait(self, position: int) -> bool:
-        """Until there is an event or the service stops (True), or the heartbeat is due (False)."""
-        waiting = asyncio.ensure_future(self.office.wait_event(after=position, timeout=self.heartbeat))
+    async def _next(self, position: int) -> _Batch | None:
+        """What comes after `position`: nothing when the service stops, None when the heartbeat is due.
+
+        All who are at the same position (mostly: at the end) share one question to the office, and its answer.
+        """
+        asked = self._asked.get(position)
+        if asked is None:
+            asked = self._asked[position] = asyncio.create_task(self._ask(position))
+            asked.add_done_callback(lambda _: self._asked.pop(position, None))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
-            await asyncio.wait({waiting, closing}, timeout=self.heartbeat, return_when=asyncio.FIRST_COMPLETED)
-            return (waiting.done() and waiting.result()) or closing.done()
+            await asyncio.wait({asked, closing}, timeout=self.heartbeat, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
             closing.cancel()
+        if asked.done():
+            return asked.result()
+        return _Batch("", position) if self._closing.is_set() else None
+
+    async def _ask(self, position: int) -> _Batch:
+        while not (events := await self.office.events(after=position, limit=BATCH)):
+            if await self.office.wait_event(after=position, timeout=self.heartbeat):
+                await asyncio.sleep(self.gather)
+        return _Batch("".join(map(_message, events)), events[-1].id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The text of some events, and the id of the last of them."""
+
+    text: str
+    last: int
 
 
 _NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}

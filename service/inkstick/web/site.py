@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 
 def load_templates() -> Jinja2Templates:
     templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context, access.context])
+    templates.env.auto_reload = False  # they come with the program: no look at the disk for each row of a list
     templates.env.globals.update(
         version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION
     )
