@@ -41,8 +41,10 @@ async def watch(address: str, scan: Path) -> tuple[float, float]:
         await expect(link).to_be_visible()
         listed = time.monotonic() - started
         await link.click()
-        await expect(page.locator(".block").first).to_be_visible()  # the page shows itself anew when it is read
+        await page.evaluate("window.same = true")
+        await expect(page.locator(".block").first).to_be_visible()
         readable = time.monotonic() - started
+        assert await page.evaluate("window.same"), "the page was reloaded"
         await browser.close()
     return listed, readable
 

@@ -196,17 +196,35 @@ async def test_a_table_is_shown_as_a_table_of_plain_cells(browser: Browser, tmp_
         assert await page.locator(".text script").count() == 0
 
 
-async def test_a_document_page_follows_its_document(browser: Browser, tmp_path: Path) -> None:
-    async with site(browser, memory(tmp_path, 0.4)) as found:
+async def test_a_document_page_follows_its_document_without_reloading(browser: Browser, tmp_path: Path) -> None:
+    async with site(browser, memory(tmp_path, 2.0)) as found:
         page = await found.open()
         await upload(page, file("a.txt", "one\ftwo"))
         await page.locator("tr.doc .title").click()
-        await expect(page.locator("#state")).to_have_text("done")  # reloads by itself at the end
+        await page.evaluate("window.same = true")
         await expect(page.locator(".text .t")).to_have_text("one")
+        await expect(page.locator("#state")).to_have_text("done")
+        await expect(page.locator(".formats.big a")).to_have_count(3)
+        assert await page.evaluate("window.same"), "the page was reloaded"
+        await page.locator(".block").hover()
+        await expect(page.locator("rect.on")).to_have_count(1)  # what came later is tied to the picture, too
         await expect(page.locator(".strip li")).to_have_count(2)
         picture = page.locator("#scan")
         await shown(picture)
         assert await picture.get_attribute("alt") == "Picture of page 1"
+
+
+async def test_nothing_is_renewed_under_somebody_who_writes(browser: Browser, tmp_path: Path) -> None:
+    async with site(browser, memory(tmp_path, 1.0)) as found:
+        page = await found.open()
+        await upload(page, file("a.txt", "one\ftwo"))
+        await page.locator("tr.doc .title").click()
+        await page.locator("#goto").fill("77")
+        await expect(page.locator("#state")).to_have_text("done")
+        await expect(page.get_by_text("More pages have been read.")).to_be_visible()
+        await expect(page.locator("#goto")).to_have_value("77")
+        await page.get_by_text("More pages have been read.").click()
+        await expect(page.locator(".text .t")).to_have_text("one")
 
 
 async def test_the_keyboard_is_enough(browser: Browser, tmp_path: Path) -> None:

@@ -7,12 +7,35 @@ const ended = (state) => ["done", "partial", "failed"].includes(state);
 
 // ---- what happens meanwhile
 
+// The page as the service shows it now. (A string made a document would need a policy of trusted types; this does not.)
+const fetched = (address) => new Promise((resolve) => {
+  const asking = new XMLHttpRequest();
+  asking.responseType = "document";
+  asking.onload = () => resolve(asking.status === 200 ? asking.responseXML : null);
+  asking.onerror = () => resolve(null);
+  asking.open("GET", address);
+  asking.send();
+});
+
+const writes = () => help.open || document.activeElement?.matches("textarea, input:not([type=hidden]), select");
+
+// Puts the page as it is now in the place of the one that is shown, without a reload. Never under somebody who writes.
+async function renew() {
+  const fresh = (await fetched(location.href))?.getElementById("document");
+  if (!fresh || writes()) { byId("note").hidden = false; return; }
+  const focus = document.activeElement?.id;
+  for (const [name, value] of Object.entries(fresh.dataset)) article.dataset[name] = value;
+  article.replaceChildren(...fresh.childNodes);
+  bind();
+  if (focus) byId(focus)?.focus();
+}
+
 // Whether the page that is looked at was not read when it was shown, and is now.
-const nowRead = async () => {
+async function nowRead() {
   if (!byId("unread")) return false;
-  const answer = await fetch(location.href);
-  return answer.ok && !(await answer.text()).includes('id="unread"');
-};
+  const { pages } = await getJson(`/api/v1/documents/${id}/pages?after=${article.dataset.page - 1}&limit=1`);
+  return Boolean(pages.length) && pages[0].state !== "waiting";
+}
 
 const refresh = calmly(500, async () => {
   const doc = await getJson(`/api/v1/documents/${id}`);
@@ -25,8 +48,7 @@ const refresh = calmly(500, async () => {
   bar.value = doc.pages_done;
   bar.hidden = doc.state !== "reading";
   if (doc.state === article.dataset.state && ended(doc.state)) return;
-  const busy = document.activeElement?.matches("textarea, input:not([type=hidden])");
-  if ((doc.state !== article.dataset.state || !byId("scan") || (await nowRead())) && !busy) location.reload();
+  if (doc.state !== article.dataset.state || !byId("scan") || (await nowRead())) await renew();
   else byId("note").hidden = false;
 });
 
@@ -38,8 +60,8 @@ follow(article.dataset.lastEvent, (event) => {
 
 // ---- the picture
 
-const stage = byId("stage");
-const sheet = byId("sheet");
+let stage = null;
+let sheet = null;
 const steps = [0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
 const remembered = (name, otherwise) => sessionStorage.getItem(`inkstick-${name}`) ?? otherwise;
 const remember = (name, value) => sessionStorage.setItem(`inkstick-${name}`, value);
@@ -64,9 +86,13 @@ function toggleBoxes() {
   sheet.classList.toggle("bare", !on);
   remember("boxes", on ? "yes" : "no");
 }
-if (sheet) {
+function bindPicture() {
+  stage = byId("stage");
+  sheet = byId("sheet");
+  if (!sheet) return;
   byId("tools").hidden = false;
   byId("help-open").hidden = false;
+  byId("help-open").onclick = () => help.showModal();
   byId("larger").onclick = () => zoomBy(1);
   byId("smaller").onclick = () => zoomBy(-1);
   byId("turn").onclick = turn;
@@ -111,22 +137,6 @@ function lightDoubt(key, { text = true, picture = true } = {}) {
   if (text) reveal(byId("text"), mark ?? blockOf(card?.dataset.block ?? ""));
   if (picture) reveal(stage, rect);
 }
-for (const block of all(".block")) {
-  block.addEventListener("pointerenter", () => lightBlock(block.dataset.order, { picture: true }));
-  block.addEventListener("focusin", () => lightBlock(block.dataset.order, { picture: true }));
-}
-for (const card of all(".card")) {
-  card.addEventListener("pointerenter", () => lightDoubt(card.dataset.doubt));
-  card.addEventListener("focusin", () => lightDoubt(card.dataset.doubt));
-}
-for (const rect of all("rect[data-order]")) {
-  rect.addEventListener("pointerenter", () => lightBlock(rect.dataset.order, { text: true }));
-  rect.addEventListener("click", () => blockOf(rect.dataset.order)?.querySelector(".edit")?.focus());
-}
-for (const rect of all("rect[data-doubt]")) {
-  rect.addEventListener("pointerenter", () => lightDoubt(rect.dataset.doubt, { picture: false }));
-  rect.addEventListener("click", () => focusCard(byId(`d-${rect.dataset.doubt}`)));
-}
 // Scrolling one of the two brings the other along: what stands at the top of the one is shown in the other.
 function leads(pane, parts, show) {
   pane?.addEventListener("scroll", () => {
@@ -136,10 +146,33 @@ function leads(pane, parts, show) {
     if (first) show(first.dataset.order);
   }, { passive: true });
 }
-leads(byId("text"), () => all(".block"), (order) => reveal(stage, rectOf(order)));
-leads(stage, () => all("rect[data-order]"), (order) => reveal(byId("text"), blockOf(order)));
+function bindTies() {
+  for (const block of all(".block")) {
+    block.addEventListener("pointerenter", () => lightBlock(block.dataset.order, { picture: true }));
+    block.addEventListener("focusin", () => lightBlock(block.dataset.order, { picture: true }));
+  }
+  for (const card of all(".card")) {
+    card.addEventListener("pointerenter", () => lightDoubt(card.dataset.doubt));
+    card.addEventListener("focusin", () => lightDoubt(card.dataset.doubt));
+  }
+  for (const rect of all("rect[data-order]")) {
+    rect.addEventListener("pointerenter", () => lightBlock(rect.dataset.order, { text: true }));
+    rect.addEventListener("click", () => blockOf(rect.dataset.order)?.querySelector(".edit")?.focus());
+  }
+  for (const rect of all("rect[data-doubt]")) {
+    rect.addEventListener("pointerenter", () => lightDoubt(rect.dataset.doubt, { picture: false }));
+    rect.addEventListener("click", () => focusCard(byId(`d-${rect.dataset.doubt}`)));
+  }
+  leads(byId("text"), () => all(".block"), (order) => reveal(stage, rectOf(order)));
+  leads(stage, () => all("rect[data-order]"), (order) => reveal(byId("text"), blockOf(order)));
+  reveal(pick(".strip"), pick(".strip [aria-current]"));
+}
 
-reveal(pick(".strip"), pick(".strip [aria-current]"));
+// Everything that hangs on the elements of the page that is shown.
+function bind() {
+  bindPicture();
+  bindTies();
+}
 
 // ---- keys
 
@@ -176,7 +209,6 @@ const help = byId("help");
 const keysOn = byId("keys-on");
 keysOn.checked = localStorage.getItem("inkstick-keys") !== "off";
 keysOn.onchange = () => localStorage.setItem("inkstick-keys", keysOn.checked ? "on" : "off");
-if (byId("help-open")) byId("help-open").onclick = () => help.showModal();
 
 const actions = {
   n: () => nextDoubt(1), p: () => nextDoubt(-1), j: () => nextBlock(1), k: () => nextBlock(-1),
@@ -203,5 +235,6 @@ addEventListener("keydown", (event) => {
 });
 
 article.classList.add("scripted");
+bind();
 const focused = document.activeElement?.closest(".card");
 if (focused) lightDoubt(focused.dataset.doubt);
