@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick_image import (
@@ -32,7 +33,7 @@ from inkstick_image import (
 )
 from inkstick_image.errors import ImageError
 from inkstick_image.progress import Progress
-from inkstick_image.trees import Place
+from inkstick_image.trees import Place, release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked trees, layers and the ISO, at their peak
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     image = commands.add_parser("image", help="build the ISO", allow_abbrev=False)
     image.add_argument("--offline", action="store_true", help="only what `fetch` left in cache/")
     image.add_argument("--quick", action="store_true", help="for tests: pack less tightly, no firmware for cards")
+    image.add_argument("--twice", action="store_true", help="build once more from nothing: it must be the same bits")
     image.add_argument("--sign", type=Path, metavar="KEY", help="a minisign secret key: signs the manifest")
     image.add_argument(
         "--nvidia-run",
@@ -202,6 +204,36 @@ class Stack:
         """As live-boot stacks them: by their names."""
         return tuple(sorted((file for folder in self.folders for file in folder.glob("*.squashfs")), key=_name))
 
+    def contents(self, edition: str, version: str, menu: str) -> medium.Contents:
+        return medium.Contents(edition, version, self.layers, self.base, self.builder, menu, self.certificate)
+
+    def parts(self, iso: Path) -> tuple[Path, ...]:
+        """What two builds are compared by, the ISO last: where it differs, something before it tells why."""
+        return (*self.layers, self.base / "vmlinuz", self.base / "initrd.img", iso)
+
+
+def reproduced(first: Sequence[Path], second: Sequence[Path]) -> None:
+    """Raises ImageError, which names them, when files of two builds differ."""
+    unlike = [one.name for one, other in zip(first, second, strict=True) if not filecmp.cmp(one, other, shallow=False)]
+    if unlike:
+        raise ImageError(
+            f"Built twice, these differ: {', '.join(unlike)}",
+            "Both builds are left: cache/layers and cache/again. diffoscope shows where they differ.",
+        )
+
+
+def _elsewhere(place: Place) -> tuple[Place, Path]:
+    """A cache with the same packages and nothing that was made of them; and its folder."""
+    folder = place.cache / "again"
+    release(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("layers", "work"):
+        (folder / name).mkdir(parents=True)
+    for name in ("debs", "wheels", "wheels-engine", "models", "keys"):
+        if (place.cache / name).exists():
+            (folder / name).symlink_to(place.cache / name)
+    return replace(place, cache=folder, work=folder / "work", log=folder / "build.log"), folder
+
 
 def _name(file: Path) -> str:
     return file.name
@@ -230,10 +262,15 @@ def image(options: argparse.Namespace) -> int:
     iso = REPOSITORY / "dist" / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
     with progress.step("medium"):
-        contents = medium.Contents(
-            options.edition, version, stack.layers, stack.base, stack.builder, menu, stack.certificate
-        )
-        made = medium.make(place, contents, iso)
+        made = medium.make(place, stack.contents(options.edition, version, menu), iso)
+    if options.twice:
+        again, folder = _elsewhere(place)
+        second = _stack(options, again, rules, progress, version, key, models)
+        with progress.step("medium"):
+            medium.make(again, second.contents(options.edition, version, menu), folder / iso.name)
+        reproduced(stack.parts(iso), second.parts(folder / iso.name))
+        _say("built twice: the same bits")
+        shutil.rmtree(folder)
     with progress.step("hash"):
         said = {
             "firmware": not options.quick,

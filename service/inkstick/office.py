@@ -28,7 +28,7 @@ from inkstick.document import Box, Page
 from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
-from inkstick.errors import InkstickError, TooLarge, UsageError
+from inkstick.errors import InkstickError, TooLarge, Unsupported, UsageError
 from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
@@ -286,7 +286,12 @@ class Office:
         page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)
-            document = await self._pool.open(path, media_type, passwords=_passwords(row))
+            try:
+                document = await self._pool.open(path, media_type, passwords=_passwords(row))
+            except Unsupported:
+                raise UsageError(
+                    "There is no picture of this page.", hint="Files of this type are not read.", code="not_found"
+                ) from None
             try:
                 data = await document.image(own, max_side=max_side, rotation=page.rotation if page else 0, box=box)
             finally:

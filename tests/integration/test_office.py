@@ -152,6 +152,15 @@ async def test_an_archive_is_one_document_with_a_folder_for_each_member(settings
     assert len(image) > 100
 
 
+async def test_a_file_of_no_type_that_is_read_has_no_picture(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "notes.xyz", b"\0\1\2" * 100))
+        assert (info.state, info.code) == ("failed", "unsupported")
+        with pytest.raises(UsageError) as told:
+            await office.page_image(info.id, 1, max_side=300)
+    assert told.value.code == "not_found"
+
+
 async def test_a_mail_is_read_with_its_attachments(settings: Settings, fake: FakeEngine) -> None:
     body = "The papers for the reading room are attached.\nThey were scanned on Monday.\n" * 3
     data = numbered.mail(body, {"scan.tif": numbered.tiff([11])})

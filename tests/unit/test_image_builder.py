@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inkstick_image import __main__ as builder
 from inkstick_image import debs, flash, hashes, lock, manifest, recipe, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
@@ -172,3 +173,26 @@ def test_a_stick_is_checked_file_by_file_and_the_damaged_one_is_named(tmp_path: 
     stick.write_bytes(stick.read_bytes().replace(b"layerlayer", b"layerlay3r", 1))
     with pytest.raises(ImageError, match=r"Damaged: live/60-app\.squashfs"):
         manifest.check_medium(stick, sums)
+
+
+def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
+    first, second = [tmp_path / name for name in ("first", "second")]
+    for folder, kernel in ((first, b"a"), (second, b"b")):
+        folder.mkdir()
+        (folder / "10-base.squashfs").write_bytes(b"same")
+        (folder / "vmlinuz").write_bytes(kernel)
+    whole = [sorted(folder.iterdir()) for folder in (first, second)]
+    builder.reproduced(whole[0], whole[0])
+    with pytest.raises(ImageError, match=r"differ: vmlinuz$"):
+        builder.reproduced(*whole)
+
+
+def test_a_second_build_takes_the_packages_and_nothing_that_was_made_of_them(tmp_path: Path) -> None:
+    for name in ("debs", "wheels", "layers/base-1", "again/layers/left"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "debs/one").touch()
+    (tmp_path / "again/debs").symlink_to(tmp_path / "debs")  # of a build that was stopped
+    again, folder = builder._elsewhere(Place(ROOT, tmp_path, tmp_path / "work", tmp_path / "log", 1))
+    assert (again.cache / "debs/one").exists() and (tmp_path / "debs/one").exists()
+    assert list((again.cache / "layers").iterdir()) == []
+    assert again.cache == folder != tmp_path

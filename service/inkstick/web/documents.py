@@ -51,7 +51,7 @@ OPTIONS: list[dict[str, Any]] = [
     {
         "name": "formats",
         "description": "Formats to write, by comma: md json txt pdf alto hocr csv docx.",
-        "pattern": f"^({_FORMATS})(,({_FORMATS}))*$",
+        "pattern": f"^(({_FORMATS})(,({_FORMATS}))*)?$",
     },
     {"name": "engine", "description": "auto, vllm, transformers or rapidocr.", "enum": list(EngineChoice)},
     {"name": "keys", "description": "For task extract: what to extract, by comma."},
@@ -73,7 +73,9 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def _schema(option: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "string"} | {key: option[key] for key in ("enum", "pattern", "description") if key in option}
+    """(A form sends what was left empty, too: it counts as not given.)"""
+    words = {"enum": ["", *option["enum"]]} if "enum" in option else {}
+    return {"type": "string"} | {key: option[key] for key in ("pattern", "description") if key in option} | words
 
 
 _PARAMETERS = [
@@ -105,7 +107,7 @@ _RAW = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 }
 _DIGEST = "^[0-9a-fA-F]{64}$"
-_DAY: dict[str, Any] = {"json_schema_extra": {"format": "date"}}
+_DAY: dict[str, Any] = {"json_schema_extra": {"pattern": "^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"}}
 _CURSOR = "^[0-9]{1,18}$"
 
 
