@@ -16,7 +16,8 @@ from inkstick.errors import DiskFull, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
 from inkstick.store.claim import Ids, Outcome
 from inkstick.store.disk import Disk
-from inkstick.store.spool import SourceChanged, Spool
+from inkstick.store.shelf import SourceChanged
+from inkstick.store.spool import Spool
 
 DONE = Outcome("done", pages=1)
 ERROR = {"code": "damaged", "message": "The file is damaged.", "hint": "Scan it again."}

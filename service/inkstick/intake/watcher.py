@@ -43,7 +43,8 @@ from inkstick.intake.status import NAMES_LISTED, WatchState, WatchStatus, folder
 from inkstick.profile import Profile
 from inkstick.store.claim import Claim
 from inkstick.store.disk import StorageSuspect
-from inkstick.store.spool import SourceChanged, Spool
+from inkstick.store.shelf import SourceChanged
+from inkstick.store.spool import Spool
 
 SLOW_SCAN_SECONDS: Final = 10.0
 SLOW_SETTLE_SECONDS: Final = 10.0

@@ -12,14 +12,12 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inkstick.errors import UsageError
 from inkstick.profile import Profile
 from inkstick.store.claim import Claim, claim_from_bytes
-
-if TYPE_CHECKING:
-    from inkstick.store.spool import Spool
+from inkstick.store.shelf import Shelf
 
 PLAN, PART, OFFSET = "upload.json", "original.part", "offset.json"
 _BLOCK = 1 << 20
@@ -47,80 +45,80 @@ def plan_from(data: bytes) -> Plan:
 
 
 def begin(
-    spool: Spool, name: str, profile: Profile, length: int, sha256: str | None, relpath: str | None = None
+    shelf: Shelf, name: str, profile: Profile, length: int, sha256: str | None, relpath: str | None = None
 ) -> Plan:
     """Make room for an upload. Raises DiskFull when `length` bytes would not leave the reserve."""
-    claim = spool.new_upload(name, profile, length, relpath)
+    claim = shelf.new_upload(name, profile, length, relpath)
     plan = Plan(claim, length, sha256)
-    folder, disk = spool.folder(claim.id), spool.disk
+    folder, disk = shelf.folder(claim.id), shelf.disk
     disk.make_dir(folder, at="grow.make_folder")
     disk.write(folder / PART, b"", at="grow.make_part")
-    _replace(spool, folder / PLAN, plan.as_bytes())
-    disk.sync_dir(spool.data.spool, at="grow.sync_spool")
+    _replace(shelf, folder / PLAN, plan.as_bytes())
+    disk.sync_dir(shelf.data.spool, at="grow.sync_spool")
     return plan
 
 
-def plan(spool: Spool, identifier: str) -> Plan | None:
+def plan(shelf: Shelf, identifier: str) -> Plan | None:
     """What is still arriving under this id; None: nothing (it was accepted, dropped, or never was)."""
-    folder = spool.folder(identifier)
-    if spool.disk.exists(folder / "original"):
+    folder = shelf.folder(identifier)
+    if shelf.disk.exists(folder / "original"):
         return None
     try:
-        return plan_from(spool.disk.read(folder / PLAN))
+        return plan_from(shelf.disk.read(folder / PLAN))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def offset(spool: Spool, identifier: str) -> int:
+def offset(shelf: Shelf, identifier: str) -> int:
     """How many bytes are certainly here."""
-    folder = spool.folder(identifier)
+    folder = shelf.folder(identifier)
     try:
-        return int(json.loads(spool.disk.read(folder / OFFSET))["offset"])
+        return int(json.loads(shelf.disk.read(folder / OFFSET))["offset"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return 0
 
 
-def accepted(spool: Spool, identifier: str) -> Claim | None:
+def accepted(shelf: Shelf, identifier: str) -> Claim | None:
     """The claim, if a document was accepted under this id."""
     try:
-        names = spool.disk.list(spool.folder(identifier))
+        names = shelf.disk.list(shelf.folder(identifier))
     except FileNotFoundError:
         return None
     whole = "claim.json" in names and {"original", "outcome.json"} & set(names)
-    return spool.claim(identifier) if whole else None
+    return shelf.claim(identifier) if whole else None
 
 
-def growing(spool: Spool) -> list[str]:
+def growing(shelf: Shelf) -> list[str]:
     """The ids of all uploads that are not whole, the oldest first."""
-    return [name for name in spool.disk.list(spool.data.spool) if plan(spool, name)]
+    return [name for name in shelf.disk.list(shelf.data.spool) if plan(shelf, name)]
 
 
-def drop(spool: Spool, identifier: str) -> None:
+def drop(shelf: Shelf, identifier: str) -> None:
     """Forget an upload that is not whole."""
-    if plan(spool, identifier):
-        spool.disk.remove_tree(spool.folder(identifier), at="grow.drop")
+    if plan(shelf, identifier):
+        shelf.disk.remove_tree(shelf.folder(identifier), at="grow.drop")
 
 
 class Writer:
     """Appends to one upload; one at a time for an id. Begin it where the disk says, end it with `save` or `finish`.
     `before`: the writer that appended last, if it is known: it spares hashing anew what is here already."""
 
-    def __init__(self, spool: Spool, plan: Plan, before: Writer | None = None) -> None:
-        self._spool, self.plan = spool, plan
-        self._folder = spool.folder(plan.claim.id)
-        self.offset = offset(spool, plan.claim.id)
+    def __init__(self, shelf: Shelf, plan: Plan, before: Writer | None = None) -> None:
+        self._shelf, self.plan = shelf, plan
+        self._folder = shelf.folder(plan.claim.id)
+        self.offset = offset(shelf, plan.claim.id)
         self._saved = self.offset
         self._digest = hashlib.sha256()
-        here = spool.disk.stat(self._folder / PART).identity.size
+        here = shelf.disk.stat(self._folder / PART).identity.size
         if before is not None and before.offset == self.offset <= here:
             self._digest = before._digest.copy()
         else:
             self._hash_part()
-        self._sink = spool.disk.grow(self._folder / PART, self.offset, at="grow.write")
+        self._sink = shelf.disk.grow(self._folder / PART, self.offset, at="grow.write")
 
     def _hash_part(self) -> None:
         left = self.offset
-        with self._spool.disk.open(self._folder / PART) as file:
+        with self._shelf.disk.open(self._folder / PART) as file:
             while left and (block := file.read(min(left, _BLOCK))):
                 self._digest.update(block)
                 left -= len(block)
@@ -132,7 +130,7 @@ class Writer:
         if self.offset + len(data) > self.plan.length:
             raise UsageError("More bytes came than the upload was to have.", hint="Begin a new upload.")
         if self.offset + len(data) - self._saved > _SAVE_BYTES:
-            self._spool.check_space(len(data))
+            self._shelf.check_space(len(data))
             self.save()
         self._sink.write(data)
         self._digest.update(data)
@@ -142,8 +140,8 @@ class Writer:
         """What came so far is on the disk when this returns, and counts."""
         if self.offset == self._saved:
             return
-        self._spool.disk.sync_file(self._folder / PART, at="grow.sync_part")
-        _replace(self._spool, self._folder / OFFSET, json.dumps({"offset": self.offset}).encode())
+        self._shelf.disk.sync_file(self._folder / PART, at="grow.sync_part")
+        _replace(self._shelf, self._folder / OFFSET, json.dumps({"offset": self.offset}).encode())
         self._saved = self.offset
 
     def close(self) -> None:
@@ -155,23 +153,23 @@ class Writer:
         found = self._digest.hexdigest()
         self.close()
         if self.plan.sha256 not in (None, found):
-            drop(self._spool, self.plan.claim.id)
+            drop(self._shelf, self.plan.claim.id)
             raise UsageError(
                 "The file arrived damaged: its SHA-256 is not the one announced.",
                 hint="Send it again.",
                 code="checksum",
             )
         claim = replace(self.plan.claim, size=self.offset, sha256=found)
-        self._spool.disk.sync_file(self._folder / PART, at="accept.sync_copy")
-        self._spool.seal(claim, self._folder / PART)
+        self._shelf.disk.sync_file(self._folder / PART, at="accept.sync_copy")
+        self._shelf.seal(claim, self._folder / PART)
         for name in (PLAN, OFFSET):
-            self._spool.disk.unlink(self._folder / name, at="grow.tidy")
+            self._shelf.disk.unlink(self._folder / name, at="grow.tidy")
         return claim
 
 
-def _replace(spool: Spool, path: Path, data: bytes) -> None:
+def _replace(shelf: Shelf, path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.tmp")
-    spool.disk.write(part, data, at="grow.write_note")
-    spool.disk.sync_file(part, at="grow.sync_note")
-    spool.disk.rename(part, path, at="grow.name_note")
-    spool.disk.sync_dir(path.parent, at="grow.sync_folder")
+    shelf.disk.write(part, data, at="grow.write_note")
+    shelf.disk.sync_file(part, at="grow.sync_note")
+    shelf.disk.rename(part, path, at="grow.name_note")
+    shelf.disk.sync_dir(path.parent, at="grow.sync_folder")

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from inkstick.profile import Originals
 from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
-
-if TYPE_CHECKING:
-    from inkstick.store.spool import Spool
+from inkstick.store.shelf import Shelf
 
 
 @dataclass(slots=True)
@@ -28,71 +25,71 @@ class Recovery:
     leftovers: list[Path] = field(default_factory=list)
 
 
-def recover(spool: Spool) -> Recovery:
+def recover(shelf: Shelf) -> Recovery:
     """Idempotent; a crash in it is repaired by the next."""
     found = Recovery()
     # What we are about to build on may be seen but not yet be on the disk: after a mere kill, or a start without a
     # power cut. One syncfs makes "seen" and "durable" the same.
-    spool.disk.sync_all(spool.data.state, at="recover.sync_all")
-    for identifier in spool.disk.list(spool.data.spool):
-        spool.ids.saw(identifier)
-        names = _entries(spool, identifier)
+    shelf.disk.sync_all(shelf.data.state, at="recover.sync_all")
+    for identifier in shelf.disk.list(shelf.data.spool):
+        shelf.ids.saw(identifier)
+        names = _entries(shelf, identifier)
         if names is None:
-            found.leftovers.append(spool.folder(identifier))
+            found.leftovers.append(shelf.folder(identifier))
         elif not conclusion.finished(names):
-            _repair(spool, identifier, names, found)
+            _repair(shelf, identifier, names, found)
     return found
 
 
-def _entries(spool: Spool, identifier: str) -> list[str] | None:
+def _entries(shelf: Shelf, identifier: str) -> list[str] | None:
     try:
-        return spool.disk.list(spool.folder(identifier))
+        return shelf.disk.list(shelf.folder(identifier))
     except NotADirectoryError:
         return None
 
 
-def _repair(spool: Spool, identifier: str, names: list[str], found: Recovery) -> None:
+def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) -> None:
     if removal.INTENT in names:
-        removal.finish(spool, identifier)
+        removal.finish(shelf, identifier)
         return
     ended = {"outcome.json", "reopening.json"} & set(names)
     if "original" not in names and not ended and growing.PLAN in names:
         return  # an upload that goes on when its sender comes back
     if "original" not in names and not ended:
-        spool.disk.remove_tree(spool.folder(identifier), at="recover.undo")
+        shelf.disk.remove_tree(shelf.folder(identifier), at="recover.undo")
         found.undone.append(identifier)
         return
     try:
-        claim, outcome = spool.claim(identifier), spool.outcome(identifier)
-        _complete(spool, claim, outcome, names, found)
+        claim, outcome = shelf.claim(identifier), shelf.outcome(identifier)
+        _complete(shelf, claim, outcome, names, found)
     except (ValueError, KeyError, TypeError, FileNotFoundError):
-        found.leftovers.append(spool.folder(identifier))
+        found.leftovers.append(shelf.folder(identifier))
 
 
-def _complete(spool: Spool, claim: Claim, outcome: Outcome | None, names: list[str], found: Recovery) -> None:
+def _complete(shelf: Shelf, claim: Claim, outcome: Outcome | None, names: list[str], found: Recovery) -> None:
     if outcome is not None:
-        conclusion.finish(spool, claim, outcome)
+        conclusion.finish(shelf, claim, outcome)
         found.finished.append(claim.id)
     elif "reopening.json" in names:
-        if conclusion.finish_reopening(spool, claim):
+        if conclusion.finish_reopening(shelf, claim):
             found.accepted += 1
     else:
-        conclusion.tidy(spool, claim.id)
-        _forget_source(spool, claim)
+        conclusion.tidy(shelf, claim.id)
+        _forget_source(shelf, claim)
         found.accepted += 1
 
 
-def _forget_source(spool: Spool, claim: Claim) -> None:
+def _forget_source(shelf: Shelf, claim: Claim) -> None:
     """The dropped file of an accepted document, if the crash came before it was gone: the same file under two names
     (half a rename), or the source of a finished copy."""
     if claim.identity is None or (claim.method == "copy" and claim.originals is Originals.KEEP):
         return
-    root, path = conclusion.source_path(spool, claim)
-    if not spool.disk.exists(path):
+    root, path = conclusion.source_path(shelf, claim)
+    if not shelf.disk.exists(path):
         return
-    with spool.disk.source(root, raw_relpath(claim)) as source:
+    with shelf.disk.source(root, raw_relpath(claim)) as source:
         if claim.method == "copy":
-            spool.forget_source(source, claim)
-        elif source.stat().identity.same_file(spool.disk.stat(spool.original(claim.id)).identity):
+            shelf.forget_source(source, claim)
+        elif source.stat().identity.same_file(shelf.disk.stat(shelf.original(claim.id)).identity):
             source.unlink(at="recover.unlink_source")
             source.sync_dir(at="recover.sync_source_folder")

@@ -14,68 +14,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from inkstick.clock import Clock
-from inkstick.config import DataFolder
 from inkstick.document import Page
-from inkstick.errors import Blocked, DiskFull, InkstickError, Unavailable, Unsupported, UsageError
+from inkstick.errors import Blocked, InkstickError, Unavailable, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
 from inkstick.store import checkpoints, conclusion, recovery, removal
-from inkstick.store.claim import (
-    Claim,
-    Ids,
-    Outcome,
-    claim_from_bytes,
-    clean_relpath,
-    display_name,
-    outcome_from_bytes,
-    plain_result_name,
-)
-from inkstick.store.disk import Disk, Identity, Sink, Source
+from inkstick.store.claim import Claim, Outcome, clean_relpath
+from inkstick.store.disk import Identity, Sink, Source
 from inkstick.store.recovery import Recovery
+from inkstick.store.shelf import CHUNK, Shelf, SourceChanged
 from inkstick.store.steps import write_atomic
 
-_CHUNK = 1 << 20
 _NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-class SourceChanged(Unavailable):
-    """The dropped file was written or replaced while it was being claimed. It stays in the inbox."""
+class Spool(Shelf):
+    """All documents of one data folder. Thread-safe; one process at a time (the ledger's lock sees to that)."""
 
-    default_message = "The file changed while it was being taken."
-    default_hint = "Nothing to do: it is taken as soon as it has been still for a moment."
-
-
-class Spool:
-    """All documents of one data folder. Thread-safe; one process at a time (the ledger's lock sees to that).
-
-    `name_of` gives the results folder's name for a document's name. `reserve_bytes`: free space that accepting leaves.
-    """
-
-    def __init__(
-        self,
-        folder: DataFolder,
-        disk: Disk,
-        clock: Clock,
-        *,
-        name_of: Callable[[str], str] = plain_result_name,
-        reserve_bytes: int = 0,
-        entropy: Callable[[int], bytes] = os.urandom,
-    ) -> None:
-        self.data = folder
-        self.disk = disk
-        self.name_of = name_of
-        self.reserve_bytes = reserve_bytes
-        self.ids = Ids(entropy)
-        self.lock = threading.RLock()
-        self._clock = clock
-        self._kept: set[Identity] | None = None
+    _kept: set[Identity] | None = None  # None: not looked up yet
 
     # -- accepting
 
@@ -99,7 +58,7 @@ class Spool:
             size = found.identity.size
             where = None if root == self.data.inbox else str(root)
             known = {"identity": found.identity, "size": size, "root": where, "verdict": verdict}
-            claim = self._new_claim(text, raw, "inbox", "rename", profile, **known)
+            claim = self.new_claim(text, raw, "inbox", "rename", profile, **known)
             # Another hard link could be written through later, and a file that is kept must stay: those are copied.
             if claim.originals is Originals.KEEP or found.links > 1:
                 return self._claim_by_copy(source, claim)
@@ -110,33 +69,13 @@ class Spool:
                     raise
             return self._claim_by_copy(source, claim)
 
-    def _new_claim(self, text: str, raw: str, source: str, method: str, profile: Profile, **more: object) -> Claim:
-        self.check_space(0)
-        wall = self._clock.wall()
-        claim = Claim(
-            id=self.ids.next(wall.timestamp()),
-            name=display_name(text),
-            relpath=text,
-            raw=raw,
-            source=source,
-            method=method,
-            profile=profile.as_json(),
-            received=wall.isoformat(timespec="seconds"),
-        )
-        return replace(claim, **more)  # type: ignore[arg-type]
-
-    def check_space(self, size: int) -> None:
-        """Raises DiskFull when `size` more bytes would not leave the reserve."""
-        if self.disk.free_bytes(self.data.spool) < self.reserve_bytes + size:
-            raise DiskFull
-
     def _claim_by_rename(self, source: Source, claim: Claim) -> Claim:
         folder = self.folder(claim.id)
         with self._undone_on_error(claim.id):
             self.disk.make_dir(folder, at="accept.make_folder")
-            self._write_claim(claim)
+            self.write_claim(claim)
             source.sync(at="accept.sync_source")
-            self._check_unchanged(source, claim)
+            self.check_unchanged(source, claim)
             source.move_to(folder / "original", at="accept.rename")
         if self.disk.exists(folder / "original"):
             moved = self.disk.stat(folder / "original")
@@ -163,7 +102,7 @@ class Spool:
             if claim.originals is Originals.KEEP:
                 source.sync_dir(at="accept.sync_kept_name")  # accepted as kept: then it must be there
             sha256 = self._copy(source, part)
-            self._check_unchanged(source, claim)
+            self.check_unchanged(source, claim)
             if self.digest(part) != sha256:
                 raise Unavailable("The copy of a file differs from it: the disk or the device is not reliable.")
             claim = replace(claim, method="copy", sha256=sha256)
@@ -178,50 +117,12 @@ class Spool:
         sink = self.disk.create(part, at="accept.copy")
         try:
             with source.open() as file:
-                while chunk := file.read(_CHUNK):
+                while chunk := file.read(CHUNK):
                     digest.update(chunk)
                     sink.write(chunk)
         finally:
             sink.close()
         self.disk.sync_file(part, at="accept.sync_copy")
-        return digest.hexdigest()
-
-    def seal(self, claim: Claim, part: Path) -> None:
-        """The bytes are durable in `part`: write the claim, give them their name. Now the document is accepted."""
-        self._write_claim(claim)
-        self.disk.rename(part, part.with_name("original"), at="accept.name_copy")
-        self.disk.sync_dir(part.parent, at="accept.sync_folder")
-
-    def _write_claim(self, claim: Claim) -> None:
-        folder = self.folder(claim.id)
-        self.disk.write(folder / "claim.json", claim.as_bytes(), at="accept.write_claim")
-        self.disk.sync_file(folder / "claim.json", at="accept.sync_claim")
-        self.disk.sync_dir(folder, at="accept.sync_claim_name")
-        self.disk.sync_dir(self.data.spool, at="accept.sync_spool")
-
-    @staticmethod
-    def _check_unchanged(source: Source, claim: Claim) -> None:
-        if source.stat().identity != claim.identity:
-            raise SourceChanged
-
-    def forget_source(self, source: Source, claim: Claim) -> None:
-        """Remove the dropped file that was copied, if it is still the one. A medium that only reads keeps it."""
-        try:
-            self._check_unchanged(source, claim)
-            source.unlink(at="accept.unlink_source")
-            source.sync_dir(at="accept.sync_source_folder")
-        except (FileNotFoundError, SourceChanged):
-            return
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-
-    def digest(self, path: Path) -> str:
-        """SHA-256 of a file, 64 hexadecimal digits."""
-        digest = hashlib.sha256()
-        with self.disk.open(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
         return digest.hexdigest()
 
     def _undone_on_error(self, identifier: str) -> _Undo:
@@ -236,30 +137,7 @@ class Spool:
             self.disk.make_dir(self.folder(claim.id), at="accept.make_folder")
             return Upload(self, claim, self.disk.create(self.folder(claim.id) / "original.part", at="accept.upload"))
 
-    def new_upload(self, name: str, profile: Profile, size: int, relpath: str | None = None) -> Claim:
-        """A claim for bytes that are to come. Raises DiskFull where `size` of them would not leave the reserve."""
-        text, raw = clean_relpath(relpath or name)
-        self.check_space(size)
-        return replace(self._new_claim(text, raw, "upload", "upload", profile), name=display_name(name))
-
     # -- looking
-
-    def folder(self, identifier: str) -> Path:
-        return self.data.spool / identifier
-
-    def original(self, identifier: str) -> Path:
-        return self.folder(identifier) / "original"
-
-    def claim(self, identifier: str) -> Claim:
-        """Raises FileNotFoundError for an unknown document."""
-        return claim_from_bytes(self.disk.read(self.folder(identifier) / "claim.json"))
-
-    def outcome(self, identifier: str) -> Outcome | None:
-        """None while the document has not ended."""
-        try:
-            return outcome_from_bytes(self.disk.read(self.folder(identifier) / "outcome.json"))
-        except FileNotFoundError:
-            return None
 
     def claims(self, skip: Container[str] = frozenset()) -> Iterator[Claim]:
         """Accepted documents that have not ended, in order of arrival. Those in `skip` are not even looked at."""
@@ -394,7 +272,7 @@ class Upload:
         self.size += len(chunk)
         self._digest.update(chunk)
         try:
-            if self.size - self._checked > 16 * _CHUNK:
+            if self.size - self._checked > 16 * CHUNK:
                 self._spool.check_space(len(chunk))
                 self._checked = self.size
             self._sink.write(chunk)

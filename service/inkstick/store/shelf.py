@@ -1,0 +1,152 @@
+"""Where a document's files lie in the spool, and the steps that several ways of a document share.
+
+Below everything that happens to a document: accepting it whole (`spool`) or in pieces (`growing`), its end
+(`conclusion`), its deletion (`removal`), and what follows a crash (`recovery`).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from inkstick.clock import Clock
+from inkstick.config import DataFolder
+from inkstick.errors import DiskFull, Unavailable
+from inkstick.profile import Profile
+from inkstick.store.claim import (
+    Claim,
+    Ids,
+    Outcome,
+    claim_from_bytes,
+    clean_relpath,
+    display_name,
+    outcome_from_bytes,
+    plain_result_name,
+)
+from inkstick.store.disk import Disk, Source
+
+CHUNK = 1 << 20
+"""Bytes that are read or checked at once."""
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class SourceChanged(Unavailable):
+    """The dropped file was written or replaced while it was being claimed. It stays in the inbox."""
+
+    default_message = "The file changed while it was being taken."
+    default_hint = "Nothing to do: it is taken as soon as it has been still for a moment."
+
+
+class Shelf:
+    """The folders of one data folder's documents.
+
+    `name_of` gives the results folder's name for a document's name. `reserve_bytes`: free space that accepting leaves.
+    """
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        disk: Disk,
+        clock: Clock,
+        *,
+        name_of: Callable[[str], str] = plain_result_name,
+        reserve_bytes: int = 0,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.data = folder
+        self.disk = disk
+        self.name_of = name_of
+        self.reserve_bytes = reserve_bytes
+        self.ids = Ids(entropy)
+        self.lock = threading.RLock()
+        self._clock = clock
+
+    # -- looking
+
+    def folder(self, identifier: str) -> Path:
+        return self.data.spool / identifier
+
+    def original(self, identifier: str) -> Path:
+        return self.folder(identifier) / "original"
+
+    def claim(self, identifier: str) -> Claim:
+        """Raises FileNotFoundError for an unknown document."""
+        return claim_from_bytes(self.disk.read(self.folder(identifier) / "claim.json"))
+
+    def outcome(self, identifier: str) -> Outcome | None:
+        """None while the document has not ended."""
+        try:
+            return outcome_from_bytes(self.disk.read(self.folder(identifier) / "outcome.json"))
+        except FileNotFoundError:
+            return None
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file, 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        with self.disk.open(path) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    # -- accepting
+
+    def new_claim(self, text: str, raw: str, source: str, method: str, profile: Profile, **more: object) -> Claim:
+        self.check_space(0)
+        wall = self._clock.wall()
+        claim = Claim(
+            id=self.ids.next(wall.timestamp()),
+            name=display_name(text),
+            relpath=text,
+            raw=raw,
+            source=source,
+            method=method,
+            profile=profile.as_json(),
+            received=wall.isoformat(timespec="seconds"),
+        )
+        return replace(claim, **more)  # type: ignore[arg-type]
+
+    def check_space(self, size: int) -> None:
+        """Raises DiskFull when `size` more bytes would not leave the reserve."""
+        if self.disk.free_bytes(self.data.spool) < self.reserve_bytes + size:
+            raise DiskFull
+
+    def new_upload(self, name: str, profile: Profile, size: int, relpath: str | None = None) -> Claim:
+        """A claim for bytes that are to come. Raises DiskFull where `size` of them would not leave the reserve."""
+        text, raw = clean_relpath(relpath or name)
+        self.check_space(size)
+        return replace(self.new_claim(text, raw, "upload", "upload", profile), name=display_name(name))
+
+    def seal(self, claim: Claim, part: Path) -> None:
+        """The bytes are durable in `part`: write the claim, give them their name. Now the document is accepted."""
+        self.write_claim(claim)
+        self.disk.rename(part, part.with_name("original"), at="accept.name_copy")
+        self.disk.sync_dir(part.parent, at="accept.sync_folder")
+
+    def write_claim(self, claim: Claim) -> None:
+        folder = self.folder(claim.id)
+        self.disk.write(folder / "claim.json", claim.as_bytes(), at="accept.write_claim")
+        self.disk.sync_file(folder / "claim.json", at="accept.sync_claim")
+        self.disk.sync_dir(folder, at="accept.sync_claim_name")
+        self.disk.sync_dir(self.data.spool, at="accept.sync_spool")
+
+    @staticmethod
+    def check_unchanged(source: Source, claim: Claim) -> None:
+        if source.stat().identity != claim.identity:
+            raise SourceChanged
+
+    def forget_source(self, source: Source, claim: Claim) -> None:
+        """Remove the dropped file that was copied, if it is still the one. A medium that only reads keeps it."""
+        try:
+            self.check_unchanged(source, claim)
+            source.unlink(at="accept.unlink_source")
+            source.sync_dir(at="accept.sync_source_folder")
+        except (FileNotFoundError, SourceChanged):
+            return
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
