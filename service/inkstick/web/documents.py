@@ -107,7 +107,9 @@ _RAW = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 }
 _DIGEST = "^[0-9a-fA-F]{64}$"
-_DAY: dict[str, Any] = {"json_schema_extra": {"pattern": "^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"}}
+_DAY: dict[str, Any] = {
+    "json_schema_extra": {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "maxLength": 0}]}
+}
 _CURSOR = "^[0-9]{1,18}$"
 
 
