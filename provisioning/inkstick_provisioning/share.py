@@ -178,7 +178,7 @@ def offer(share: Share, place: Place, user: str = USER) -> None:
     os.umask(0o077)
     file = place.run / "smb.conf"
     (place.run / "passdb.tdb").unlink(missing_ok=True)
-    file.write_text(configuration(share, place, user), encoding="ascii")
+    file.write_text(configuration(share, place, user), encoding="utf-8")
     secret = f"{share.password}\n{share.password}\n"
     subprocess.run(password_command(file, user), input=secret, text=True, check=True, stdout=subprocess.DEVNULL)
     command = serve_command(file)
