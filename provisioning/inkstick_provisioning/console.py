@@ -175,6 +175,8 @@ def _work(status: Status, code: str) -> list[str]:
     if status.rate:
         lines.append(f" {say(code, '{count} pages a minute', count=f'{status.rate:.0f}')}")
     for name, state, text in status.parts:
+        if name == "share" and state == "active":
+            continue  # its address and password are on the screen already
         told = WORDS.get(state, state) if state != "active" or not text else text
         lines.append(f" {say(code, PARTS.get(name, name))}: {say(code, clean(told))}")
     return [*lines, f" {_disk(status, code)}"]
