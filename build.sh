@@ -116,6 +116,8 @@ BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.v
 vm_packages() {
     image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
+    # Where systemd runs, Samba's package starts a file server of its own: there the tests of the share are skipped.
+    [ -d /run/systemd/system ] || image_packages "smbd:samba smbclient:smbclient"
 }
 
 # Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.

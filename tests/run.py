@@ -27,6 +27,8 @@ NO_ENGINE = 3
 ENGINE_SECONDS = 3600
 """No test of the engine may begin later than this after the first, and half as long again after it all is killed."""
 QUICK = ["-m", "not slow", "tests/unit"]
+VM = ["tests/vm", "tests/integration/test_share.py"]
+"""The appliance itself, and what needs packages that only this part installs."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def main(arguments: list[str]) -> int:
     if chosen.engine:
         parts["engine"] = real_engine(rest, newer=chosen.newer)
     if chosen.vm or chosen.vm_full:
-        parts["vm"] = pytest("-s", "-v", "tests/vm", *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest)
+        parts["vm"] = pytest("-s", "-v", *VM, *([] if chosen.vm_full else ["-m", "not vm_full"]), *rest)
     if not parts:
         parts = ordinary(quick=chosen.quick, rest=rest)
     counts = functools.reduce(Counts.plus, parts.values())

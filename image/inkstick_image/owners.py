@@ -37,6 +37,8 @@ MADE: Mapping[str, tuple[str, ...]] = {
     "procps": ("/etc/rc?.d/S01procps",),
     "python3": ("/etc/python3/*", "/var/lib/python/*"),
     "readline-common": ("/etc/inputrc",),
+    "samba": ("/etc/rc?.d/[KS]01[ns]mbd",),
+    "samba-common": ("/etc/samba/smb.conf", "/var/lib/ucf/*"),
     "systemd": (
         "/etc/systemd/system/*.wants/*",
         "/var/lib/systemd/catalog/database",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from inkstick_provisioning import qr
 from inkstick_provisioning.language import clean, cut, say, width, wrap
+from inkstick_provisioning.share import USER
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.volume import size
 
@@ -23,12 +24,13 @@ WORDS = {
     "inactive": "stopped",
     "failed": "stopped by a fault; it is started again",
 }
-PARTS = {"serve": "Service", "watch": "Inbox", "engine": "Engine"}
+PARTS = {"serve": "Service", "watch": "Inbox", "engine": "Engine", "share": "Network folders"}
+READERS = ("serve", "watch")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a key asks the keeper for. `what`: network pin eject lock power wipe card stick decline."""
+    """What a key asks the keeper for. `what`: network pin share eject lock power wipe card stick decline."""
 
     what: str
     value: str = ""
@@ -47,7 +49,7 @@ class View:
 # ---- keys
 
 _CONFIRMED = {"p": "power", "l": "lock"}
-_AT_ONCE = {"n": "network", "i": "pin", "e": "eject", "g": "card"}
+_AT_ONCE = {"n": "network", "i": "pin", "s": "share", "e": "eject", "g": "card"}
 WIPE_WORD = "WIPE"
 
 
@@ -133,7 +135,7 @@ def _title(status: Status, code: str) -> list[str]:
 
 def ready(status: Status) -> bool:
     """Whether everything that reads is working."""
-    states = [state for name, state, _ in status.parts if name != "engine"]
+    states = [state for name, state, _ in status.parts if name in READERS]
     return bool(states) and all(state == "active" for state in states)
 
 
@@ -150,7 +152,18 @@ def _access(status: Status, code: str) -> list[str]:
         lines.append(f" {say(code, 'It warns once; check this fingerprint:')}")
         pairs = status.fingerprint.split(":")
         lines += [f"   {' '.join(pairs[at : at + 8])}" for at in range(0, len(pairs), 8)]
-    return lines
+    return [*lines, *_share(status, code)]
+
+
+def _share(status: Status, code: str) -> list[str]:
+    """Where the folders are and what lets in there; nothing while they are not on the network."""
+    if not status.share:
+        return []
+    place = "\\\\" + status.addresses[0].removeprefix("https://").rstrip("/")
+    return [
+        f" {say(code, 'Folders: {place}  User: {name}', place=place, name=USER)}",
+        f" {say(code, 'Password: {place}', place=status.share)}",
+    ]
 
 
 def _work(status: Status, code: str) -> list[str]:
@@ -162,6 +175,8 @@ def _work(status: Status, code: str) -> list[str]:
     if status.rate:
         lines.append(f" {say(code, '{count} pages a minute', count=f'{status.rate:.0f}')}")
     for name, state, text in status.parts:
+        if name == "share" and state == "active":
+            continue  # its address and password are on the screen already
         told = WORDS.get(state, state) if state != "active" or not text else text
         lines.append(f" {say(code, PARTS.get(name, name))}: {say(code, clean(told))}")
     return [*lines, f" {_disk(status, code)}"]
@@ -217,5 +232,5 @@ def _keys(view: View, status: Status, code: str) -> list[str]:
     if view.asking == "w":
         sentence = "WIPE destroys every document and result for ever. Type WIPE and press Enter: {place}"
         return [f" {say(code, sentence, place=view.typed)}"]
-    keys = say(code, "N network  I new PIN  E eject sticks  L lock  P power off  W wipe")
+    keys = say(code, "N network  I new PIN  S share  E eject sticks  L lock  P power off  W wipe")
     return [f" {keys}"]

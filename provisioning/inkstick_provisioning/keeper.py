@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from inkstick.config import DataFolder
 from inkstick.errors import InkstickError
 from inkstick_provisioning import (
     firststart,
@@ -34,6 +35,7 @@ from inkstick_provisioning import (
     power,
     recovery,
     requests,
+    share,
     status,
     unattended,
     volume,
@@ -44,6 +46,7 @@ from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
 from inkstick_provisioning.rights import as_user
+from inkstick_provisioning.share import Share
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
 from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
@@ -55,7 +58,8 @@ DATA = Path("/var/lib/inkstick")
 OPENED = status.RUN / "volume"
 CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
 PAGE = DATA / "state/requests"
-WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service")
+SHARE = "inkstick-share.service"
+WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service", SHARE)
 PARTS = ("serve", "watch")
 NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
 PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
@@ -142,6 +146,8 @@ class Keeper:
         self.pairing: dict[str, Any] = {}
         self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
+        self.shared = share.read(_read(status.RUN / share.TOLD))
+        self.password = self.shared.password if self.shared else share.password()
         self.slow_at = self.seen_at = self.pin_at = -1e9
         self.dialogue = self._again() or self._begin()
 
@@ -268,6 +274,7 @@ class Keeper:
         """Network, lid and USB as wished."""
         modes = network.assign(ports(), wishes.network, wishes.ports)
         if modes != self.modes:
+            self.end_share()
             self.modes = modes
             put_network(modes)
             self.tell_service()
@@ -297,6 +304,32 @@ class Keeper:
 
     def name(self) -> str:
         return self.wishes.name or identity.hostname(_serial())
+
+    # -- the share
+
+    def tend_share(self) -> None:
+        """Inbox and results on the network, or not any more, as is wished now; anew where an address changed."""
+        settled = self.dialogue.step is Step.DONE and not self.leaving
+        hosts = share.reached(self.slow["addresses"], self.modes, wished=self.wishes.smb, settled=settled)
+        wanted = Share(self.name(), hosts, self.password) if hosts else None
+        if wanted == self.shared:
+            return
+        if wanted is None:
+            self.end_share()
+            return
+        self.shared = wanted
+        status.write(status.RUN / share.TOLD, share.told(wanted), 0o600)
+        as_service(_make_folders)
+        run(["nft", "-f", "-"], network.ruleset(self.modes, share=True))
+        systemctl("restart", "--no-block", SHARE)
+
+    def end_share(self) -> None:
+        """The port closed, then the share stopped: it may not see the data folder that comes next."""
+        if self.shared is not None:
+            self.shared = None
+            run(["nft", "-f", "-"], network.ruleset(self.modes))
+            (status.RUN / share.TOLD).unlink(missing_ok=True)
+            systemctl("stop", SHARE)
 
     # -- the data volume
 
@@ -329,6 +362,7 @@ class Keeper:
 
     def close_volume(self) -> None:
         """Locked again: the key is forgotten, data are in memory until it is opened."""
+        self.end_share()
         systemctl("stop", *WRITERS)
         for folder in (OPENED, DATA):
             if _is_volume(folder):
@@ -354,6 +388,12 @@ class Keeper:
             self.dialogue = replace(self.dialogue, wishes=replace(self.dialogue.wishes, network=mode))
             self.put(replace(self.wishes, network=mode))
             self.save()
+        elif asked.what == "share":
+            smb = not self.wishes.smb
+            self.dialogue = replace(self.dialogue, wishes=replace(self.dialogue.wishes, smb=smb))
+            self.put(replace(self.wishes, smb=smb))
+            self.save()
+            self.slow_at = -1e9
         elif asked.what == "pin":
             self.new_pin()
         elif asked.what == "lock":
@@ -427,6 +467,7 @@ class Keeper:
         answered = self.errand is not None and self.errand.poll() is not None
         if answered or time.monotonic() - self.slow_at > SLOW_SECONDS:
             self.slow, self.slow_at = self.look(), time.monotonic()
+            self.tend_share()
         batteries, mains = power.look()
         state = power.charge(batteries, mains)
         warnings = [*self.lines, *([told] if (told := power.warning(state, batteries)) else [])]
@@ -440,7 +481,7 @@ class Keeper:
             boot="leaving" if self.leaving else "running", language=self.dialogue.wishes.language, name=self.name(),
             modes=tuple((name, mode.value) for name, mode in self.modes.items()), free=room.free, total=room.total,
             kept=kept, warnings=tuple(warnings), sticks=sticks(), question=self.dialogue.step is not Step.DONE,
-            card=_line(self.card.advice), **self.slow,
+            card=_line(self.card.advice), share=self.shared.password if self.shared else "", **self.slow,
         ))  # fmt: skip
         self.remember()
         if state is Charge.EMPTY and not self.leaving:
@@ -448,7 +489,7 @@ class Keeper:
 
     def look(self) -> dict[str, Any]:
         """What systemd, the service's commands and the firewall say."""
-        units = [f"inkstick-{part}.service" for part in PARTS]
+        units = [f"inkstick-{part}.service" for part in PARTS] + ([SHARE] if self.shared else [])
         shown = systemctl("show", "--property=Id,ActiveState,StatusText", *units)
         pairing = self.pair()
         counters = _json(run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
@@ -501,6 +542,12 @@ def as_service(work: Callable[[], None]) -> None:
     """Something done in the service's folders as the service's user: a link that it laid there leads root nowhere."""
     for message in as_user(USER, lambda _: work()):
         sys.stderr.write(f"state/: {message}\n")
+
+
+def _make_folders() -> None:
+    """What is shared: the service makes these when it starts, perhaps after us."""
+    for folder in (DataFolder(DATA).inbox, DataFolder(DATA).results):
+        folder.mkdir(0o700, exist_ok=True)
 
 
 def _empty(folder: Path) -> None:

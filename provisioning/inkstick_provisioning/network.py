@@ -2,7 +2,8 @@
 
 Three modes: none (the port is down), direct (this machine gives addresses to whoever is on the cable; no router, no
 names), join (this machine takes an address of an existing network and nothing else of it). There is no default route in
-any of them, and the rules let in only the page (TCP 443), out only its answers and what addresses need.
+any of them, and the rules let in only the page (TCP 443) and, where it is wished, the share (SMB, TCP 445); out only
+their answers and what addresses need.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 PAGE_PORT = 443
+SHARE_PORT = 445
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 _WIRELESS = ("wl", "ww", "ib")
 _VIRTUAL = ("lo", "docker", "veth", "br-", "virbr", "sit", "ip6tnl", "dummy", "tun", "tap")
@@ -199,15 +201,17 @@ table inet inkstick {{
 """
 
 
-def ruleset(modes: Mapping[str, Mode]) -> str:
-    """For `nft -f -`: policy drop everywhere, and only what the modes need. The counters tell of every attempt."""
+def ruleset(modes: Mapping[str, Mode], *, share: bool = False) -> str:
+    """For `nft -f -`: policy drop everywhere, and only what the modes need. The counters tell of every attempt.
+    `share`: inbox and results can be reached wherever the page can."""
     direct = [name for name, mode in sorted(modes.items()) if mode is Mode.DIRECT]
     join = [name for name, mode in sorted(modes.items()) if mode is Mode.JOIN]
     into, out = [], []
     if direct or join:
         ports = _set([*direct, *join])
-        into.append(f"iifname {ports} tcp dport {PAGE_PORT} ct state new,established accept")
-        out.append(f"oifname {ports} tcp sport {PAGE_PORT} ct state established accept")
+        for served in (PAGE_PORT, SHARE_PORT) if share else (PAGE_PORT,):
+            into.append(f"iifname {ports} tcp dport {served} ct state new,established accept")
+            out.append(f"oifname {ports} tcp sport {served} ct state established accept")
     if direct:
         into.append(f"iifname {_set(direct)} udp sport 68 udp dport 67 accept")
         out.append(f"oifname {_set(direct)} udp sport 67 udp dport 68 accept")

@@ -2,7 +2,7 @@
 
 The console's folder may ask for everything. The page's (`state/requests/`, written by the service) only for what a
 paired person may do from another computer: answers of the first start, sticks, a new PIN, locking, switching off. Never
-for a wipe, nor for the network's mode: whoever took over the service must not open it wider.
+for a wipe, nor for the network's mode or the share: whoever took over the service must not open it wider.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LARGEST = 8192
 EVERYTHING = frozenset(
-    {"answer", "network", "pin", "eject", "lock", "power", "wipe", "card", "stick", "decline", "export"}
+    {"answer", "network", "pin", "eject", "lock", "power", "wipe", "card", "share", "stick", "decline", "export"}
 )
 PAGE = frozenset({"answer", "pin", "eject", "lock", "power", "stick", "decline", "export"})
 

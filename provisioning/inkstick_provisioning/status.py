@@ -42,7 +42,8 @@ class Status:
     """`boot`: setup running leaving. `addresses`: of the page. `modes`: by port. `fingerprint`: of the TLS certificate,
     SHA-256. `pin`: the pairing PIN while there is one. `parts`: unit → its state and own words. `counts`: documents by
     state. `rate`: pages a minute, None where it is not known. `free`, `total`: bytes of the data folder; `kept`: False
-    in memory. `dropped`: packets that the firewall stopped. `question`: the first start waits for an answer."""
+    in memory. `dropped`: packets that the firewall stopped. `question`: the first start waits for an answer. `share`:
+    the password of the folders on the network, "" while there are none."""
 
     boot: str = "setup"
     language: str = "en"
@@ -63,6 +64,7 @@ class Status:
     sticks: tuple[Stick, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
     question: bool = False
+    share: str = ""
 
 
 def write(path: Path, value: Any, mode: int = 0o644) -> None:

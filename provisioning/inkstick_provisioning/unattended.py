@@ -42,7 +42,7 @@ class Wishes:
     """What the person, or the file, chose. `passphrase` is never shown: repr leaves it out.
 
     `where` None: not said. `disk`: a path below /dev for where=disk, "" takes the only empty one. `key_file`: a name
-    beside the file. `ports`: modes of single ports.
+    beside the file. `ports`: modes of single ports. `smb`: inbox and results as folders of the network.
     """
 
     language: str = "en"
@@ -55,6 +55,7 @@ class Wishes:
     usb: Usb = Usb.ASK
     lid: Lid = Lid.KEEP
     name: str = ""
+    smb: bool = False
 
 
 Check = Callable[[Any], Any]
@@ -85,6 +86,7 @@ def text(wishes: Wishes) -> str:
     return (
         f'language = "{wishes.language}"\n{name}{where}[network]\nmode = "{wishes.network.value}"\n'
         f'[network.ports]\n{ports}[usb]\nread = "{wishes.usb.value}"\n[power]\nlid = "{wishes.lid.value}"\n'
+        f"[share]\nsmb = {'true' if wishes.smb else 'false'}\n"
     )
 
 
@@ -178,6 +180,12 @@ def _host(value: Any) -> str:
     return text.lower()
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("is true or false, without quotes")
+    return value
+
+
 def _ports(value: Any) -> Mapping[str, Mode]:
     if not isinstance(value, dict):
         raise ValueError("is a section, write [network.ports]")
@@ -191,6 +199,7 @@ _SCHEMA: Mapping[str, Any] = {
     "network": {"mode": _one_of(Mode), "ports": _ports},
     "usb": {"read": _one_of(Usb)},
     "power": {"lid": _one_of(Lid)},
+    "share": {"smb": _switch},
 }
 _FIELDS = {
     "language": "language",
@@ -203,4 +212,5 @@ _FIELDS = {
     "network.ports": "ports",
     "usb.read": "usb",
     "power.lid": "lid",
+    "share.smb": "smb",
 }

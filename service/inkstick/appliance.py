@@ -41,6 +41,14 @@ class Stick:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Inbox and results as folders of the network. `hosts`: where. repr hides the password."""
+
+    hosts: tuple[str, ...]
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What the first start, or a locked volume, asks now, in `language`. `field`: choice (the answer is a number from
     1), line, secret, nothing (please wait). `problem`: why the last answer was not taken, or ""."""
@@ -58,11 +66,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`offers`: of `ACTIONS`. `question`: None when nothing is asked."""
+    """`offers`: of `ACTIONS`. `question`: None when nothing is asked. `share`: None where there is none."""
 
     offers: tuple[str, ...] = ()
     sticks: tuple[Stick, ...] = ()
     question: Question | None = None
+    share: Share | None = None
 
 
 def look(folder: Path) -> Machine:
@@ -74,10 +83,11 @@ def look(folder: Path) -> Machine:
         sticks = tuple(_stick(stick) for stick in status.get("sticks", ()))
         asked = _load(folder / "first-start.json")
         question = _question(asked) if asked and asked.get("step") != "done" else None
+        share = _share(status)
     except (KeyError, TypeError, ValueError, AttributeError):
         return Machine()
     offers = tuple(action for action in ACTIONS if action != "lock" or status.get("kept") is True)
-    return Machine(offers, sticks, question)
+    return Machine(offers, sticks, question, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,11 @@ def _load(path: Path) -> dict[str, Any] | None:
 def _stick(value: Mapping[str, Any]) -> Stick:
     figures = (int(value.get(name, 0)) for name in ("count", "done", "results"))
     return Stick(str(value["id"]), str(value["name"]), str(value["state"]), *figures)
+
+
+def _share(status: Mapping[str, Any]) -> Share | None:
+    hosts = tuple(str(address).split("/")[2] for address in status.get("addresses", ()))
+    return Share(hosts, str(status["share"])) if hosts and status.get("share") else None
 
 
 def _question(value: Mapping[str, Any]) -> Question:

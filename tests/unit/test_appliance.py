@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inkstick import appliance
-from inkstick.appliance import Machine, Request
+from inkstick.appliance import Machine, Request, Share
 from inkstick.config import Settings
 from inkstick.errors import Unavailable, UsageError
 from inkstick.office import Office
@@ -40,6 +40,15 @@ def test_what_the_keeper_tells_is_understood(tmp_path: Path) -> None:
     ]
     tell(tmp_path, Status(kept=False))
     assert appliance.look(tmp_path).offers == ("power-off",), "memory cannot be locked"
+
+
+def test_the_share_is_told_where_there_is_one_and_its_password_is_in_no_repr(tmp_path: Path) -> None:
+    tell(tmp_path, Status(addresses=("https://10.77.0.1/", "https://192.168.1.7/"), share="aaaa-bbbb"))
+    found = appliance.look(tmp_path)
+    assert found.share == Share(("10.77.0.1", "192.168.1.7"), "aaaa-bbbb")
+    assert "aaaa" not in repr(found)
+    tell(tmp_path, Status(addresses=("https://10.77.0.1/",)))
+    assert appliance.look(tmp_path).share is None
 
 
 def test_the_keeper_takes_what_is_asked_in_order_and_no_repr_shows_it(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_everything_that_a_person_needs_is_on_it() -> None:
         assert part in text, part
 
 
+def test_the_folders_on_the_network_are_told_with_what_lets_in() -> None:
+    parts = (*FULL.parts, ("share", "active", "ready"))
+    lines = screen(replace(FULL, share="aj0y-r86r-7eja-c7bc", parts=parts))
+    text = "\n".join(lines)
+    assert "Folders: \\\\10.77.0.1  User: inkstick" in text and "Password: aj0y-r86r-7eja-c7bc" in text
+    assert "READY" in text and "Read 214 documents" in text and "Network folders" not in text
+    assert "Password" not in "\n".join(screen(FULL))
+    stopped = screen(replace(FULL, share="aj0y-r86r-7eja-c7bc", parts=(*FULL.parts, ("share", "failed", ""))))
+    assert "Network folders: stopped by a fault" in "\n".join(stopped) and "READY" in "\n".join(stopped)
+
+
 def test_ready_is_said_only_when_every_part_works() -> None:
     assert "READY" not in "\n".join(screen(replace(FULL, parts=(("serve", "active", ""), ("watch", "failed", "")))))
     assert "started again" in "\n".join(screen(replace(FULL, parts=(("watch", "failed", ""),))))
@@ -101,7 +112,8 @@ def test_memory_only_is_a_warning_that_stays() -> None:
 @pytest.mark.parametrize(("columns", "rows"), [(80, 25), (80, 24), (128, 48), (240, 67), (40, 12), (60, 30)])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_it_fits_every_screen(columns: int, rows: int, language: str) -> None:
-    lines = screen(replace(FULL, language=language, kept=False), View(columns, rows))
+    shared = replace(FULL, share="aj0y-r86r-7eja-c7bc")
+    lines = screen(replace(shared, language=language, kept=False), View(columns, rows))
     assert len(lines) <= rows - 1 or rows == 12
     assert all(width(line) < columns for line in lines)
 
@@ -132,6 +144,7 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("i", [Request("pin")]),
         ("e", [Request("eject")]),
         ("g", [Request("card")]),
+        ("s", [Request("share")]),
         ("p", []),
         ("pn", []),
         ("py", [Request("power")]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, luks, requests, status, terminal, unattended
+from inkstick_provisioning import keeper, luks, requests, share, status, terminal, unattended
 from inkstick_provisioning.faults import StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
@@ -212,6 +212,69 @@ def test_the_keys_of_the_console(place: Place) -> None:
     assert place.status().boot == "leaving"
     stopped, off = place.calls.rindex("systemctl stop"), place.calls.rindex("systemctl --no-block poweroff")
     assert stopped < off, "the writers end before the machine does"
+
+
+def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: Place) -> None:
+    found = start()
+    told = place.root / "run/share.json"
+    terminal.ask(place.console, {"what": "share", "value": ""})
+    say(place, found, place.console, "1", "1")
+    assert found.wishes.smb and not told.exists() and "dport 445" not in place.calls, (
+        "nothing before the first start is done"
+    )
+    say(place, found, place.page, "1", "1")
+    found.slow_at = -1e9
+    found.tick()
+    offered = share.read(told.read_text())
+    assert offered is not None and offered.addresses == ("10.77.0.1", "192.168.1.7")
+    assert told.stat().st_mode & 0o777 == 0o600
+    assert place.calls.index("dport 445") < place.calls.index("systemctl restart --no-block inkstick-share.service")
+    assert (place.root / "data/inbox").is_dir() and (place.root / "data/results").is_dir()
+    assert place.status().share == offered.password
+    assert offered.password not in place.calls
+    before = len(place.calls)
+    found.slow_at = -1e9
+    found.tick()
+    assert "restart" not in place.calls[before:] and "445" not in place.calls[before:], "nothing is started twice"
+    terminal.ask(place.page, {"what": "share", "value": ""})
+    found.tick()
+    assert told.exists(), "the page has no say in it"
+    terminal.ask(place.console, {"what": "share", "value": ""})
+    before = len(place.calls)
+    found.tick()
+    assert not told.exists() and place.status().share == ""
+    after = place.calls[before:]
+    assert "dport 443" in after and "dport 445" not in after
+    assert after.index("policy drop") < after.index("systemctl stop inkstick-share.service"), "the port is closed first"
+    terminal.ask(place.console, {"what": "share", "value": ""})
+    found.tick()
+    again = share.read(told.read_text())
+    assert again is not None and again.password == offered.password, "one password for each start of the machine"
+
+
+def test_the_share_ends_before_the_network_the_volume_or_the_machine_does(place: Place) -> None:
+    for what, value in (("network", ""), ("lock", ""), ("power", "")):
+        found = start_shared(place)
+        before = len(place.calls)
+        terminal.ask(place.console, {"what": what, "value": value})
+        found.handle(requests.take(place.console, EVERYTHING)[0])
+        after = place.calls[before:]
+        if what == "power":
+            assert "inkstick-share.service" in after.split("systemctl stop")[1].split("\n")[0]
+        else:
+            assert not (place.root / "run/share.json").exists()
+            assert after.index("systemctl stop inkstick-share.service") > after.index("policy drop")
+
+
+def start_shared(place: Place) -> Keeper:
+    """A keeper whose first start is done and whose share is offered."""
+    wishes = unattended.text(Wishes(where=Where.MEMORY, network=Mode.DIRECT, smb=True))
+    (place.root / "run/keeper.json").write_text(json.dumps({"done": True, "wishes": wishes}))
+    found = start()
+    found.slow_at = -1e9
+    found.tick()
+    assert (place.root / "run/share.json").exists()
+    return found
 
 
 def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:

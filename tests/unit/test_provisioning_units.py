@@ -20,6 +20,7 @@ HIGHEST = {
     "inkstick-keeper": 6.5,
     "inkstick-serve": 3.5,
     "inkstick-settings": 1.0,
+    "inkstick-share": 1.3,
     "inkstick-usb@": 2.2,
     "inkstick-watch": 0.5,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inkstick.config import Settings
 from inkstick.web import language, phrases, words
+from inkstick.web.app import create_app
 from inkstick.web.office_port import Stats
 from inkstick.web.screens import system as system_screen
 from inkstick.web.screens_port import Remaining
@@ -201,6 +204,21 @@ async def test_the_machine_is_locked_only_where_it_offers_that(client: httpx.Asy
     assert "Yes, switch off now" not in page
     assert (await client.post("/system/machine", data={"action": "lock"})).status_code == 303
     assert office.ordered == ["lock"]
+
+
+async def test_the_folders_on_the_network_are_told_on_the_system_page(tmp_path: Path) -> None:
+    data, told = tmp_path / "data", tmp_path / "run"
+    told.mkdir()
+    office = MemoryOffice(data, settings=Settings(data=data, appliance=told))
+    transport = httpx.ASGITransport(create_app(office))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        status = {"addresses": ["https://10.77.0.1/"], "share": "aj0y-r86r-7eja-c7bc"}
+        (told / "status.json").write_text(json.dumps(status))
+        page = (await client.get("/system")).text
+        assert r"\\10.77.0.1\inbox" in page and r"\\10.77.0.1\results" in page and "aj0y-r86r-7eja-c7bc" in page
+        assert "aj0y" not in (await client.get("/")).text + (await client.get("/api/v1/system")).text
+        (told / "status.json").write_text(json.dumps({**status, "share": ""}))
+        assert "Network folders" not in (await client.get("/system")).text
 
 
 def test_the_chart_knows_what_it_does_not_know() -> None:
