@@ -226,3 +226,9 @@ def test_thirty_thousand_documents_stay_quick(ledger: Ledger) -> None:
     asked = time.process_time() - started
     assert accepted < 15
     assert asked < 1
+
+
+def test_a_place_in_the_list_that_no_list_has_is_no_error(ledger: Ledger) -> None:
+    ledger.accept([claim("d1", "report.pdf")])
+    assert [row.seq for row in ledger.list(q="report", after=22360257140064995)] == [1]
+    assert ledger.list(q="report", after=0) == []

@@ -39,6 +39,7 @@ STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 EVENTS_KEPT = 10_000
 _MINIMUM = (3, 51, 3)
 _PAGE_BITS = 24  # a search row's number: the document's seq, then the page's number (0: the document's name)
+_MOST = 1 << 38  # more documents than there will be: with the page's bits it still is a number to SQLite
 _FTS_MINIMUM = 3  # characters; a trigram index cannot answer for fewer
 
 _SCHEMA = """
@@ -324,7 +325,7 @@ class Ledger:
             f"SELECT d.seq FROM search CROSS JOIN documents d ON d.seq = search.rowid >> {_PAGE_BITS}"  # noqa: S608
             f" WHERE {clause} ORDER BY search.rowid DESC"
         )
-        before = (after if after is not None else 1 << 38) << _PAGE_BITS
+        before = min(after if after is not None else _MOST, _MOST) << _PAGE_BITS
         found: dict[int, None] = {}
         with self._reading, _translated():
             for row in self._looks.cursor().execute(sql, (value, before, *values)):
