@@ -103,6 +103,17 @@ def python_of(kind: Kind) -> Path:
     return folder / "bin" / "python"
 
 
+def exporter(python: Path) -> Path:
+    """A folder with what torch needs besides to write ONNX; `python`: of the pinned environment. Raises Missing."""
+    lock = ROOT / "locks" / "engine-layout.txt"
+    folder = CACHE / f"onnx-{key(lock.read_bytes())}"
+    with entry(folder) as part:
+        if part is not None:
+            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+                packages(python, lock, Path(scratch), "the writer of ONNX", "--target", str(part))
+    return folder
+
+
 def linked(kind: Kind = PINNED) -> Path:
     """The environment's Python by way of `.engine` in the checkout, where `inkstick` looks for it. A folder of that
     name that somebody made by hand stays as it is."""

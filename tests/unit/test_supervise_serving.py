@@ -327,6 +327,17 @@ def checkpoint(folder: Path, family: str) -> Path:
     return folder
 
 
+def test_the_context_is_found_with_the_text_part_too(tmp_path: Path) -> None:
+    """transformers 5 writes it there; vLLM refuses to start with more than that."""
+    folder = checkpoint(tmp_path / "tiny", "hunyuan_vl")
+    (folder / "config.json").write_text(
+        '{"model_type": "hunyuan_vl", "text_config": {"max_position_embeddings": 2048}}'
+    )
+    assert weights.chosen(Settings(tmp_path, model=str(folder))).context == 2048
+    (folder / "config.json").write_text('{"model_type": "hunyuan_vl", "text_config": null}')
+    assert weights.chosen(Settings(tmp_path, model=str(folder))).context is None
+
+
 def test_a_folder_is_recognised_by_its_family(tmp_path: Path) -> None:
     settings = Settings(tmp_path, model=str(checkpoint(tmp_path / "tiny", "hunyuan_vl")))
     found = weights.chosen(settings)
