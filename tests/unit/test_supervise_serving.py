@@ -25,6 +25,7 @@ from inkstick.models import catalogue
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, progress, python, serving, statefile, weights
 from inkstick.supervise.engine import Patience, Watch
+from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder
 from inkstick.supervise.machine import Card
 from inkstick.supervise.process import Log
@@ -426,3 +427,28 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     assert state is not None
     assert state.state is Stage.REFUSED
     assert "compute capability 6.1" in state.detail
+
+
+# -- its walls
+
+SHARES = """
+import os, signal
+from multiprocessing import shared_memory
+memory = shared_memory.SharedMemory(create=True, size=1 << 20)
+memory.buf[:4] = b"page"
+print(memory.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_engine_had_in_shared_memory_goes_with_it(tmp_path: Path) -> None:
+    bwrap = isolation()
+    if bwrap is None:
+        pytest.skip("bubblewrap cannot take the network away here")
+    program = tmp_path / "shares.py"
+    program.write_text(SHARES)
+    command = serving.script(Path(sys.executable), program, (), bwrap)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    name = done.stdout.strip()
+    assert name.startswith("psm_"), done.stderr
+    assert not Path("/dev/shm", name).exists()
