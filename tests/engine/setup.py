@@ -201,9 +201,8 @@ def main(arguments: list[str]) -> int:
         if chosen.tiny is not None:
             chosen.tiny.mkdir(parents=True, exist_ok=True)
             _hand_out(chosen.tiny.absolute(), environment.linked())
-            print(
-                f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model   and drop files of {chosen.tiny}/pages"
-            )
+            print(f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model")
+            print(f"and, once it says `engine ready`, drop files of {chosen.tiny}/pages into inkstick-data/inbox")
     except Missing as missing:
         print(f"no real vLLM here: {missing}", file=sys.stderr)
         return NO_ENGINE
