@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -24,7 +24,7 @@ from inkstick.engines.doclayout import DocLayout
 from inkstick.engines.encode import as_array
 from inkstick.engines.openai import OpenAiEngine, body
 from inkstick.engines.protocol import Request
-from inkstick.engines.regions import RegionEngine
+from inkstick.engines.regions import RegionEngine, cutting_of
 from inkstick.engines.spec import Sampling, spec_of
 from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
@@ -123,28 +123,30 @@ def test_spotting_is_asked_with_a_larger_picture(engine: setup.Engine, socket: P
 async def test_a_page_is_cut_up_by_the_layout_model_and_each_region_read_by_vllm(
     engine: setup.Engine, layout: setup.LayoutModel, served: Served
 ) -> None:
-    """As the service does it. The layout model's weights are random, and the tiny model never saw such parts of pages:
-    what is proved is that every region, whatever its form, is asked about, answered, and stands at its place."""
-    page = pixels(layout.pages / "poster.png")
-    found = DocLayout(layout.onnx, LAYOUT).regions(as_array(page))
+    """The layout model's weights are random, and the tiny model never saw such parts of pages: what is proved is that
+    every region, whatever its form, is asked about, answered, and stands at its place. Answers are kept short."""
     settings = Settings(
-        data=served.data, engine=EngineChoice.VLLM, model=str(served.model), engine_python=engine.python,
-        engine_seconds=600.0,
+        data=served.data, engine=EngineChoice.VLLM, model=str(served.model), engine_python=engine.python
     )  # fmt: skip
-    primary = registry.engines_for(settings).primary
-    assert isinstance(primary, RegionEngine)
-    await primary.start()
+    assert isinstance(registry.engines_for(settings).primary, RegionEngine)  # as the service finds the layout model
+    cutting = cutting_of(MANIFEST)
+    assert cutting is not None
+    spec = spec_of(MANIFEST)
+    short = replace(spec, sampling=replace(spec.sampling, max_tokens=16))
+    page = pixels(layout.pages / "invoice.png")
+    stage = DocLayout(served.model / LAYOUT.model, LAYOUT)
+    found = stage.regions(as_array(page))
+    reader = RegionEngine(OpenAiEngine(f"unix://{served.socket}", spec=short, in_flight=4), cutting, lambda: stage)
+    await reader.start()
     try:
-        reading = await primary.read(page, Request(Task.TEXT))
+        reading = await reader.read(page, Request(Task.TEXT))
     finally:
-        await primary.close()
-    places = [
-        tuple(round(edge * 1000 / size) for edge, size in zip(r.box, (700, 1000) * 2, strict=True)) for r in found
-    ]
+        await reader.close()
     print(f"{len(found)} regions, {len(reading.blocks)} blocks, {len(reading.raw or '')} characters")
-    assert len(found) > 10
+    assert len(found) > 8
     assert [block.order for block in reading.blocks] == list(range(1, len(reading.blocks) + 1))
-    kept = iter(places)
+    size = (page.width, page.height) * 2
+    kept = iter([tuple(round(edge * 1000 / side) for edge, side in zip(r.box, size, strict=True)) for r in found])
     assert all(any(block.box == place for place in kept) for block in reading.blocks)  # in the order of the regions
     pictures = [block for block in reading.blocks if block.kind is Kind.FIGURE]
     assert len(pictures) == sum(region.name in LAYOUT.skip for region in found)
