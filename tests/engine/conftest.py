@@ -6,6 +6,7 @@ import pytest
 
 from engine import setup
 from engine.environment import Missing
+from inkstick.models import catalogue
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,3 +19,13 @@ def engine() -> setup.Engine:
         return setup.ready()
     except Missing as missing:
         pytest.skip(f"no real vLLM here: {missing}")
+
+
+@pytest.fixture(scope="session")
+def layout(engine: setup.Engine) -> setup.LayoutModel:
+    stage = catalogue.read().manifests["paddleocr-vl-1.6"].layout
+    assert stage is not None
+    try:
+        return setup.layout(engine.python, stage.side)
+    except Missing as missing:
+        pytest.skip(f"no layout model here: {missing}")

@@ -103,6 +103,17 @@ def python_of(kind: Kind) -> Path:
     return folder / "bin" / "python"
 
 
+def exporter(python: Path) -> Path:
+    """A folder with what torch needs besides to write ONNX; `python`: of the pinned environment. Raises Missing."""
+    lock = ROOT / "locks" / "engine-layout.txt"
+    folder = CACHE / f"onnx-{key(lock.read_bytes())}"
+    with entry(folder) as part:
+        if part is not None:
+            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+                packages(python, lock, Path(scratch), "the writer of ONNX", "--target", str(part))
+    return folder
+
+
 def linked(kind: Kind = PINNED) -> Path:
     """The environment's Python by way of `.engine` in the checkout, where `inkstick` looks for it. A folder of that
     name that somebody made by hand stays as it is."""
@@ -180,10 +191,10 @@ def _install(kind: Kind, folder: Path, base: str) -> None:
     run([base, "-m", "venv", str(folder)], "making the environment", error=Missing)
     python = folder / "bin" / "python"
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:  # not in /tmp, which may be memory
-        _packages(python, kind.locks[0], Path(scratch), kind.title)
+        packages(python, kind.locks[0], Path(scratch), kind.title)
         if kind.beside:
             beside = ("--target", str(folder / NEWER))
-            _packages(python, kind.locks[1], Path(scratch), "a newer transformers", *beside)
+            packages(python, kind.locks[1], Path(scratch), "a newer transformers", *beside)
         if kind.plugin:
             plugin = shutil.copytree(HERE / kind.plugin, Path(scratch) / "plugin")  # built there, not in the checkout
             run([*_pip(python, "install"), "--no-build-isolation", "--no-index", str(plugin)], "installing the plug-in")
@@ -195,7 +206,7 @@ def _pip(python: Path, command: str) -> list[str]:
     return [str(python), "-m", "pip", "--disable-pip-version-check", command, "--quiet", "--no-deps", *compiling]
 
 
-def _packages(python: Path, lock: Path, scratch: Path, title: str, *options: str) -> None:
+def packages(python: Path, lock: Path, scratch: Path, title: str, *options: str) -> None:
     """Install a lock part by part: one is fetched while another is unpacked, and what fails is fetched again alone."""
     parts = parts_of(lock.read_text(encoding="utf-8"), PART)
     closed = os.environ | {"TMPDIR": str(scratch)}
@@ -224,9 +235,13 @@ def _packages(python: Path, lock: Path, scratch: Path, title: str, *options: str
 
 
 def parts_of(lock: str, size: int) -> list[str]:
-    """The lock's requirements, each with its hashes, in groups of at most `size`."""
+    """The lock's requirements, each with its hashes, in groups of at most `size`.
+
+    `==2.13.0` would mean 2.13.0+cpu too, and where a machine's own pip settings name a folder with that build, pip
+    prefers it and only then finds that its hash is another. `===` means that version and no other build of it.
+    """
     whole = re.split(r"(?m)^(?=[A-Za-z0-9])", lock)
-    wanted = [requirement for requirement in whole if "==" in requirement]
+    wanted = [requirement.replace("==", "===", 1) for requirement in whole if "==" in requirement]
     return ["".join(wanted[at : at + size]) for at in range(0, len(wanted), size)]
 
 

@@ -44,6 +44,19 @@ def draw(sample: Sample) -> Image.Image:
     return page
 
 
+def poster() -> Image.Image:
+    """A coloured page that no model knows, for the layout stage: a heading over two columns."""
+    page = Image.new("RGB", (700, 1000), (250, 244, 230))
+    pen = ImageDraw.Draw(page)
+    pen.rectangle((40, 30, 660, 120), fill=(190, 30, 40))
+    pen.text((60, 40), "FLOOD 1998", fill="white", font=_font(60))
+    pen.rectangle((380, 150, 660, 420), fill=(30, 90, 200))
+    for line in range(30):
+        pen.rectangle((40, 160 + 26 * line, 340 - 9 * (line % 4), 172 + 26 * line), fill=(20, 20, 60))
+    pen.multiline_text((380, 450), "River\nDam\nBridge\nRoad", fill=(0, 90, 40), font=_font(80), spacing=24)
+    return page
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 

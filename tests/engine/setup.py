@@ -17,8 +17,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from engine import environment, pages
-from engine.environment import CACHE, CUDA, HERE, PINNED, Failed, Missing, entry, key
+from engine.environment import CACHE, CUDA, HERE, PINNED, ROOT, Failed, Missing, entry, key
+from inkstick.engines import doclayout
 from inkstick.supervise import machine
 from inkstick.supervise.python import NEWER
 
@@ -76,6 +80,51 @@ def paddle(python: Path) -> Path:
     return _written("paddle", python, HERE / "paddle.py", _learned(python, HERE / "paddle.py"))
 
 
+@dataclass(frozen=True)
+class LayoutModel:
+    """A PP-DocLayoutV3 of random weights, `pages` (PNG), and beside it what transformers makes of them (layout.py)."""
+
+    folder: Path
+    pages: Path
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "inference.onnx"
+
+
+def layout(python: Path, side: int) -> LayoutModel:
+    """`python`: of the pinned environment. `side`: of the square that the model is given. Raises Missing."""
+    script, shown = HERE / "layout.py", _layout_pages(side)
+    code = (script, ROOT / "locks" / "engine-layout.txt", *PINNED.locks)
+    folder = CACHE / f"layout-{key(*(path.read_bytes() for path in code), shown.name.encode())}"
+    with entry(folder) as part:
+        if part is not None:
+            where = (str(shown / "pages"), str(shown / "squares"), str(part))
+            _script(python, script, *where, beside=environment.exporter(python))
+    return LayoutModel(folder, shown / "pages")
+
+
+def _layout_pages(side: int) -> Path:
+    """Some pages, and the squares that our own code makes of them, in a folder named after what they show."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = Path(scratch)
+        for name in ("pages", "squares"):
+            (fresh / name).mkdir()
+        for sample in pages.SAMPLES[:3]:
+            pages.draw(sample).save(fresh / "pages" / sample.name)
+        pages.poster().save(fresh / "pages" / "poster.png")
+        for path in (fresh / "pages").iterdir():
+            given = doclayout.feed(np.asarray(Image.open(path)), side)["image"][0]
+            square = np.rint(given.transpose(1, 2, 0) * 255).astype(np.uint8)
+            Image.fromarray(square).save(fresh / "squares" / path.name)
+        parts = (path.read_bytes() for path in sorted(fresh.rglob("*.png")))
+        folder = CACHE / f"layoutpages-{key(*parts)}"
+        with entry(folder) as part:
+            if part is not None:
+                shutil.copytree(fresh, part)
+    return folder
+
+
 def _learned(python: Path, script: Path) -> Path:
     """The weights that a script trains to read the drawn pages. Those of the scripts and pages as they are now lie in
     `learned/`; whoever changes one of them trains anew, some minutes on a quiet core, and may put the file there."""
@@ -112,14 +161,15 @@ def _key(script: Path, of: str) -> str:
     return key(*(path.read_bytes() for path in code), of.encode())
 
 
-def _script(python: Path, script: Path, what: str, *arguments: str) -> None:
-    told = f"{what} the tiny checkpoint ({script.name})"
+def _script(python: Path, script: Path, *arguments: str, beside: Path | None = None) -> None:
+    """Run a script of ours with the engine's Python. `beside`: a folder with more packages."""
+    told = f"{arguments[0] if beside is None else 'write'} the tiny checkpoint ({script.name})"
     print(f"to {told}", flush=True)
     closed = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
-    closed |= {"PYTHONPATH": f"{python.parent.parent / NEWER}{os.pathsep}{SHAPES}"}
+    closed |= {"PYTHONPATH": os.pathsep.join(map(str, (python.parent.parent / NEWER, SHAPES, beside or SHAPES)))}
     with tempfile.TemporaryDirectory() as home:
-        command = [str(python), str(script), what, *arguments]
+        command = [str(python), str(script), *arguments]
         environment.run(command, told, seconds=SCRIPT_SECONDS, environment=closed | {"HOME": home})
 
 
@@ -151,9 +201,8 @@ def main(arguments: list[str]) -> int:
         if chosen.tiny is not None:
             chosen.tiny.mkdir(parents=True, exist_ok=True)
             _hand_out(chosen.tiny.absolute(), environment.linked())
-            print(
-                f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model   and drop files of {chosen.tiny}/pages"
-            )
+            print(f"try: ./build.sh run --engine vllm --model {chosen.tiny}/model")
+            print(f"and, once it says `engine ready`, drop files of {chosen.tiny}/pages into inkstick-data/inbox")
     except Missing as missing:
         print(f"no real vLLM here: {missing}", file=sys.stderr)
         return NO_ENGINE

@@ -53,6 +53,8 @@ def settled(data: Path) -> EngineState:
         state = statefile.read(data / "state" / statefile.STATE)
         if state is not None and state.state in (Stage.READY, Stage.REFUSED):
             return state
+        if state is not None and state.state is Stage.GIVEN_UP:
+            break
         time.sleep(0.5)
     raise AssertionError((data / "state" / statefile.LOG).read_text()[-4000:])
 

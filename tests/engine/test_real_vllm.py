@@ -236,12 +236,12 @@ def test_the_openai_package_reads_a_page_and_fields_outside_the_schema_are_refus
     assert 400 <= answer["refused"] < 500
 
 
-def in_the_middle(tree: Tree, run: str) -> tuple[list[str], int]:
+def in_the_middle(tree: Tree, run: str) -> tuple[list[str], int, float]:
     """Drop pages, some of which are read and some on their way, and no further: the computing process is stopped.
-    (their stems, that process)"""
+    (their stems, that process, when it was stopped)"""
     stems = tree.drop(run, 1)
     tree.until(lambda: list((tree.data / "results").glob(f"{run}-*")), WAIT_SECONDS)
-    core = tree.core()
+    core, stopped = tree.core(), time.monotonic()
     os.kill(core, signal.SIGSTOP)
     stems += tree.drop(f"{run}2", 2)
     places = tree.state().in_flight
@@ -250,12 +250,12 @@ def in_the_middle(tree: Tree, run: str) -> tuple[list[str], int]:
         return len([document for document in tree.documents() if document["state"] == "reading"]) >= places
 
     tree.until(on_the_way, WAIT_SECONDS)
-    return stems, core
+    return stems, core, stopped
 
 
 def test_an_engine_killed_in_the_middle_loses_doubles_and_mixes_nothing(tree: Tree) -> None:
     before = tree.ready()
-    stems, core = in_the_middle(tree, "killed")
+    stems, core, _ = in_the_middle(tree, "killed")
     killed = time.monotonic()
     with contextlib.suppress(ProcessLookupError):  # on a slow machine the watch may have been quicker
         os.kill(core, signal.SIGKILL)
@@ -265,12 +265,12 @@ def test_an_engine_killed_in_the_middle_loses_doubles_and_mixes_nothing(tree: Tr
 
 
 def test_a_frozen_engine_is_found_and_loses_doubles_and_mixes_nothing(tree: Tree) -> None:
-    before, frozen = tree.ready(), time.monotonic()
-    stems, core = in_the_middle(tree, "frozen")
+    before = tree.ready()
+    stems, core, stopped = in_the_middle(tree, "frozen")
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(tree.data / "state" / statefile.SOCKET))) as client:
         assert client.get("http://engine/health", timeout=60).status_code == 200  # the server itself sees nothing
     tree.until(lambda: not tree.state().ready, WAIT_SECONDS)
-    print(f"the hang was found {time.monotonic() - frozen:.1f} s after the first page was dropped")
+    print(f"the hang was seen after {time.monotonic() - stopped:.1f} s")
     recovered(tree, before, stems, "thawed")
     assert statefile.started_at(core) is None
 

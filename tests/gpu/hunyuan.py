@@ -31,6 +31,8 @@ TEMPLATE = (
     "{% elif c.type=='text' %}{{c.text}}{% endif %}{% endfor %}{% endif %}<user>"
     "{% elif m.role=='assistant' %}{{m.content}}<eos>{% endif %}{% endfor %}"
 )  # fmt: skip
+TIED = 4711
+"""Where in the noise the embedding and the output layer begin: they are the same numbers."""
 MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
@@ -188,7 +190,7 @@ def size_of(shape: tuple[int, ...]) -> int:
 
 def write_weights(path: Path, text: Text, vision: Vision) -> None:
     """model.safetensors in bfloat16: norms of one, biases of zero, the rest normal (0.02) from one long block, each
-    tensor from another place in it."""
+    tensor from another place in it, but the tied output layer from where the embedding is."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes(text, vision):
@@ -201,7 +203,8 @@ def write_weights(path: Path, text: Text, vision: Vision) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(told)) + told)
         for name, shape in shapes(text, vision):
-            _fill(file, name, size_of(shape), noise, chance.randrange(1 << 18))
+            start = TIED if shape == (VOCABULARY, text.hidden) else chance.randrange(1 << 18)
+            _fill(file, name, size_of(shape), noise, start)
 
 
 def _fill(file: Any, name: str, count: int, noise: bytes, start: int) -> None:

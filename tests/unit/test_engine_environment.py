@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,11 +93,38 @@ def test_every_package_of_a_lock_is_fetched_in_some_part_with_its_hashes(kind: e
     for lock in kind.locks:
         text = lock.read_text(encoding="utf-8")
         parts = parts_of(text, 12)
-        assert "".join(parts).strip() == text.strip()
-        names = [line.split("==")[0] for part in parts for line in part.splitlines() if "==" in line]
+        assert "".join(parts).replace("===", "==").strip() == text.strip()
+        names = [line.split("===")[0] for part in parts for line in part.splitlines() if "===" in line]
         assert len(names) == len(set(names)) > 10
-        assert all(part.count("==") <= 12 for part in parts)
+        assert all(part.count("===") <= 12 for part in parts)
         assert all("--hash=sha256:" in part for part in parts)
+
+
+def wheel(folder: Path, version: str) -> str:
+    """Make the wheel of a package `thing` that says its version; its sha256."""
+    path = folder / f"thing-{version}-py3-none-any.whl"
+    about = f"thing-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("thing.py", f"version = {version!r}")
+        made.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n")
+        made.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr(f"{about}/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_local_build_that_pip_is_told_of_does_not_take_the_locks_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, lock, out = tmp_path / "own", tmp_path / "lock.txt", tmp_path / "out"
+    own.mkdir()
+    lock.write_text(f"thing==2.13.0 \\\n    --hash=sha256:{wheel(own, '2.13.0')}\n")
+    wheel(own, "2.13.0+cpu")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(own))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment.packages(Path(sys.executable), lock, scratch, "thing", "--target", str(out))
+    assert (out / "thing.py").read_text() == "version = '2.13.0'"
 
 
 def test_what_fails_is_tried_again_and_then_told(tmp_path: Path) -> None:

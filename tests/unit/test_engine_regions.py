@@ -213,6 +213,14 @@ async def test_other_tasks_own_prompts_and_pages_without_regions_are_read_whole(
     ]
 
 
+@pytest.mark.parametrize("box", [(0, 200, 3000, 205), (200, 0, 205, 3000)])
+def test_a_rule_across_the_page_is_not_too_thin_to_be_sent(box: tuple[float, float, float, float]) -> None:
+    """vLLM refuses what is more than 200 times as long as wide."""
+    cut = regions.cropped(np.zeros((3000, 3000, 3), np.uint8), doclayout.Region("text", 0.9, box))
+    assert max(cut.width, cut.height) <= 101 * min(cut.width, cut.height)
+    assert (len(cut.data), cut.data.count(0)) == (cut.width * cut.height * 3, 3000 * 8 * 3)
+
+
 async def test_a_region_that_cannot_be_read_fails_the_page(tmp_path: Path) -> None:
     engine = await started(tmp_path, Reader(broken=Task.TABLE), ROWS)
     with pytest.raises(PageFailed):

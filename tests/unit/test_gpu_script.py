@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from support.engine_faults import Rule
 from support.fake_engine import FakeEngine, Timing
 
 SCRIPT = Path(__file__).parent.parent / "gpu" / "run"
@@ -47,7 +48,7 @@ async def test_a_server_is_measured_and_reported(tmp_path: Path) -> None:
         wishes = ("--in-flight", "1,4", "--pixels", "20000,40000", "--pages", "4", "--tokens", "8")
         status, errors = await run("--url", fake.url, *wishes, "-o", str(out), path=str(tmp_path))
         assert (status, errors) == (0, "")
-        assert fake.seen.finished == 16
+        assert fake.seen.finished == 1 + 16  # one to warm up
     report = json.loads((out / "report.json").read_text())
     assert [(r["in_flight"], r["pixels"]) for r in report["runs"]] == [(1, 20000), (4, 20000), (1, 40000), (4, 40000)]
     assert all(r["pages"] == 4 and r["failed"] == 0 and r["pages_per_second"] > 0 for r in report["runs"])
@@ -57,6 +58,14 @@ async def test_a_server_is_measured_and_reported(tmp_path: Path) -> None:
     assert len([line for line in told.splitlines() if line.startswith("| 4 |")]) == 2
     for name in ("pages_per_second.svg", "tokens_per_second.svg"):
         assert len(ET.fromstring((out / name).read_text()).findall("{*}polyline")) == 2
+
+
+async def test_where_no_page_is_answered_it_says_why_at_once(tmp_path: Path) -> None:
+    async with FakeEngine(rules=[Rule("500", times=99)]) as fake:
+        wishes = ("--in-flight", "1", "--pixels", "20000", "--pages", "4", "--tokens", "8")
+        status, errors = await run("--url", fake.url, *wishes, "-o", str(tmp_path), path=str(tmp_path))
+        assert sum(fake.seen.struck.values()) == 1
+    assert (status, "Not even one page was answered: status 500" in errors) == (1, True), errors
 
 
 # -- its parts
@@ -94,7 +103,7 @@ def test_the_transformers_engine_is_asked_page_by_page(
     (tmp_path / "worker.py").write_text(WORKER)
     monkeypatch.setattr(script, "WORKER", tmp_path / "worker.py")
     wishes = ["--random-weights", "--pixels", "2000,3000", "--plain-pages", "2", "--tokens", "5", "-o", str(tmp_path)]
-    options = script.parser().parse_args(wishes)
+    options = script.options_of(wishes)
     options.model = tmp_path
     told = script.plainly(options)
     assert "error" not in told
@@ -107,7 +116,7 @@ def test_a_process_that_ends_is_told_in_the_report(
 ) -> None:
     (tmp_path / "worker.py").write_text("raise SystemExit(7)")
     monkeypatch.setattr(script, "WORKER", tmp_path / "worker.py")
-    options = script.parser().parse_args(["--random-weights", "-o", str(tmp_path)])
+    options = script.options_of(["--random-weights", "-o", str(tmp_path)])
     options.model = tmp_path
     assert script.plainly(options) == {"runs": [], "error": "the process ended with status 7"}
 
@@ -135,6 +144,6 @@ def test_the_report_sets_our_figures_beside_those_of_vllm_bench_serve(script: Mo
 
 def test_an_engine_without_vllm_bench_gives_its_reason(script: ModuleType, tmp_path: Path) -> None:
     wishes = ["--url", "http://127.0.0.1:9", "--tokenizer", str(tmp_path), "--engine-python", sys.executable]
-    options = script.parser().parse_args([*wishes, "-o", str(tmp_path)])
+    options = script.options_of([*wishes, "-o", str(tmp_path)])
     told = script.bench(options, "http://127.0.0.1:9", "m", in_flight=1, pixels=100)
     assert "vllm" in told["error"]

@@ -25,6 +25,7 @@ from inkstick.models import catalogue
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, progress, python, serving, statefile, weights
 from inkstick.supervise.engine import Patience, Watch
+from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder
 from inkstick.supervise.machine import Card
 from inkstick.supervise.process import Log
@@ -327,6 +328,17 @@ def checkpoint(folder: Path, family: str) -> Path:
     return folder
 
 
+def test_the_context_is_found_with_the_text_part_too(tmp_path: Path) -> None:
+    """transformers 5 writes it there; vLLM refuses to start with more than that."""
+    folder = checkpoint(tmp_path / "tiny", "hunyuan_vl")
+    (folder / "config.json").write_text(
+        '{"model_type": "hunyuan_vl", "text_config": {"max_position_embeddings": 2048}}'
+    )
+    assert weights.chosen(Settings(tmp_path, model=str(folder))).context == 2048
+    (folder / "config.json").write_text('{"model_type": "hunyuan_vl", "text_config": null}')
+    assert weights.chosen(Settings(tmp_path, model=str(folder))).context is None
+
+
 def test_a_folder_is_recognised_by_its_family(tmp_path: Path) -> None:
     settings = Settings(tmp_path, model=str(checkpoint(tmp_path / "tiny", "hunyuan_vl")))
     found = weights.chosen(settings)
@@ -415,3 +427,28 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     assert state is not None
     assert state.state is Stage.REFUSED
     assert "compute capability 6.1" in state.detail
+
+
+# -- its walls
+
+SHARES = """
+import os, signal
+from multiprocessing import shared_memory
+memory = shared_memory.SharedMemory(create=True, size=1 << 20)
+memory.buf[:4] = b"page"
+print(memory.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_engine_had_in_shared_memory_goes_with_it(tmp_path: Path) -> None:
+    bwrap = isolation()
+    if bwrap is None:
+        pytest.skip("bubblewrap cannot take the network away here")
+    program = tmp_path / "shares.py"
+    program.write_text(SHARES)
+    command = serving.script(Path(sys.executable), program, (), bwrap)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    name = done.stdout.strip()
+    assert name.startswith("psm_"), done.stderr
+    assert not Path("/dev/shm", name).exists()

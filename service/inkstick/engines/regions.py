@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +35,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """Of text regions; all others are paragraphs."""
 LEVELS: Mapping[Kind, int] = MappingProxyType({Kind.TITLE: 1, Kind.HEADING: 2})
+LONGEST = 100
+"""vLLM refuses a picture that is more than 200 times as long as it is wide, and one refused region fails its page."""
 TASKS: Mapping[str, Task] = MappingProxyType({"table": Task.TABLE, "chart": Task.CHART, "formula": Task.FORMULA})
 """By the prompt's name: how the answer about a region is understood."""
 
@@ -134,12 +137,15 @@ class RegionEngine:
 
 
 def cropped(page: npt.NDArray[np.uint8], region: Region) -> Pixels:
-    """The region's part of the page, a pixel more on each side."""
+    """The region's part of the page, a pixel more on each side; a rule across the page gets white around it."""
     height, width = page.shape[:2]
     x0, y0 = max(0, int(region.box[0]) - 1), max(0, int(region.box[1]) - 1)
     x1, y1 = min(width, int(region.box[2]) + 2), min(height, int(region.box[3]) + 2)
-    part = np.ascontiguousarray(page[y0:y1, x0:x1])
-    return Pixels(x1 - x0, y1 - y0, part.tobytes())
+    lacks_x = max(0, (y1 - y0) // LONGEST - (x1 - x0))
+    lacks_y = max(0, (x1 - x0) // LONGEST - (y1 - y0))
+    around = (lacks_y // 2, lacks_y - lacks_y // 2, lacks_x // 2, lacks_x - lacks_x // 2)
+    part = cv2.copyMakeBorder(page[y0:y1, x0:x1], *around, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    return Pixels(part.shape[1], part.shape[0], part.tobytes())
 
 
 def _blocks(region: Region, reading: Reading | None, size: tuple[int, int], task: Task) -> list[Block]:

@@ -110,7 +110,7 @@ class Model:
         dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
         self._model = model.to(self.device).eval()
-        whole = config.get("max_position_embeddings")
+        whole = {**(config.get("text_config") or {}), **config}.get("max_position_embeddings")
         self.most_tokens = max(1, int(whole) // 2) if isinstance(whole, int) else None
         """Half of the model's context: the other half is the page's, as for a server."""
 

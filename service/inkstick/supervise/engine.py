@@ -185,7 +185,7 @@ class Supervisor:
         self.socket.unlink(missing_ok=True)
         begun, self._progress, self._heard = self._clock.monotonic(), starts.Progress(), self._clock.monotonic()
         process = EngineProcess(launch.command, launch.environment, self._log, self._line)
-        self._tell(Stage.STARTING, "Starting the engine.", pid=process.pid, started=process.started, in_flight=0)
+        self._tell(Stage.STARTING, starts.Progress().detail, pid=process.pid, started=process.started, in_flight=0)
         self.state = replace(self.state, isolated=launch.isolated)
         client = self._client(launch.in_flight)
         try:

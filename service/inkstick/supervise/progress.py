@@ -23,7 +23,7 @@ class Progress:
     """`stage` never goes back; `detail`: a sentence for people."""
 
     stage: Stage = Stage.STARTING
-    detail: str = "Starting the engine."
+    detail: str = "Starting the engine; until it is ready the CPU engine reads."
 
 
 def after(progress: Progress, line: str) -> Progress:

@@ -24,8 +24,12 @@ NOWHERE = "nowhere.invalid"
 ONE_IMAGE = ("--limit-mm-per-prompt", '{"image":1,"video":0}')
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
-WALLS = ("--dev-bind", "/", "/", "--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent")
-"""bubblewrap's: the whole system as it is, the GPU's devices too, but no network and its own processes."""
+WALLS = (
+    "--dev-bind", "/", "/", "--unshare-net", "--unshare-pid", "--proc", "/proc", "--die-with-parent",
+    "--perms", "1777", "--tmpfs", "/dev/shm",  # noqa: S108
+)  # fmt: skip
+"""bubblewrap's: the whole system as it is, the GPU's devices too, but no network, its own processes, and shared memory
+that goes when it goes: vLLM hands page images on through it, and one that is killed leaves it behind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,17 @@ def of_folder(folder: Path, catalogue: Catalogue) -> Weights:
 
 
 def _weights(manifest: Manifest, folder: Path, name: str) -> Weights:
-    context = _config(folder).get("max_position_embeddings")
     template = folder / "chat_template.jinja"
-    return Weights(
-        manifest,
-        folder,
-        name,
-        context if isinstance(context, int) else None,
-        template if template.is_file() else None,
-    )
+    return Weights(manifest, folder, name, _context(_config(folder)), template if template.is_file() else None)
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    """The most tokens. Configurations in the style of transformers 5 keep it with the text part."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        if isinstance(most := part.get("max_position_embeddings"), int):
+            return most
+    return None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
