@@ -1,16 +1,20 @@
-"""The check after boot: what the kernel says about the layers → verified, unverified or damaged."""
+"""Layers: how they are stacked at the start, and the check after boot: what the kernel says about them → verified,
+unverified or damaged."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "image/overlay/app/usr/lib/inkstick/layers.py"
+OVERLAY = Path(__file__).resolve().parents[2] / "image/overlay"
+SOURCE = OVERLAY / "app/usr/lib/inkstick/layers.py"
+START = OVERLAY / "base/usr/lib/live/boot/9999-inkstick.sh"
 CMDLINE = "BOOT_IMAGE=/live/vmlinuz boot=live dm-verity-root-hash=10-base.squashfs:aa,60-app.squashfs:bb quiet"
 MOUNTS = """25 1 0:22 / / rw,noatime - overlay overlay rw
 26 25 254:0 / /run/live/rootfs/10-base.squashfs ro,noatime - squashfs /dev/mapper/libmnt_a ro
@@ -72,3 +76,17 @@ def test_the_state_file_is_replaced_whole(layers: ModuleType, tmp_path: Path) ->
         layers.write({"state": word}, path)
         assert json.loads(path.read_text())["state"] == word
     assert [file.name for file in tmp_path.iterdir()] == ["layers.json"]
+
+
+def test_no_number_of_layers_makes_an_option_that_the_kernel_s_mount_interface_refuses(tmp_path: Path) -> None:
+    """A value of more than 255 bytes is refused there, and mount says "wrong fs type"."""
+    layers = [f"/run/live/rootfs/{number}-runtime.squashfs" for number in range(30, 9, -1)]
+    said = 'mount() { printf "%s\\n" "$@"; }; do_union /root "$0/over" "$@"'
+    script = ["sh", "-c", f". {START}; {said}", str(tmp_path), *layers]
+    words = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert words[:3] == ["-t", "overlay", "-o"] and words[4:] == ["overlay", "/root"]
+    options = [option.partition("=") for option in words[3].split(",")]
+    assert [value for name, _, value in options if name == "lowerdir+"] == layers  # the uppermost first
+    assert all(len(value) < 256 for _, _, value in options)
+    upper = {value for name, _, value in options if name in ("upperdir", "workdir")}
+    assert len(upper) == 2 and all(Path(folder).is_dir() for folder in upper)

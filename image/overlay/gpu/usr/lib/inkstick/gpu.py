@@ -9,6 +9,7 @@ Whatever happens the exit status is 0: a computer without a card is no failure, 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 RUN = Path("/run/inkstick")
 SHARE = Path("/usr/share/inkstick")
 MODELS = Path("/opt/inkstick/models")
+SECONDS = float(os.environ.get("INKSTICK_GPU_SECONDS", "60"))  # for each command: a card may hang for ever
 MODULES = ("nvidia-current", "nvidia")  # Debian's name, the installer's name
 SENTENCES = {
     "ready": "The graphics card's driver runs.",
@@ -101,7 +103,7 @@ def _write(path: Path, text: str) -> None:
 
 def _run(*command: str) -> tuple[int, str]:
     try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, str(error)
     return done.returncode, done.stdout + done.stderr

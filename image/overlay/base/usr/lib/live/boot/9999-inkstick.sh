@@ -1,5 +1,6 @@
 #!/bin/sh
-# Read last of live-boot's parts: "Check this stick" and failures in words for the person in front of the screen.
+# Read last of live-boot's parts: any number of layers, "Check this stick", and failures in words for the person in front
+# of the screen.
 # live-boot's own check reports to a hidden console, and its failures end in a root shell; here nothing ends in a shell.
 
 inkstick_say ()
@@ -52,4 +53,21 @@ panic ()
 		'  The stick may be damaged, or its contact loose. Try another USB socket, choose' \
 		'  "Check this stick" in the menu, or write the stick anew. Nothing on it was changed.'
 	inkstick_stop
+}
+
+# Stacks the layers: MOUNTPOINT WRITABLE LAYER..., the uppermost first. live-boot's own names them all in one option, and
+# through the kernel's newer interface, which mount prefers, an option holds 255 bytes: eight layers are too many.
+do_union ()
+{
+	_point="${1}"
+	_writable="${2}"
+	shift 2
+	mkdir -p "${_writable}/rw" "${_writable}/work"
+	unionmountopts="noatime"
+	for _layer in "${@}"
+	do
+		unionmountopts="${unionmountopts},lowerdir+=${_layer}"
+	done
+	unionmountopts="${unionmountopts},upperdir=${_writable}/rw,workdir=${_writable}/work,redirect_dir=on"
+	mount -t overlay -o "${unionmountopts}" overlay "${_point}"
 }
