@@ -99,7 +99,7 @@ def test_a_stick_is_offered_and_on_a_yes_copied(first: Laptop, kingston: Path) -
     first.picture("usb-offered")
     first.type("y")
     until(lambda: first.stick_state() == "copied", first.journal)
-    assert "letter.pdf" in first.text("find", f"{DATA}/inbox", f"{DATA}/done", f"{DATA}/state", "-name", "*.pdf")
+    until(lambda: first.accepted(LETTER.read_bytes()), first.journal)
 
 
 def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) -> None:
