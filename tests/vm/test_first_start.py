@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+from vm.appliance import printed
 from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
 
 PASSPHRASE = "Four plain words here!"
-LETTER = Path(__file__).resolve().parents[1] / "samples/english-letter.pdf"
+LETTER = printed("The letter of the archive")
 FIELD_MIB = 64
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(4 * PATIENCE)]
@@ -29,7 +30,7 @@ def medium(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kingston(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = {"papers/letter.pdf": LETTER.read_bytes(), "papers/broken.pdf": b"%PDF-1.7\n", "notes.exe": b"MZ"}
+    files = {"papers/letter.pdf": LETTER, "papers/broken.pdf": b"%PDF-1.7\n", "notes.exe": b"MZ"}
     return usb_stick(tmp_path_factory.mktemp("usb") / "kingston.img", files)
 
 
@@ -99,7 +100,7 @@ def test_a_stick_is_offered_and_on_a_yes_copied(first: Laptop, kingston: Path) -
     first.picture("usb-offered")
     first.type("y")
     until(lambda: first.stick_state() == "copied", first.journal)
-    until(lambda: first.accepted(LETTER.read_bytes()), first.journal)
+    until(lambda: first.accepted(LETTER), first.journal)
 
 
 def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) -> None:
