@@ -128,7 +128,7 @@ def beside(left: list[str], picture: list[str], side: int) -> list[str]:
 def _title(status: Status, code: str) -> list[str]:
     name = clean(status.name) or "Inkstick"
     state = "READY" if ready(status) else "Starting. This takes a minute or two."
-    state = say(code, "Switching off…" if status.boot == "leaving" else state)
+    state = say(code, "Switching off." if status.boot == "leaving" else state)
     return [f" {name} · {state}", ""]
 
 
@@ -198,7 +198,7 @@ def _stick(stick: Stick, code: str) -> str:
     values = {"name": stick.name, "count": stick.count, "place": stick.done}
     empty = stick.state == "offered" and not stick.count
     sentence = "There is no document on {name}." if empty else {
-        "looking": "Looking what is on {name}…",
+        "looking": "Looking what is on {name}.",
         "offered": "Read {count} documents from {name}? Y yes, X no.",
         "copying": "Copying from {name}: {place} of {count}. Leave it in.",
         "copied": "{count} documents copied from {name}; it can be taken out. B brings the results back.",

@@ -119,7 +119,7 @@ class Screen:
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        text = "\r\n".join(lines)
+        text = "\r\n".join(lines).replace("…", ".")  # the kernel's letters have no ellipsis
         os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
 
     def _switch(self, *, painting: bool) -> None:
