@@ -84,7 +84,7 @@ def _about_stick(status: Status, letter: str) -> Request | None:
     offered = next((stick for stick in status.sticks if stick.state == "offered"), None)
     if offered and letter in ("y", "x"):
         return Request("stick" if letter == "y" else "decline", offered.id)
-    copied = next((stick for stick in status.sticks if stick.state == "copied"), None)
+    copied = next((stick for stick in status.sticks if stick.state in ("copied", "exported", "full")), None)
     return Request("export", copied.id) if copied and letter == "b" else None
 
 
@@ -129,7 +129,8 @@ def beside(left: list[str], picture: list[str], side: int) -> list[str]:
 
 def _title(status: Status, code: str) -> list[str]:
     name = clean(status.name) or "Inkstick"
-    state = say(code, "READY") if ready(status) else say(code, "Starting. This takes a minute or two.")
+    state = "READY" if ready(status) else "Starting. This takes a minute or two."
+    state = say(code, "Switching off." if status.boot == "leaving" else state)
     return [f" {name} · {state}", ""]
 
 
@@ -210,17 +211,20 @@ def _sentence(told: Line, code: str) -> str:
 
 def _stick(stick: Stick, code: str) -> str:
     values = {"name": stick.name, "count": stick.count, "place": stick.done}
-    sentence = {
+    empty = stick.state == "offered" and not stick.count
+    sentence = "There is no document on {name}." if empty else {
+        "looking": "Looking what is on {name}.",
         "offered": "Read {count} documents from {name}? Y yes, X no.",
         "copying": "Copying from {name}: {place} of {count}. Leave it in.",
         "copied": "{count} documents copied from {name}; it can be taken out. B brings the results back.",
         "stopped": "{name} was taken out: {place} of {count} documents were copied, nothing is lost. Put it in again.",
         "exporting": "Results are written to {name}. Leave it in.",
-        "exported": "The results are on {name}, in inkstick-results. It can be taken out.",
-        "full": "{name} is full: not all results are on it.",
+        "exported": "The results are on {name}, in inkstick-results. It can be taken out. B brings later ones.",
+        "full": "{name} is full: not all results are on it. Make room on it and press B.",
+        "ejected": "{name} can be taken out.",
         "unreadable": "{name} cannot be read. Copy its files to another stick.",
         "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",
-    }.get(stick.state)
+    }.get(stick.state)  # fmt: skip
     return say(code, sentence, **values) if sentence else clean(stick.name)
 
 

@@ -32,6 +32,9 @@ POINT = status.RUN / "stick"
 DATA = Path("/var/lib/inkstick")
 LINGER_SECONDS = 30.0
 POLL = 1.0
+SYS = Path("/sys/class/block")
+CAN_GO = ("offered", "copied", "exported", "ejected")
+"""What is said of a stick that may be taken out: when it is out, there is nothing left to say."""
 
 FAILURES = {"stick_gone": "stopped", "stick_full": "full", "disk_full": "no_room"}
 
@@ -46,28 +49,34 @@ class Visit:
         self.stick = Stick(candidate.id, candidate.name, "looking")
         self.copied: list[Copied] = []
 
-    def _say(self, **changes: Any) -> None:
+    def say(self, **changes: Any) -> None:
         self.stick = replace(self.stick, **changes)
         self._tell(self.stick)
 
     def _follow(self, work: Callable[[Send], None]) -> Iterator[dict[str, Any]]:
         for message in as_user(self._user, work):
             if "failed" in message:
-                self._say(state=FAILURES.get(message["failed"], "unreadable"))
+                self.say(state=FAILURES.get(message["failed"], "unreadable"))
             else:
                 yield message
 
     def count(self) -> bool:
-        """Whether there is anything to read; has it a folder of its own for us?"""
+        """Whether it has a folder of its own for us. Where there is nothing on it that was not copied before, nothing
+        is offered: it is here for its results."""
         inbox = False
         for message in self._follow(lambda send: self._count(send)):
             inbox = bool(message["inbox"])
-            self._say(state="offered", count=message["count"])
+            self.copied = [Copied(**entry) for entry in message["copied"]]
+            count, known = message["count"], len(self.copied)
+            state = "copied" if count and count == known else "offered"
+            self.say(state=state, count=count, done=known)
         return inbox
 
     def _count(self, send: Send) -> None:
         found = self._ingest("").find()
-        send({"count": len(found), "inbox": usb.has_inbox(self._top)})
+        known = usb.journal(self._data, self._identity).read()
+        copied = [asdict(known[each.key]) for each in found if each.key in known]
+        send({"count": len(found), "inbox": usb.has_inbox(self._top), "copied": copied})
 
     def _ingest(self, only: str) -> Ingest:
         figures = os.statvfs(self._data.root)
@@ -84,13 +93,13 @@ class Visit:
             copied = ingest.run(wanted, kept, lambda done: send({"done": done}))
             send({"copied": [asdict(entry) for entry in copied]})
 
-        self._say(state="copying", done=0)
+        self.say(state="copying", done=0)
         for message in self._follow(work):
             if "copied" in message:
                 self.copied = [Copied(**entry) for entry in message.pop("copied")]
-                self._say(state="copied")
+                self.say(state="copied")
             else:
-                self._say(**message)
+                self.say(**message)
 
     def finished(self) -> bool:
         """Whether every document that was copied has been read to its end."""
@@ -101,9 +110,9 @@ class Visit:
             written = usb.export(self._data, self._folder, self._top, lambda done: send({"results": done}))
             send({"results": written, "state": "exported"})
 
-        self._say(state="exporting")
+        self.say(state="exporting")
         for message in self._follow(work):
-            self._say(**message)
+            self.say(**message)
 
 
 def _identity(candidate: Candidate) -> str:
@@ -127,48 +136,69 @@ def taken(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     name, user = arguments[0], int(arguments[1])
-    found = [c for c in sticks.candidates(blocks.parse(_lsblk())) if c.id == name]
-    if not found:
-        return 0
-    candidate = found[0]
+    while _visit(name, user):
+        pass  # put in again under the same name: systemd starts no second unit while this one is there
+    return 0
+
+
+def _visit(name: str, user: int) -> bool:
+    """From a stick's being put in until the last words about it have been read. Whether it was put in again by then."""
+    candidate = _candidate(name)
+    if candidate is None:
+        return False
     FOLDER.mkdir(parents=True, exist_ok=True)
     POINT.mkdir(exist_ok=True)
     told = FOLDER / f"{name}.json"
     visit = Visit(candidate, POINT, DataFolder(DATA), user, lambda stick: status.write(told, asdict(stick)))
     mounted = subprocess.run(sticks.mount_command(candidate, str(POINT), user), capture_output=True)
-    if mounted.returncode != 0:
-        status.write(told, asdict(replace(visit.stick, state="unreadable")))
     try:
         if mounted.returncode == 0:
-            _stay(visit, candidate, user)
-        _until_gone(candidate.id, LINGER_SECONDS)
+            if _stay(visit, candidate, user):
+                visit.say(state="ejected")
+        else:
+            visit.say(state="unreadable")
+        return comes_again(visit.stick, LINGER_SECONDS)
     finally:
         told.unlink(missing_ok=True)
-    return 0
 
 
-def _lsblk() -> str:
-    return subprocess.run(blocks.COMMAND, capture_output=True, text=True, check=True).stdout
+def _candidate(name: str) -> Candidate | None:
+    shown = subprocess.run(blocks.COMMAND, capture_output=True, text=True, check=True).stdout
+    return next((found for found in sticks.candidates(blocks.parse(shown)) if found.id == name), None)
 
 
-def _stay(visit: Visit, candidate: Candidate, user: int) -> None:
-    """Until the stick is gone, ejected or declined."""
+def _plugged(name: str) -> bool:
+    return (SYS / name).exists()
+
+
+def _stay(visit: Visit, candidate: Candidate, user: int) -> bool:
+    """Until the stick is gone, ejected or declined, and not mounted any more (the kernel keeps a mounted stick's name).
+    Whether somebody wants to take it out."""
+    try:
+        return _attend(visit, candidate, user)
+    finally:
+        subprocess.run(["umount", "--lazy", str(POINT)], check=False)
+
+
+def _attend(visit: Visit, candidate: Candidate, user: int) -> bool:
+    asked, exported = FOLDER / f"{candidate.id}.ask", False
+    taken(asked)  # that was about another stick
     own = sticks.starts(_setting(), visit.count())
     if own:
         visit.copy(sticks.INBOX)
     elif visit.stick.count == 0:
-        return
-    asked, exported = FOLDER / f"{candidate.id}.ask", False
-    while (Path("/sys/class/block") / candidate.id).exists():
+        return False
+    while _plugged(candidate.id):
         word = taken(asked)
         if word in ("decline", "eject"):
-            return
+            return True
         if word == "stick":
             visit.copy()
         elif word == "export" or (own and not exported and visit.finished()):
             exported = True
             _export(visit, candidate, user)
         time.sleep(POLL)
+    return False
 
 
 def _export(visit: Visit, candidate: Candidate, user: int) -> None:
@@ -190,11 +220,19 @@ def _setting() -> Usb:
         return Usb.ASK
 
 
-def _until_gone(name: str, seconds: float) -> None:
-    """The last words stay on the screen for a while."""
-    until = time.monotonic() + seconds
+def comes_again(stick: Stick, seconds: float) -> bool:
+    """The last words stay on the screen for a while, unless they have come true. Whether the stick was taken out and
+    put in again meanwhile."""
+    until, gone = time.monotonic() + seconds, False
     while time.monotonic() < until:
+        there = _plugged(stick.id)
+        if not there and stick.state in CAN_GO:
+            return False
+        if there and gone and _candidate(stick.id):
+            return True
+        gone = gone or not there
         time.sleep(POLL)
+    return False
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def put_network(modes: dict[str, Mode]) -> None:
             path.unlink()
     for name, text in wanted.items():
         (folder / name).write_text(text, encoding="ascii")
-    run(["networkctl", "reload"])
+    # (not waited for, and nothing is done where it has not started yet: it reads the files when it does)
+    systemctl("--no-block", "try-reload-or-restart", "systemd-networkd.service")
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
@@ -373,10 +374,15 @@ class Keeper:
         systemctl("start", "--no-block", *WRITERS[:2])
 
     def wipe(self) -> None:
-        """The keys destroyed first: whatever comes after may fail."""
-        if self.device or _is_volume(DATA):
-            luks.wipe(self.device or _backing())
-        self.leave("poweroff")
+        """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
+        nothing can be ended in good order, and the kernel switches off."""
+        if not (self.device or _is_volume(DATA)):
+            self.leave("poweroff")
+            return
+        luks.wipe(self.device or _backing())
+        self.say_last(Line("Every document and result is destroyed. This computer switches itself off."))
+        time.sleep(power.READ_SECONDS)
+        ask_kernel("o")
 
     # -- requests
 
@@ -449,18 +455,19 @@ class Keeper:
 
     def medium_gone(self) -> None:
         """Nothing can be loaded from the stick any more, so no program is started: the kernel does the rest."""
-        self.lines = [Line("The stick that this computer was started from is gone. What was accepted is safe. "
-                           "It switches itself off.")]  # fmt: skip
         freeze(WRITERS)
-        self.slow_at = time.monotonic() + 3600
-        with contextlib.suppress(OSError):
-            self.tell()
+        self.say_last(Line("The stick that this computer was started from is gone. What was accepted is safe. "
+                           "It switches itself off."))  # fmt: skip
         os.sync()
         time.sleep(power.GONE_SECONDS)
-        for letter in "suo":
-            with contextlib.suppress(OSError):
-                Path("/proc/sysrq-trigger").write_text(letter, encoding="ascii")
-                time.sleep(2.0)
+        ask_kernel("suo")
+
+    def say_last(self, line: Line) -> None:
+        """What the screen says from now on. No program is started for it, and the volume is not touched."""
+        self.lines, self.leaving, self.errand = [line], "poweroff", None
+        self.slow_at = self.seen_at = time.monotonic() + 3600
+        with contextlib.suppress(OSError):
+            self.tell()
 
     def tell(self) -> None:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
@@ -664,6 +671,14 @@ def _backing() -> str:
         if name.strip() == "device":
             return value.strip()
     return ""
+
+
+def ask_kernel(letters: str) -> None:
+    """Asked without any program: s writes back what can be written, u lets nothing more be written, o switches off."""
+    for letter in letters:
+        with contextlib.suppress(OSError):
+            Path("/proc/sysrq-trigger").write_text(letter, encoding="ascii")
+            time.sleep(2.0)
 
 
 def _mount(command: Sequence[str]) -> None:

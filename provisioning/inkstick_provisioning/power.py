@@ -14,6 +14,8 @@ LOW, EMPTY = 15, 5
 """Percent. At EMPTY the computer is switched off in good order, before its battery does it in none."""
 GONE_SECONDS = 20.0
 """From the boot stick's being gone to power-off: long enough to read why, too short to be found unattended."""
+READ_SECONDS = 5.0
+"""For a last sentence on the screen."""
 MEDIUM = "/run/live/medium"
 
 

@@ -119,7 +119,7 @@ class Screen:
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        text = "\r\n".join(lines)
+        text = "\r\n".join(lines).replace("…", ".")  # the kernel's letters have no ellipsis
         os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
 
     def _switch(self, *, painting: bool) -> None:
@@ -149,6 +149,17 @@ def _question() -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("step") not in (None, "done") else None
 
 
+def _told() -> tuple[bytes, ...]:
+    """What the keeper tells, unread."""
+    told = []
+    for path in (QUESTION, status.PATH):
+        try:
+            told.append(path.read_bytes())
+        except OSError:
+            told.append(b"")
+    return tuple(told)
+
+
 class Terminal:
     """The loop. `signals`: a size that changed."""
 
@@ -156,6 +167,7 @@ class Terminal:
         self._screen, self._requests = screen, requests
         self._view, self._entry = View(), Entry()
         self._shown: list[str] = []
+        self._state: tuple[object, ...] = ()
         self._at = 0.0
 
     def key(self, key: str) -> None:
@@ -172,18 +184,24 @@ class Terminal:
             ask(self._requests, {"what": "answer", "number": question["number"], "value": line})
 
     def draw(self, *, anew: bool = False) -> None:
-        question, now = _question(), status.load(status.PATH) or Status()
-        view = self._screen.size()
-        self._view = replace(self._view, columns=view.columns, rows=view.rows)
-        if question is None:
-            lines = console.screen(now, self._view)
-        else:
-            entry = self._entry if self._entry.number == question["number"] else Entry()
-            lines = dialogue(question, entry, now, self._view)
+        size = self._screen.size()
+        self._view = replace(self._view, columns=size.columns, rows=size.rows)
+        state = (_told(), self._view, self._entry)
         old = time.monotonic() - self._at > REDRAW_SECONDS
+        if not anew and not old and state == self._state:
+            return  # looked at twice a second, all day long, on a processor that has pages to read
+        self._state = state
+        lines = self._lines()
         if anew or old or lines != self._shown:
             self._screen.show(lines)
             self._shown, self._at = lines, time.monotonic()
+
+    def _lines(self) -> list[str]:
+        question, now = _question(), status.load(status.PATH) or Status()
+        if question is None:
+            return console.screen(now, self._view)
+        entry = self._entry if self._entry.number == question["number"] else Entry()
+        return dialogue(question, entry, now, self._view)
 
 
 @contextlib.contextmanager

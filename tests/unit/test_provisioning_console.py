@@ -166,9 +166,24 @@ def test_keys(typed: str, asked: list[Request]) -> None:
     assert keys(FULL, typed) == asked
 
 
-def test_results_come_back_to_a_stick_that_was_copied() -> None:
-    copied = replace(FULL, sticks=(Stick("sdb1", "KINGSTON", "copied", 3, 3),))
+@pytest.mark.parametrize("state", ["copied", "exported", "full"])
+def test_results_come_back_to_a_stick_that_was_copied(state: str) -> None:
+    copied = replace(FULL, sticks=(Stick("sdb1", "KINGSTON", state, 3, 3),))
     assert keys(copied, "b") == [Request("export", "sdb1")]
+
+
+@pytest.mark.parametrize(
+    ("state", "count", "said"),
+    [("looking", 0, "Looking"), ("offered", 0, "no document on K"), ("ejected", 3, "K can be taken out")],
+)
+def test_a_stick_without_a_question_asks_none(state: str, count: int, said: str) -> None:
+    shown = "\n".join(screen(replace(FULL, sticks=(Stick("sdb1", "K", state, count),))))
+    assert said in shown
+    assert "Y yes" not in shown
+
+
+def test_going_off_is_said() -> None:
+    assert "Switching off" in screen(replace(FULL, boot="leaving"))[0]
 
 
 def test_the_status_survives_its_file(tmp_path: Path) -> None:

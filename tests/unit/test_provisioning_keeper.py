@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, luks, requests, share, status, terminal, unattended
+from inkstick_provisioning import keeper, luks, power, requests, share, status, terminal, unattended
 from inkstick_provisioning.faults import StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
@@ -275,6 +275,23 @@ def start_shared(place: Place) -> Keeper:
     found.tick()
     assert (place.root / "run/share.json").exists()
     return found
+
+
+def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(luks, "wipe", done.append)
+    monkeypatch.setattr(keeper, "ask_kernel", done.append)
+    monkeypatch.setattr(power, "READ_SECONDS", 0.0)
+    found = start()
+    say(place, found, place.console, "1", "3", "1", "1")
+    found.device, before = "/dev/sda3", place.calls
+    found.handle(Asked("wipe"))
+    assert done == ["/dev/sda3", "o"]
+    assert place.calls == before, "a program that touches the volume would wait for ever, and so would the keeper"
+    assert place.status().boot == "leaving"
+    assert "destroyed" in place.status().warnings[0].sentence
 
 
 def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:

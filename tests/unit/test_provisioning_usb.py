@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from inkstick.config import DataFolder
 from inkstick.errors import DiskFull
 from inkstick.intake.ignore import ignored_file
-from inkstick_provisioning import blocks, copying, sticks, usb, volume
+from inkstick_provisioning import blocks, copying, ingest, sticks, usb, volume
 from inkstick_provisioning.ingest import Visit, taken
 from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
@@ -381,6 +383,38 @@ def test_a_stick_that_vanishes_is_told_and_leaves_no_child_behind(
     assert visit.stick.state == "stopped"
     assert len(children) == 2
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def test_a_stick_that_is_back_with_nothing_new_on_it_is_here_for_its_results(top: Path, data: DataFolder) -> None:
+    candidate = Candidate("sdb1", "/dev/null", "vfat", "KINGSTON")
+    Visit(candidate, top, data, 0, lambda _: None).copy()
+    again = Visit(candidate, top, data, 0, lambda _: None)
+    again.count()
+    assert (again.stick.state, again.stick.count, len(again.copied)) == ("copied", 4, 4)
+    (top / "more.pdf").write_bytes(PDF + b"more")
+    again.count()
+    assert (again.stick.state, again.stick.count) == ("offered", 5)
+
+
+@pytest.mark.parametrize("state", ["stopped", "no_room", "copied"])
+def test_a_stick_that_is_put_in_again_at_once_is_looked_at_again(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = tmp_path / "sdb1"
+    monkeypatch.setattr(ingest, "SYS", tmp_path)
+    monkeypatch.setattr(ingest, "POLL", 0.01)
+    monkeypatch.setattr(ingest, "_candidate", lambda name: Candidate(name, "/dev/null", "vfat", "K"))
+
+    def put_in() -> None:
+        time.sleep(0.1)
+        block.touch()
+
+    hand = threading.Thread(target=put_in)
+    hand.start()
+    came = ingest.comes_again(Stick("sdb1", "K", state), 20.0)
+    hand.join()
+    # What has come true is said no more: its unit ends, and systemd starts one anew.
+    assert came is (state != "copied")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from vm.machine import Machine
 
-PATIENCE = 1200.0
+PATIENCE = 3600.0
 STICK_BYTES = 12 << 30
 RUN, DATA = "/run/inkstick", "/var/lib/inkstick"
 SHIFTED = dict(zip('!@#$%^&*()_+{}|:"<>?~', "1234567890-=[]\\;',./`", strict=True))
@@ -160,6 +160,11 @@ class Laptop(Machine):
     def status(self) -> dict[str, Any]:
         """What the keeper tells."""
         return self.json(f"{RUN}/status.json")
+
+    def working(self) -> bool:
+        """Whether service and inbox are, by the keeper's account."""
+        parts = self.status().get("parts", ())
+        return bool(parts) and all(state == "active" for name, state, _ in parts if name != "engine")
 
     def step(self) -> str:
         """Where the first start stands."""

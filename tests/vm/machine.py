@@ -52,7 +52,12 @@ Restart=always
 RestartSec=1
 """
 # Emulation is some sixty times slower than a laptop: what would be a hang there is patience here.
-PATIENCE = "[Service]\nWatchdogSec=1800\nEnvironment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800\n"
+PATIENCE = """
+[Service]
+TimeoutStartSec=infinity
+WatchdogSec=1800
+Environment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800
+"""
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 # Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
 # AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line

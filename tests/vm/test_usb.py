@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vm.appliance import printed
 from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
 
 SECRET = "four plain words here"
@@ -23,7 +24,7 @@ mode = "direct"
 [usb]
 read = "inbox"
 """
-LETTER = Path(__file__).resolve().parents[1] / "samples/english-letter.pdf"
+LETTER = printed("The letter of the archive")
 LARGE = 2 << 20
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(6 * PATIENCE)]
@@ -38,7 +39,7 @@ def laptop(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lapt
 
 
 def documents(count: int) -> dict[str, bytes]:
-    letter = LETTER.read_bytes()
+    letter = LETTER
     return {f"{number}.pdf": letter + b"\n%" + os.urandom(LARGE).hex().encode() for number in range(count)}
 
 
@@ -58,7 +59,7 @@ def test_the_file_s_answers_make_the_volume_and_nothing_is_asked(laptop: Laptop)
 
 
 def test_a_folder_for_us_starts_by_itself_and_its_results_come_back(laptop: Laptop, tmp_path: Path) -> None:
-    image = usb_stick(tmp_path / "usb.img", {"inkstick-inbox/a.pdf": LETTER.read_bytes(), "not-for-us.pdf": b"%PDF-"})
+    image = usb_stick(tmp_path / "usb.img", {"inkstick-inbox/a.pdf": LETTER, "not-for-us.pdf": b"%PDF-"})
     laptop.plug(image)
     until(lambda: laptop.stick_state() == "exported", laptop.journal)
     laptop.unplug()

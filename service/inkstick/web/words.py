@@ -77,9 +77,9 @@ def stick_offers(stick: Stick) -> tuple[tuple[str, str], ...]:
     eject = ("eject", "Let go of the stick")
     if stick.state == "offered" and stick.count:
         return ("stick", "Read them all"), ("decline", "Not now")
-    if stick.state in ("copied", "full"):
+    if stick.state in ("copied", "exported", "full"):
         return ("export", "Bring the results back"), eject
-    return (eject,) if stick.state in ("offered", "exported", "no_room") else ()
+    return (eject,) if stick.state in ("offered", "no_room") else ()
 
 
 def size(count: int | None) -> str:
