@@ -277,3 +277,9 @@ def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
 def test_every_link_of_the_gpu_overlay_leads_somewhere() -> None:
     links = [path for path in GPU.rglob("*") if path.is_symlink()]
     assert len(links) == 2 and all(link.resolve().exists() for link in links)
+
+
+def test_no_module_that_is_kept_from_loading_is_asked_for_at_the_start() -> None:
+    """Debian's nvidia.conf asks for nvidia-drm: the file of the same name takes its place, and names none."""
+    lines = (GPU / "etc/modules-load.d/nvidia.conf").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
