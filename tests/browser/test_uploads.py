@@ -116,15 +116,22 @@ async def test_a_full_disk_is_told_before_a_byte_is_sent(browser: Browser, tmp_p
         assert sent.count("POST") == 1, "a full disk is not asked again and again"
 
 
-async def test_an_upload_that_is_stopped_leaves_nothing(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["at its beginning", "while a piece is on its way"])
+async def test_an_upload_that_is_stopped_leaves_nothing(browser: Browser, tmp_path: Path, moment: str) -> None:
     async with machine(browser, tmp_path / "data") as (served, page):
+        sending = asyncio.Event()
 
         async def hold(route: Route) -> None:
             if route.request.method == "DELETE":  # the piece itself never arrives
                 await route.continue_()
+            else:
+                sending.set()
 
         await page.route("**/api/v1/uploads/*", hold)
         await choose(page, tmp_path, "a.txt", b"abc")
+        if moment != "at its beginning":
+            async with asyncio.timeout(60):
+                await sending.wait()
         async with page.expect_response(lambda answer: answer.request.method == "DELETE") as dropped:
             await page.get_by_role("button", name="Stop the upload of a.txt").click()
         assert (await dropped.value).status == 204

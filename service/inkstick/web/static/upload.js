@@ -59,6 +59,7 @@ function refusal(status, body) {
 // A request whose body's progress is told; fetch tells none.
 function request(method, address, headers, body, onProgress, signal) {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) { reject(new Broken(0, "")); return; }
     const sending = new XMLHttpRequest();
     sending.open(method, address);
     for (const [name, value] of Object.entries({ ...TUS, ...headers })) sending.setRequestHeader(name, value);
@@ -89,6 +90,7 @@ async function checksum(piece) {
   return { "Upload-Checksum": `sha256 ${base64(await crypto.subtle.digest("SHA-256", bytes))}` };
 }
 
+const ALWAYS = new AbortController().signal; // never aborted
 const documentOf = (header) => header("Content-Location")?.split("/").pop() ?? null;
 
 // The document's id. `at.address` is the upload's own, once it has one.
@@ -96,7 +98,7 @@ async function attempt({ file, folder, wishes }, shown, at, signal) {
   const begin = { "Upload-Length": String(file.size), "Upload-Metadata": metadata(file, folder, wishes) };
   let header = at.address
     ? await request("HEAD", at.address, {}, null, null, signal)
-    : await request("POST", "/api/v1/uploads", begin, null, null, signal);
+    : await request("POST", "/api/v1/uploads", begin, null, null, ALWAYS); // cut short, it would leave what nobody knows
   at.address ??= header("Location");
   while (documentOf(header) === null) {
     const offset = Number(header("Upload-Offset"));
