@@ -84,7 +84,7 @@ def end(pid: int) -> None:
 
 def pytest(*arguments: str, seconds: float | None = None) -> Counts:
     """Run pytest, pass its output on, and count by its closing line. After `seconds` it is killed: a failure."""
-    command = [str(BIN / "python"), "-m", "pytest", "--durations=8", *arguments]
+    command = [str(BIN / "python"), "-m", "pytest", "--durations=25", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = ""
