@@ -113,6 +113,7 @@ class Facts:
     """All that is looked at. `driver`: the branch in the image (550), 0 in an image without one. `secure_boot`: None
     where the firmware does not say (BIOS). `enrolled`: our key is among the firmware's or the machine owner's keys.
     `thunderbolt`: external devices that may be graphics cards. `chassis`: DMI's number (8 to 10, 14, 31, 32: portable).
+    `tried`: what became of the driver (ready, none, locked, failed), "" while it has not been tried yet.
     """
 
     memory: int = 0
@@ -126,6 +127,7 @@ class Facts:
     product: str = ""
     chassis: int = 0
     battery: bool = False
+    tried: str = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +224,9 @@ def _undriven(facts: Facts, pci: Pci) -> _Judged:
         return Finding.NO_DRIVER, card, _edition(values), None
     if needed > facts.driver:
         return Finding.TOO_NEW, card, _new({**values, "name": str(needed)}), None
-    if facts.secure_boot and not facts.enrolled:
+    if facts.tried == "locked" or (facts.secure_boot and not facts.enrolled):
         return Finding.LOCKED, card, _locked(values), None
-    return Finding.NO_DRIVER, card, _silent(values), None
+    return Finding.NO_DRIVER, card, _silent(values) if facts.tried else _starting(values), None
 
 
 def _small(values: dict[str, str]) -> Advice:
@@ -273,6 +275,10 @@ def _locked(values: dict[str, str]) -> Advice:
         "Start again and choose 'enrol key' in the boot menu, once per computer; or turn Secure Boot off.",
         values,
     )
+
+
+def _starting(values: dict[str, str]) -> Advice:
+    return Advice("The graphics card's driver is being started: {card}. The processor reads meanwhile.", "", values)
 
 
 def _silent(values: dict[str, str]) -> Advice:

@@ -140,6 +140,7 @@ class Keeper:
         self.device = ""
         self.kept = ""
         self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        self.signs = machine.signs()
         self.card = hardware.judge(machine.look())
         self.clock = self._clock()
         self.leaving = ""
@@ -494,8 +495,15 @@ class Keeper:
         if state is Charge.EMPTY and not self.leaving:
             self.leave("poweroff")
 
+    def look_at_card(self) -> None:
+        """Anew when something about it has changed."""
+        signs = machine.signs()
+        if signs != self.signs:
+            self.signs, self.card = signs, hardware.judge(machine.look())
+
     def look(self) -> dict[str, Any]:
         """What systemd, the service's commands and the firewall say."""
+        self.look_at_card()
         units = [f"inkstick-{part}.service" for part in PARTS] + ([SHARE] if self.shared else [])
         shown = systemctl("show", "--property=Id,ActiveState,StatusText", *units)
         pairing = self.pair()

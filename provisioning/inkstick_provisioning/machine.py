@@ -3,6 +3,7 @@ not there: a laptop with strange firmware is still to be set up."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ SECONDS = 10.0
 CERTIFICATE = Path("/usr/share/inkstick/module-signing.der")
 DRIVER = Path("/usr/share/inkstick/nvidia-driver")
 """In the gpu edition: the driver's branch, one number."""
+TRIED = Path("/run/inkstick/gpu.json")
+"""In the gpu edition: what became of the driver, once it was tried."""
 _DISPLAY_NAMES = ("graphics", "gpu", "egpu", "display", "core x", "razer", "aorus", "breakaway", "mantiz")
 
 
@@ -36,7 +39,23 @@ def look(root: Path = Path("/")) -> Facts:
         product=clean(f"{_text(sys / 'class/dmi/id/sys_vendor')} {_text(sys / 'class/dmi/id/product_name')}"),
         chassis=int(_text(sys / "class/dmi/id/chassis_type") or 0),
         battery=any(_text(path) == "Battery" for path in sys.glob("class/power_supply/*/type")),
+        tried=_tried(root / TRIED.relative_to("/")),
     )
+
+
+def signs(root: Path = Path("/")) -> tuple[object, ...]:
+    """What a card's verdict hangs on and can be read without asking its driver, which may never answer: when it is
+    other than before, `look` again. The driver is tried after the start, and external cards come and go."""
+    sys = root / "sys"
+    waiting = tuple(_thunderbolt(sys / "bus/thunderbolt/devices"))
+    return tuple(_displays(sys / "bus/pci/devices")), waiting, _tried(root / TRIED.relative_to("/"))
+
+
+def _tried(path: Path) -> str:
+    try:
+        return str(json.loads(_text(path))["state"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _text(path: Path) -> str:

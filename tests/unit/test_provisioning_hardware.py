@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -251,3 +251,28 @@ def test_a_laptop_is_read_from_its_files(tmp_path: Path) -> None:
 
 def test_a_machine_that_says_nothing_still_gets_a_verdict(tmp_path: Path) -> None:
     assert judge(machine.look(tmp_path)).finding is Finding.NONE
+
+
+def test_a_card_whose_driver_is_still_to_be_tried_is_not_called_silent() -> None:
+    facts = Facts(displays=(UHD, Pci(NVIDIA, 0x2717)), tried="")
+    assert "is being started" in judge(facts).advice.sentence
+    assert "does not answer" in judge(replace(facts, tried="failed")).advice.sentence
+    assert judge(replace(facts, tried="locked")).finding is Finding.LOCKED, "the kernel's word counts"
+
+
+def test_what_became_of_the_driver_and_what_is_plugged_in_are_signs_to_look_again(tmp_path: Path) -> None:
+    pci, thunder = "sys/bus/pci/devices/0000:01:00.0", "sys/bus/thunderbolt/devices/0-1"
+    steps: list[dict[str, str | bytes]] = [
+        {f"{thunder}/authorized": "0", f"{thunder}/device_name": "eGPU"},
+        {f"{thunder}/authorized": "1"},
+        {f"{pci}/vendor": "0x10de\n", f"{pci}/device": "0x2717\n", f"{pci}/class": "0x030000\n"},
+        {"run/inkstick/gpu.json": '{"state": "ready"}'},
+    ]
+    seen = [machine.signs(tmp_path)]
+    for files in steps:
+        tree(tmp_path, files)
+        seen.append(machine.signs(tmp_path))
+    assert len(set(seen)) == len(seen)
+    assert machine.look(tmp_path).tried == "ready"
+    tree(tmp_path, {"run/inkstick/gpu.json": "[]"})
+    assert machine.look(tmp_path).tried == ""

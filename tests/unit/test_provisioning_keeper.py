@@ -6,13 +6,15 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, luks, power, requests, share, status, terminal, unattended
+from inkstick_provisioning import keeper, luks, machine, power, requests, share, status, terminal, unattended
 from inkstick_provisioning.faults import StillWriting
 from inkstick_provisioning.firststart import Step
+from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
 from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
@@ -34,6 +36,9 @@ ANSWERS = {
     "networkctl": "",
     "cryptsetup": "",
 }
+
+
+CARD = Driven("RTX 4090 Laptop", 16 * GIB, (8, 9), 550)
 
 
 class Place:
@@ -292,6 +297,30 @@ def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     assert place.calls == before, "a program that touches the volume would wait for ever, and so would the keeper"
     assert place.status().boot == "leaving"
     assert "destroyed" in place.status().warnings[0].sentence
+
+
+def test_a_card_is_judged_again_when_its_driver_has_started_and_not_before(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs, facts = ["not tried"], Facts(displays=(Pci(NVIDIA, 0x2717),), tried="")
+    looks: list[str] = []
+
+    def look() -> Facts:
+        looks.append(signs[0])
+        return facts if signs == ["not tried"] else replace(facts, driven=(CARD,), tried="ready")
+
+    monkeypatch.setattr(machine, "signs", lambda: tuple(signs))
+    monkeypatch.setattr(machine, "look", look)
+    found = start()
+    for _ in range(3):
+        found.slow_at = -1e9
+        found.tick()
+    assert "is being started" in str(place.status().card)
+    assert looks == ["not tried"], "a driver that hangs is not asked again and again"
+    signs[0] = "ready"
+    found.slow_at = -1e9
+    found.tick()
+    assert "reads the pages" in str(place.status().card)
 
 
 def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:
