@@ -265,8 +265,9 @@ def image(options: argparse.Namespace) -> int:
         made = medium.make(place, stack.contents(options.edition, version, menu), iso)
     if options.twice:
         again, folder = _elsewhere(place)
-        second = _stack(options, again, rules, progress, version, key, models)
-        with progress.step("medium"):
+        anew = Progress(_say)  # the manifest keeps the first build's times
+        second = _stack(options, again, rules, anew, version, key, models)
+        with anew.step("medium"):
             medium.make(again, second.contents(options.edition, version, menu), folder / iso.name)
         reproduced(stack.parts(iso), second.parts(folder / iso.name))
         _say("built twice: the same bits")

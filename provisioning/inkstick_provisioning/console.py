@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from inkstick_provisioning import qr
+from inkstick_provisioning import network, qr
 from inkstick_provisioning.language import clean, cut, say, width, wrap
 from inkstick_provisioning.share import USER
 from inkstick_provisioning.status import Line, Status, Stick
@@ -160,7 +160,7 @@ def _share(status: Status, code: str) -> list[str]:
     """Where the folders are and what lets in there; nothing while they are not on the network."""
     if not status.share:
         return []
-    place = "\\\\" + status.addresses[0].removeprefix("https://").rstrip("/")
+    place = "\\\\" + network.host(status.addresses[0])
     return [
         f" {say(code, 'Folders: {place}  User: {name}', place=place, name=USER)}",
         f" {say(code, 'Password: {place}', place=status.share)}",

@@ -289,7 +289,7 @@ class Keeper:
 
     def tell_service(self) -> None:
         """The page on the network only while a port is in use; else on this computer alone."""
-        hosts = [address.split("/")[2] for address in addresses(self.modes, "")]
+        hosts = [network.host(address) for address in addresses(self.modes, "")]
         lan = any(mode is not Mode.NONE for mode in self.modes.values())
         names = ",".join([self.name(), *hosts])
         text = f"INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\nINKSTICK_NAMES={names}\n" if lan else ""

@@ -201,6 +201,11 @@ table inet inkstick {{
 """
 
 
+def host(page: str) -> str:
+    """Of a page's address, ``https://HOST/``."""
+    return page.split("/")[2]
+
+
 def ruleset(modes: Mapping[str, Mode], *, share: bool = False) -> str:
     """For `nft -f -`: policy drop everywhere, and only what the modes need. The counters tell of every attempt.
     `share`: inbox and results can be reached wherever the page can."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstick.config import DataFolder
+from inkstick_provisioning import network
 from inkstick_provisioning.network import SHARE_PORT, Mode
 from inkstick_provisioning.recovery import LETTERS
 
@@ -62,7 +63,7 @@ def reached(pages: Sequence[str], modes: Mapping[str, Mode], *, wished: bool, se
     no port is in use, or before the first start is `settled` (the data folder may still be exchanged under it)."""
     if not (wished and settled and any(mode is not Mode.NONE for mode in modes.values())):
         return ()
-    return tuple(page.split("/")[2] for page in pages)
+    return tuple(map(network.host, pages))
 
 
 def read(text: str) -> Share | None:

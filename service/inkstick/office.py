@@ -210,7 +210,7 @@ class Office:
         return row
 
     def _info(self, row: Row) -> DocumentInfo:
-        folder = self._folder.results / row.results if row.results else None
+        folder = self._place(row)
         formats = formats_in(folder, result_name(row.name)) if folder else ()
         return DocumentInfo(
             id=row.id,
@@ -235,9 +235,13 @@ class Office:
             attempts=row.attempts,
         )
 
+    def _place(self, row: Row) -> Path | None:
+        """Where the document's result folder was published."""
+        return self._folder.results / row.results if row.results else None
+
     def _results(self, row: Row) -> Path | None:
         """The document's result folder, if it is still there."""
-        folder = self._folder.results / row.results if row.results else None
+        folder = self._place(row)
         return folder if folder is not None and folder.is_dir() else None
 
     def _files(self, row: Row, format: Format) -> list[Path]:

@@ -171,7 +171,8 @@ class Ledger:
         self._lock = _lock_file(path.with_suffix(".lock"))
         try:
             self._db = self._open()
-            self._looks = _connect(path, query_only=True)
+            self._looks = _opened(path)
+            self._looks.execute("PRAGMA query_only = 1")
         except BaseException:
             os.close(self._lock)
             raise
@@ -535,16 +536,23 @@ def _profile(wishes: str) -> Profile:
         return Profile(priority=Priority.WATCHED)
 
 
-def _connect(path: Path, *, query_only: bool = False) -> apsw.Connection:
-    unclean = path.with_name(path.name + "-wal").exists()
+def _opened(path: Path) -> apsw.Connection:
     db = apsw.Connection(str(path))
     try:
         db.set_busy_timeout(10_000)
         for pragma in ("mmap_size = 0", "journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}")
-        if query_only:  # a second one, beside the one that has looked at everything
-            db.execute("PRAGMA query_only = 1")
-            return db
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect(path: Path) -> apsw.Connection:
+    """For writing: looked over after an unclean end, with all tables."""
+    unclean = path.with_name(path.name + "-wal").exists()
+    db = _opened(path)
+    try:
         if unclean and db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise apsw.CorruptError("quick_check")
         db.execute(_SCHEMA)

@@ -1,7 +1,7 @@
 """A person deletes a document: its results and corrections, its original, what was written down about it.
 
 The intent is one rename, ``outcome.json`` to ``removing.json``, made durable; from then on the document is not listed
-any more, and what is left of it goes, now or after a crash. Its folder in the shelf, which holds the intent, goes
+any more, and what is left of it goes, now or after a crash. Its folder in the spool, which holds the intent, goes
 last, when all the other names are durably gone. A file that somebody else put in the original's place is left alone.
 """
 
