@@ -479,7 +479,14 @@ class Office:
         engines = self._engines
         assert engines is not None
         roles: list[tuple[str, Engine | None]] = [("primary", engines.primary), ("fallback", engines.fallback)]
-        return tuple([await engine_info(engine, role) for role, engine in roles if engine is not None])
+        lanes = self._reader.stats().engines
+        return tuple(
+            [
+                await engine_info(engine, role, admits=bool(lanes[engine.name]["up"]))
+                for role, engine in roles
+                if engine is not None
+            ]
+        )
 
     async def health(self) -> OfficeHealth:
         live = bool(self._tasks) and not any(task.done() for task in self._tasks)

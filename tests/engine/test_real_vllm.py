@@ -64,8 +64,17 @@ class Tree:
         return statefile.read(self.data / "state" / statefile.STATE) or EngineState(Stage.STOPPED)
 
     def ready(self) -> EngineState:
+        """The engine's state once it is ready and the office lets pages in: that comes a look after the other."""
         self.until(lambda: self.state().ready, START_SECONDS)
+        self.until(self.admitted, WAIT_SECONDS)
         return self.state()
+
+    def admitted(self) -> bool:
+        try:
+            engines = httpx.get(f"{self.address}/api/v1/status", timeout=60).json()["engines"]
+        except (httpx.HTTPError, ValueError, OSError):
+            return False
+        return any(engine["ready"] for engine in engines if engine["role"] == "primary")
 
     @property
     def address(self) -> str:

@@ -18,6 +18,7 @@ import pytest
 from inkstick import desk
 from inkstick.config import Settings
 from inkstick.document import Task
+from inkstick.engines.info import engine_info
 from inkstick.engines.openai import Deadlines, OpenAiEngine
 from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
@@ -269,6 +270,14 @@ async def test_documents_wait_while_no_engine_is_there_and_are_read_when_it_is_b
     assert blocked is not None and blocked[0] == "engine_down"
     assert info.state == "done"
     assert not list(settings.folder.failed.iterdir())
+
+
+async def test_an_engine_is_told_to_be_ready_once_pages_are_let_in(fake: FakeEngine) -> None:
+    engine = OpenAiEngine(fake.url, deadlines=QUICK)
+    await engine.start()
+    told = [await engine_info(engine, "primary", admits=admits) for admits in (False, True)]
+    await engine.close()
+    assert [(info.ready, info.state) for info in told] == [(False, "opening"), (True, "ready")]
 
 
 async def test_what_does_not_fit_is_refused_before_its_body(settings: Settings, fake: FakeEngine) -> None:

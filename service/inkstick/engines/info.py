@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inkstick.engines.protocol import Engine
 
@@ -22,9 +22,11 @@ class EngineInfo:
     prompts: bool = True
 
 
-async def engine_info(engine: Engine, role: str) -> EngineInfo:
-    """As it is now."""
+async def engine_info(engine: Engine, role: str, *, admits: bool = True) -> EngineInfo:
+    """As it is now. `admits`: pages are let in; one that has just come back is ready a moment before they are."""
     health = await engine.health()
+    if health.ready and not admits:
+        health = replace(health, ready=False, state="opening", detail="It is back; pages go to it again in a moment.")
     tasks = tuple(sorted(task.value for task in engine.tasks))
     prompts = getattr(engine, "takes_prompts", True)
     return EngineInfo(engine.name, engine.model, role, health.ready, health.state, health.detail, tasks, prompts)
