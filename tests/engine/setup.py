@@ -100,7 +100,7 @@ def layout(python: Path, side: int) -> LayoutModel:
     with entry(folder) as part:
         if part is not None:
             where = (str(shown / "pages"), str(shown / "squares"), str(part))
-            _script(python, script, *where, beside=environment.exporter(python))
+            _script(python, script, "write the layout model", *where, beside=(environment.exporter(python),))
     return LayoutModel(folder, shown / "pages")
 
 
@@ -136,7 +136,8 @@ def _learned(python: Path, script: Path) -> Path:
     with entry(CACHE / f"learned-{name}") as part:
         if part is not None:
             part.mkdir()
-            _script(python, script, "train", str(shown), str(part / LEARNED))
+            told = f"train the tiny checkpoint ({script.name})"
+            _script(python, script, told, "train", str(shown), str(part / LEARNED))
     return CACHE / f"learned-{name}" / LEARNED
 
 
@@ -145,7 +146,8 @@ def _written(name: str, python: Path, script: Path, learned: Path, *options: str
     folder = CACHE / f"{name}-{_key(script, key(learned.read_bytes()))}"
     with entry(folder) as part:
         if part is not None:
-            _script(python, script, "write", str(learned), str(part), *options)
+            told = f"write the tiny checkpoint ({script.name})"
+            _script(python, script, told, "write", str(learned), str(part), *options)
     return folder
 
 
@@ -161,13 +163,13 @@ def _key(script: Path, of: str) -> str:
     return key(*(path.read_bytes() for path in code), of.encode())
 
 
-def _script(python: Path, script: Path, *arguments: str, beside: Path | None = None) -> None:
-    """Run a script of ours with the engine's Python. `beside`: a folder with more packages."""
-    told = f"{arguments[0] if beside is None else 'write'} the tiny checkpoint ({script.name})"
+def _script(python: Path, script: Path, told: str, *arguments: str, beside: tuple[Path, ...] = ()) -> None:
+    """Run a script of ours with the engine's Python. `told`: what it is there to do. `beside`: folders with more
+    packages."""
     print(f"to {told}", flush=True)
     closed = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     closed |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
-    closed |= {"PYTHONPATH": os.pathsep.join(map(str, (python.parent.parent / NEWER, SHAPES, beside or SHAPES)))}
+    closed |= {"PYTHONPATH": os.pathsep.join(map(str, (python.parent.parent / NEWER, SHAPES, *beside)))}
     with tempfile.TemporaryDirectory() as home:
         command = [str(python), str(script), *arguments]
         environment.run(command, told, seconds=SCRIPT_SECONDS, environment=closed | {"HOME": home})
