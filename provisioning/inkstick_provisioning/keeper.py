@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
 TICK = 1.0
 SEEN_SECONDS = 300.0
 SLOW_SECONDS = 10.0
+LARGEST = 1 << 20
+"""Bytes of a file that is read whole."""
 DATA = Path("/var/lib/inkstick")
 OPENED = status.RUN / "volume"
 CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
@@ -246,13 +249,6 @@ class Keeper:
         language = self.dialogue.wishes.language
         self.asked = {**shown, "number": self.number, "language": language}
         status.write(status.RUN / "first-start.json", self.asked)
-        self.ask_page(anew=True)
-
-    def ask_page(self, *, anew: bool = False) -> None:
-        """The question where the page reads it. The service makes its folder when it starts, perhaps after us."""
-        place = DATA / "state/first-start.json"
-        if place.parent.is_dir() and (anew or not os.path.lexists(place)):
-            as_service(lambda: status.write(place, self.asked))
 
     def work(self) -> None:
         """The decision carried out; on a failure back to a question."""
@@ -451,7 +447,6 @@ class Keeper:
                 self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
         if power.is_gone(self.medium):
             self.medium_gone()
-        self.ask_page()
         self.tell()
 
     def medium_gone(self) -> None:
@@ -565,6 +560,11 @@ def _make_folders() -> None:
         folder.mkdir(0o700, exist_ok=True)
 
 
+def _make_state() -> None:
+    """Where the PIN for the first browser lies, which is asked for before the service, who makes this, has started."""
+    DataFolder(DATA).state.mkdir(0o700, exist_ok=True)
+
+
 def _empty(folder: Path) -> None:
     """What was carried away, removed from memory."""
     for path in folder.iterdir():
@@ -581,8 +581,8 @@ def parts(shown: str) -> tuple[tuple[str, str, str], ...]:
 def fingerprint(folder: Path) -> str:
     """Of the certificate in a folder, "" without one."""
     for path in sorted(folder.glob("*.pem")) if folder.is_dir() else ():
-        with contextlib.suppress(OSError, ValueError):
-            return identity.fingerprint(ssl.PEM_cert_to_DER_cert(path.read_text(encoding="ascii")))
+        with contextlib.suppress(ValueError):
+            return identity.fingerprint(ssl.PEM_cert_to_DER_cert(_read(path)))
     return ""
 
 
@@ -642,8 +642,13 @@ def unmount_fat() -> None:
 
 
 def _read(path: Path) -> str:
+    """The text of a small file, "" where there is none. Some lie in folders of a process that reads hostile files: what
+    it may have put there instead, a link or a pipe, is not read."""
     try:
-        return path.read_text(encoding="utf-8")
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            regular = stat.S_ISREG(os.fstat(handle).st_mode)
+            return file.read(LARGEST).decode("utf-8") if regular else ""
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -715,6 +720,7 @@ def main() -> int:
     _stay_in_memory()
     for folder in (status.RUN, status.RUN / "sticks"):
         folder.mkdir(parents=True, exist_ok=True)
+    as_service(_make_state)
     mount_fat()
     try:
         keeper = Keeper()

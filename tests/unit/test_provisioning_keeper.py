@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,6 @@ def test_the_first_start_is_begun_on_the_console_and_finished_in_the_browser(pla
     assert "tcp dport 443" in place.calls
     assert "INKSTICK_HOST=0.0.0.0" in (place.root / "run/network.env").read_text()
     assert (place.question()["step"], place.question()["language"]) == ("where", "zh")
-    assert json.loads((place.root / "data/state/first-start.json").read_text()) == place.question()
     say(place, found, place.page, "1", "1")
     assert found.dialogue.step is Step.DONE
     errand(found)
@@ -407,3 +407,25 @@ def test_memory_is_not_carried_away_while_a_writer_runs(
     with contextlib.nullcontext() if ended else pytest.raises(StillWriting):
         keeper.stop_writers()
     assert asked[0] == ["systemctl", "stop", *keeper.WRITERS]
+
+
+def test_what_the_service_laid_in_place_of_its_files_leads_the_keeper_nowhere(place: Place) -> None:
+    """A pipe would hold the keeper up for good, a link would have it read what is not the service's."""
+    tls, secret = place.root / "data/state/tls", place.root / "secret.pem"
+    tls.mkdir()
+    secret.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert keeper.fingerprint(place.root) != ""
+    os.mkfifo(tls / "a.pem")
+    (tls / "b.pem").symlink_to(secret)
+    assert keeper.fingerprint(tls) == ""
+
+
+def test_the_folder_for_the_pin_is_made_as_the_service_and_never_through_a_link(place: Place) -> None:
+    state, elsewhere = place.root / "data/state", place.root / "elsewhere"
+    shutil.rmtree(state)
+    keeper.as_service(keeper._make_state)
+    assert state.is_dir()
+    state.rmdir()
+    state.symlink_to(elsewhere)
+    keeper.as_service(keeper._make_state)
+    assert not elsewhere.exists()
