@@ -11,7 +11,7 @@ from inkstick_image import hashes
 from inkstick_image.tools import run
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (41, 40, 39, 38, 36, 35, 34, 31, 28, 27, 26, 24, 17)]
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)]  # Debian 13 has glibc 2.41
 PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
