@@ -232,7 +232,8 @@ def _compile(place: Place, tree: Path, builder_tree: Path, packages: Path) -> No
     run(["mount", "--bind", tree, link])
     try:
         where = f"/compile/{packages.relative_to(tree)}"
-        trees.inside(place, builder_tree, *COMPILE, "-s", "/compile", "-p", "/", where)
+        with trees.mounted(builder_tree):
+            trees.inside(place, builder_tree, *COMPILE, "-s", "/compile", "-p", "/", where)
     finally:
         run(["umount", link])
         link.rmdir()
