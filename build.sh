@@ -24,7 +24,8 @@ usage: ./build.sh COMMAND [ARGUMENTS]
 
   image [--edition cpu|gpu] [--model ID]... [--weights DIR]... [--accept-licences] [--offline] [--quick] [--mirror URL]
         [--mok-key FILE --mok-cert FILE] [--nvidia-run FILE] [--sign KEY]
-        build dist/inkstick-EDITION-VERSION.iso, its .sha256, manifest and bills of materials (as root; see docs/image.md)
+        build dist/inkstick-EDITION-VERSION.iso, its .sha256, manifest and bills of materials (as root, or as a user with
+        subordinate ids; see docs/image.md)
   fetch [--edition cpu|gpu] [--model ID]... [--accept-licences]
         fill cache/ for image --offline
   vm ISO [--settings FILE]
@@ -74,6 +75,9 @@ missing_packages() {
         PATH=$PATH:/usr/sbin:/sbin command -v nft >/dev/null || echo nftables
         PATH=$PATH:/usr/sbin:/sbin command -v cryptsetup >/dev/null || echo cryptsetup-bin
         PATH=$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
+        # What the builder without root is tried with.
+        command -v newuidmap >/dev/null || echo uidmap
+        command -v mksquashfs >/dev/null || echo squashfs-tools
     fi
 }
 
@@ -100,15 +104,16 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
-# Installs the Debian packages of those "program:package" pairs in $1 whose program is missing.
-image_packages() {
-    local pair missing=
+# Names the Debian packages of those "program:package" pairs in $1 whose program is missing.
+missing_programs() {
+    local pair
     for pair in $1; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
-    install_packages "$missing"
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
+
+image_packages() { install_packages "$(missing_programs "$1" | tr '\n' ' ')"; }
 
 BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin openssl:openssl"
 
@@ -193,9 +198,11 @@ lock)
     exec .venv/bin/python locks/make.py "$@"
     ;;
 image | fetch)
-    system_packages run
-    image_packages "$BUILDERS"
-    case " $* " in *" --sign "*) image_packages "minisign:minisign" ;; esac
+    programs=$BUILDERS
+    case " $* " in *" --sign "*) programs="$programs minisign:minisign" ;; esac
+    # Without root the image is built in a user namespace.
+    [ "$(id -u)" = 0 ] || programs="$programs newuidmap:uidmap unshare:util-linux"
+    install_packages "$({ missing_packages run; missing_programs "$programs"; } | tr '\n' ' ')"
     environment runtime
     PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
     ;;

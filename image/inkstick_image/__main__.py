@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
 import json
 import os
@@ -23,6 +24,7 @@ from inkstick_image import (
     manifest,
     medium,
     minisign,
+    namespace,
     nvidia,
     qemu,
     recipe,
@@ -31,12 +33,13 @@ from inkstick_image import (
     weights,
     wheels,
 )
-from inkstick_image.errors import ImageError
+from inkstick_image.errors import ImageError, Missing, NotYours
 from inkstick_image.progress import Progress
-from inkstick_image.trees import Place, release
+from inkstick_image.trees import OVERLAY, Place, release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked trees, layers and the ISO, at their peak
+DIST = REPOSITORY / "dist"
 MANIFESTS = REPOSITORY / "models-manifest"
 
 
@@ -94,33 +97,45 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(arguments, argparse.Namespace(words=arguments))
+    os.umask(0o022)  # folders that we make go into layers
     try:
         return COMMANDS[options.command](options)
     except ImageError as error:
-        print(f"build.sh: {error.message}\n          {error.hint}", file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         return 1
 
 
 def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
     cache = Path(os.environ.get("INKSTICK_CACHE") or REPOSITORY / "cache").resolve()
     place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch, level)
-    for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work, DIST):
+        ours(folder)
     return place
 
 
-def _check_host(*, offline: bool, edition: str, cache: Path) -> None:
+def ours(folder: Path) -> None:
+    """A folder to write into, made where it is not there. Raises NotYours."""
+    with contextlib.suppress(PermissionError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    raise NotYours(
+        f"{folder} is not yours to write: perhaps root has built here.",
+        f"Build as root again, or take it over: sudo chown -R {namespace.facts().user} {folder}",
+    )
+
+
+def check_host(*, offline: bool, edition: str, cache: Path) -> None:
     """Everything that could be missing, before the long part."""
-    if os.geteuid() != 0:
-        raise ImageError(
-            "Building an image needs root on this machine for now.", "Run it with sudo, or in a container as root."
-        )
     programs = {name: package for name, package in tools.BUILD.items() if not (offline and name == "apt-get")}
-    if lacking := tools.missing(programs):
-        raise ImageError(f"Programs are missing: {' '.join(lacking)}", f"apt-get install {' '.join(lacking)}")
+    if os.geteuid() != 0:
+        programs |= namespace.PROGRAMS
+    lacking = tools.missing(programs)
     if not tools.KEYRING.exists():
-        raise ImageError("Debian's archive keys are missing.", "apt-get install debian-archive-keyring")
+        lacking.append("debian-archive-keyring")
+    if lacking:
+        raise Missing(f"Programs are missing: {' '.join(lacking)}", f"sudo apt-get install {' '.join(lacking)}")
     needed = FREE_BYTES[edition]
     kept = sum(file.stat().st_size for file in cache.glob("*/**/*.squashfs")) + sum(
         file.stat().st_size for file in cache.glob("wheels-engine/*")
@@ -184,7 +199,7 @@ def _compare(sets: dict[str, list[debs.Deb]], options: argparse.Namespace, progr
 def fetch(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
     place = _place(rules)
-    _check_host(offline=False, edition=options.edition, cache=place.cache)
+    check_host(offline=False, edition=options.edition, cache=place.cache)
     _fetch_into(place, rules, options, Progress(_say))
     return 0
 
@@ -242,9 +257,13 @@ def _name(file: Path) -> str:
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
     place = _place(rules, level=1 if options.quick else 9)
-    _check_host(offline=options.offline, edition=options.edition, cache=place.cache)
-    progress, version = Progress(_say), _version()
+    check_host(offline=options.offline, edition=options.edition, cache=place.cache)
     gpu = options.edition == "gpu"
+    if os.geteuid() != 0:
+        namespace.check(place.work, OVERLAY if gpu else "no")
+        _say("without root: in a user namespace")
+        return namespace.run([sys.executable, "-m", __package__ or "", *options.words])
+    progress, version = Progress(_say), _version()
     if options.nvidia_run is not None:
         nvidia.branch(rules, options.nvidia_run)
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
@@ -258,8 +277,7 @@ def image(options: argparse.Namespace) -> int:
     if gpu:
         models = models or _models(options, place, early=False)
     stack = _stack(options, place, rules, progress, version, key, models)
-    (REPOSITORY / "dist").mkdir(exist_ok=True)
-    iso = REPOSITORY / "dist" / f"inkstick-{options.edition}-{version}.iso"
+    iso = DIST / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
     with progress.step("medium"):
         made = medium.make(place, stack.contents(options.edition, version, menu), iso)

@@ -8,6 +8,7 @@ Those of the gpu edition alone are in `nvidia`, `engine` and `weights`.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from inkstick_image.sbom import Component
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
-RULES = {"base": 2, "builder": 2, "python": 3, "app": 4}
+RULES = {"base": 3, "builder": 2, "python": 3, "app": 4}
 """Raise a layer's number when its function makes something else of the same inputs."""
 APP = "opt/inkstick"
 VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
@@ -115,10 +116,13 @@ def base(place: Place, recipe: Recipe, *, firmware: bool) -> Callable[[Path], No
 
 
 def builder(place: Place) -> Callable[[Path], None]:
-    """The builder's tree itself, in `tree`."""
+    """The builder's tree itself, in `tree`. All of it is root's, so that whoever built it may delete it."""
 
     def make(out: Path) -> None:
         trees.unpack(place, "builder", out / "tree")
+        for path in (out / "tree").rglob("*"):
+            if (path.lstat().st_uid, path.lstat().st_gid) != (0, 0):
+                os.chown(path, 0, 0, follow_symlinks=False)
 
     return make
 
@@ -228,7 +232,8 @@ def _compile(place: Place, tree: Path, builder_tree: Path, packages: Path) -> No
     run(["mount", "--bind", tree, link])
     try:
         where = f"/compile/{packages.relative_to(tree)}"
-        trees.inside(place, builder_tree, *COMPILE, "-s", "/compile", "-p", "/", where)
+        with trees.mounted(builder_tree):
+            trees.inside(place, builder_tree, *COMPILE, "-s", "/compile", "-p", "/", where)
     finally:
         run(["umount", link])
         link.rmdir()

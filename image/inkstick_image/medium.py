@@ -145,22 +145,23 @@ def _grub(place: Place, contents: Contents, root: Path, roots: dict[str, str]) -
         shutil.copyfile(module, root / "boot/grub/i386-pc" / module.name)
     early = contents.builder_tree / "early.cfg"
     early.write_text("search --file --set=root /.disk/info\nset prefix=($root)/boot/grub\n", encoding="ascii")
-    trees.inside(
-        place,
-        contents.builder_tree,
-        "grub-mkimage",
-        "-d",
-        "/usr/lib/grub/i386-pc",
-        "-O",
-        "i386-pc-eltorito",
-        "-p",
-        "/boot/grub",
-        "-c",
-        "/early.cfg",
-        "-o",
-        "/eltorito.img",
-        *BIOS_MODULES.split(),
-    )
+    with trees.mounted(contents.builder_tree):
+        trees.inside(
+            place,
+            contents.builder_tree,
+            "grub-mkimage",
+            "-d",
+            "/usr/lib/grub/i386-pc",
+            "-O",
+            "i386-pc-eltorito",
+            "-p",
+            "/boot/grub",
+            "-c",
+            "/early.cfg",
+            "-o",
+            "/eltorito.img",
+            *BIOS_MODULES.split(),
+        )
     early.unlink()
     (contents.builder_tree / "eltorito.img").rename(place.work / "eltorito.img")
     shutil.move(place.work / "eltorito.img", root / "boot/grub/eltorito.img")

@@ -48,7 +48,6 @@ MADE: Mapping[str, tuple[str, ...]] = {
     "tzdata": ("/etc/localtime", "/etc/timezone"),
     "udev": ("/usr/lib/udev/hwdb.bin",),
     OURS: (
-        "/dev/*",
         "/etc/fstab",
         "/etc/host*",
         "/etc/machine-id",

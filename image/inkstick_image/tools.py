@@ -31,9 +31,11 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def missing(programs: Mapping[str, str]) -> list[str]:
-    """Debian packages whose program is not on this machine, in order."""
+    """Debian packages whose program is not on this machine, in order, each once."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [package for program, package in programs.items() if shutil.which(program, path=path) is None]
+    return list(
+        dict.fromkeys(package for program, package in programs.items() if shutil.which(program, path=path) is None)
+    )
 
 
 def run(

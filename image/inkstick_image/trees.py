@@ -1,6 +1,7 @@
 """Root trees: Debian unpacked by mmdebstrap from the local archive, our files laid over, squashed into a layer.
 
-Work on trees runs as root. No step has the network: everything was fetched before.
+Work on trees runs as root, or as root of a user namespace (`namespace`), and makes the same bits as either: layers hold
+no devices, which the kernel of the started stick makes. No step needs the network: everything was fetched before.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ _DROP = (
     "var/lib/apt/lists/*",
     "var/log/*",
     "run/adduser",
+    "dev/*",
     "tmp/*",
 )
+# The first three: else the kernel would write marks of its own, which differ from build to build, into the new files.
+# The last: marks that are needed all the same have a name that a user namespace may write; no layer takes them over.
+OVERLAY = "redirect_dir=nofollow,metacopy=off,index=off,userxattr"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 LARGEST = (4 << 30) - (1 << 20)  # FAT holds no larger file: a stick made by unpacking the ISO must work too
 _BUILDERS = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap")  # they name folders of the build machine
 
@@ -96,9 +102,7 @@ def above(place: Place, name: str, layers: Sequence[Path]) -> Iterator[tuple[Pat
         for number, layer in enumerate(layers):
             below.insert(0, over / f"below{number}")
             run(["unsquashfs", "-quiet", "-no-progress", "-dest", below[0], layer], log=place.log)
-        # Without these the kernel would write marks of its own, which differ from build to build, into the new files.
-        plain = "redirect_dir=off,metacopy=off,index=off"
-        stack = f"lowerdir={':'.join(map(str, below))},upperdir={new},workdir={scratch},{plain}"
+        stack = f"lowerdir={':'.join(map(str, below))},upperdir={new},workdir={scratch},{OVERLAY}"
         run(["mount", "-t", "overlay", "overlay", "-o", stack, tree])
         try:
             yield tree, new
@@ -149,19 +153,34 @@ def lay(source: Path, tree: Path) -> None:
 
 @contextlib.contextmanager
 def mounted(tree: Path) -> Iterator[None]:
-    """/proc, /sys and /dev inside the tree while a command runs there."""
-    points = [("proc", "proc", "proc"), ("sysfs", "sys", "sysfs")]
-    done = []
-    try:
-        for what, where, kind in points:
-            run(["mount", "-t", kind, what, tree / where])
-            done.append(tree / where)
-        run(["mount", "--bind", "/dev", tree / "dev"])
-        done.append(tree / "dev")
+    """/proc, /sys and a small /dev inside the tree while a command runs there."""
+    with contextlib.ExitStack() as mounts:
+
+        def mount(where: str, *words: str | Path) -> None:
+            run(["mount", *words, tree / where])
+            mounts.callback(run, ["umount", "--lazy", tree / where])
+
+        mount("proc", "-t", "proc", "proc")
+        try:
+            mount("sys", "-t", "sysfs", "sysfs")
+        except ImageError:  # the network's owner alone may: a namespace borrows this machine's, with all below it
+            mount("sys", "--rbind", "--make-rslave", "/sys")
+        # (In a sticky folder, which a tmpfs is by itself, nobody may write to the devices of another user namespace.)
+        mount("dev", "-t", "tmpfs", "-o", "mode=755", "dev")
+        for name in DEVICES:
+            (tree / "dev" / name).touch()
+            mount(f"dev/{name}", "--bind", f"/dev/{name}")
+        (tree / "dev/pts").mkdir()
+        mount("dev/pts", "-t", "devpts", "-o", "newinstance,ptmxmode=666,mode=620", "devpts")
+        (tree / "dev/shm").mkdir()
+        (tree / "dev/shm").chmod(0o1777)
+        links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd"}
+        for name, target in {
+            **links,
+            **{name: f"fd/{n}" for n, name in enumerate(("stdin", "stdout", "stderr"))},
+        }.items():
+            (tree / "dev" / name).symlink_to(target)
         yield
-    finally:
-        for point in reversed(done):
-            run(["umount", "--lazy", point])
 
 
 def inside(place: Place, tree: Path, *command: str, env: Mapping[str, str] | None = None) -> str:

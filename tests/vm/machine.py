@@ -153,6 +153,12 @@ class Machine:
         """Since power-on."""
         return time.monotonic() - self.started
 
+    @property
+    def processor(self) -> float:
+        """Seconds of this computer's processor that QEMU has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def screenshot(self, file: Path) -> None:
         self.qmp("screendump", filename=str(file), format="png")
 
