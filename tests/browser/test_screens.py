@@ -100,6 +100,8 @@ async def test_a_deletion_elsewhere_is_seen_at_once(browser: Browser, tmp_path: 
         page = await filled(found, "alpha", "beta")
         await office.remove((await office.documents())[-1].id)
         await expect(page.locator("tr.doc")).to_have_count(1)
+        # Its row may just have been asked for once more, after its end: the browser itself notes the 404.
+        found.complaints[:] = [complaint for complaint in found.complaints if "404" not in complaint]
 
 
 async def test_failures_are_explained_and_a_password_helps(browser: Browser, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from inkstick.web.office_port import OfficePort
 from inkstick.web.server import serve
 from support.office import MemoryOffice
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
+CHROMIUM = os.environ.get("INKSTICK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+"""The headless shell is Chromium without windows: a third of the processor time. INKSTICK_BROWSER names another."""
 SAMPLES = Path(__file__).parents[1] / "samples"
 ARGUMENTS = [
     "--no-sandbox",

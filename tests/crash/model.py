@@ -81,6 +81,7 @@ class ModelDisk(Disk):
         super().__init__()
         self.nodes: dict[int, File | Folder] = {1: Folder(1, 0)}
         self.pending: list[Op] = []
+        self._found: dict[Path, int | None] = {}
         self.time = 0
         self.steps = 0
         self.crash_at = self.full_at = self.eio_at = -1
@@ -151,6 +152,14 @@ class ModelDisk(Disk):
     # -- names
 
     def _find(self, path: Path) -> int | None:
+        """Looked up once until any name changes."""
+        try:
+            return self._found[path]
+        except KeyError:
+            number = self._found[path] = self._walk(path)
+            return number
+
+    def _walk(self, path: Path) -> int | None:
         number: int | None = 1
         for part in path.parts[1:]:
             node = self.nodes[number]  # type: ignore[index]
@@ -181,6 +190,7 @@ class ModelDisk(Disk):
         return node
 
     def _enter(self, changes: tuple[tuple[int, str, int | None], ...], after: Op | None = None) -> Op:
+        self._found = {}
         for folder, name, number in changes:
             entries = self.nodes[folder].entries  # type: ignore[union-attr]
             if number is None:

@@ -8,6 +8,7 @@ that a crash leaves, even before recovery.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -52,11 +53,11 @@ class Drop:
     originals: Originals = Originals.MOVE
     synced: bool = False
 
-    @property
+    @functools.cached_property
     def profile(self) -> Profile:
         return Profile(originals=self.originals)
 
-    @property
+    @functools.cached_property
     def work(self) -> str:
         return hashlib.sha256(hashlib.sha256(self.content).digest() + self.profile.reading_key().encode()).hexdigest()
 
@@ -154,16 +155,19 @@ class Witness:
         self.pages -= {page for page in self.pages if page.startswith(key + "/")}
 
 
+@functools.cache
 def name_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+@functools.cache
 def read_page(content: bytes, number: int) -> Page:
     """The reader: what stands on a page depends on the document's bytes and the number alone."""
     text = hashlib.sha256(content + bytes([number])).hexdigest()
     return Page(number, 100, 200, "fake", blocks=(Block(1, Kind.PARAGRAPH, text),))
 
 
+@functools.cache
 def result_files(drop: Drop) -> dict[str, bytes]:
     texts = [read_page(drop.content, number).text() for number in range(1, drop.pages + 1)]
     record = json.dumps({"content": name_of(drop.content), "pages": texts}).encode()

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from inkstick.plain import NO_TLS
 from support.cer import error_rate
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -49,7 +50,7 @@ class Running:
 
     def documents(self) -> list[dict[str, Any]]:
         try:
-            return list(httpx.get(f"{self.address()}/api/v1/documents", timeout=5).json()["documents"])
+            return list(httpx.get(f"{self.address()}/api/v1/documents", timeout=5, verify=NO_TLS).json()["documents"])
         except (httpx.HTTPError, ValueError):
             return []
 

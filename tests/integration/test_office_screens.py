@@ -23,7 +23,7 @@ SECRET = "Zanzibar"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", reserve_bytes=0, parsers=2, page_seconds=30)
+    return Settings(data=tmp_path / "data", reserve_bytes=0, parsers=1, page_seconds=30)
 
 
 @pytest.fixture

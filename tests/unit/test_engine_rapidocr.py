@@ -37,7 +37,7 @@ async def engine() -> AsyncIterator[RapidOcrEngine]:
     await engine.close()
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("rapidocr")]
 
 
 def sample(name: str, page: int = 0) -> Pixels:

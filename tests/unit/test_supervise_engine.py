@@ -21,6 +21,7 @@ from inkstick.engines.protocol import Request
 from inkstick.engines.spec import default_spec
 from inkstick.engines.supervised import SupervisedEngine
 from inkstick.errors import EngineDown
+from inkstick.plain import NO_TLS
 from inkstick.supervise import statefile
 from inkstick.supervise.engine import Launch, Patience, Supervisor
 from inkstick.supervise.ladder import Rung
@@ -60,7 +61,7 @@ class Watched:
         return self.state()
 
     async def control(self, **wishes: Any) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.supervisor.socket))
+        transport = httpx.AsyncHTTPTransport(uds=str(self.supervisor.socket), verify=NO_TLS)
         async with httpx.AsyncClient(transport=transport, base_url="http://engine") as client:
             (await client.post("/control", json=wishes)).raise_for_status()
 

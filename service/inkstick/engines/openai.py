@@ -39,6 +39,7 @@ from inkstick.engines.protocol import Health, Load, Reading, Request
 from inkstick.engines.spec import ModelSpec, Sampling, default_spec
 from inkstick.errors import EngineDown, PageFailed, Timeout
 from inkstick.pages.view import Pixels
+from inkstick.plain import NO_TLS
 from inkstick.reading.repetition import Watch, cleaned
 
 _METRIC = re.compile(r"^vllm:(\w+?)(?:\{[^}]*\})? ([-+.\deE]+)$", re.MULTILINE)
@@ -179,9 +180,10 @@ class OpenAiEngine:
         headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         if self._url.startswith("unix://"):
             socket = unquote(self._url.removeprefix("unix://"))
-            transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
+            transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits, verify=NO_TLS)
             return httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers, trust_env=False)
-        transport = httpx.AsyncHTTPTransport(limits=limits)
+        plain = self._url.startswith("http://")
+        transport = httpx.AsyncHTTPTransport(limits=limits, verify=NO_TLS if plain else True)
         base = self._url.rstrip("/").removesuffix("/v1")
         return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, trust_env=False)
 

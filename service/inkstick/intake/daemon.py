@@ -24,6 +24,7 @@ from inkstick.config import DataFolder, Settings
 from inkstick.errors import UsageError
 from inkstick.intake.status import WatchStatus
 from inkstick.intake.watcher import Watcher
+from inkstick.plain import NO_TLS
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
@@ -118,7 +119,7 @@ class Teller:
 
     def __init__(self, socket: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://service", timeout=10.0
+            transport=httpx.AsyncHTTPTransport(uds=str(socket), verify=NO_TLS), base_url="http://service", timeout=10.0
         )
         self._loop = loop
         self._new = asyncio.Event()

@@ -52,7 +52,7 @@ class Claim:
         return Originals.MOVE if wish is Originals.KEEP and self.source == "upload" else wish
 
     def as_bytes(self) -> bytes:
-        return _dump(dataclasses.asdict(self))
+        return _dump(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Outcome:
     failed_pages: tuple[int, ...] = ()
 
     def as_bytes(self) -> bytes:
-        return _dump(dataclasses.asdict(self))
+        return _dump(self)
 
 
 def claim_from_bytes(data: bytes) -> Claim:
@@ -93,8 +93,13 @@ def outcome_from_bytes(data: bytes) -> Outcome:
     return Outcome(**{**values, "failed_pages": tuple(values["failed_pages"])})
 
 
-def _dump(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode("ascii")
+def _dump(record: Claim | Outcome) -> bytes:
+    return json.dumps(record, default=_values, separators=(",", ":")).encode("ascii")
+
+
+def _values(record: Any) -> dict[str, Any]:
+    """A record's fields, for json to go on with: `dataclasses.asdict` would copy all that is in them, too."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 @dataclass(slots=True)

@@ -29,10 +29,9 @@ from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import access, ask, document, failures, folders, inbox, machine, system
 from inkstick.web.screens import documents as documents_screen
 from inkstick.web.security import Gate
-from inkstick.web.shapes import Checks, Document, DocumentList, Problem, Status
+from inkstick.web.shapes import ERRORS, Checks, Document, DocumentList, Status
 from inkstick.web.shelf import Shelf
 
-ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "Any other error."}}
 SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
 
 
@@ -42,29 +41,29 @@ def create_app(
     """The pages and the API over one office. `streams` lets the server end the event streams when it stops;
     `reception` says who may come in (everybody, without one: for a loopback address)."""
     reception = reception or Reception(office.settings)
-    app = FastAPI(
-        title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None, responses=ERRORS
-    )
+    app = FastAPI(title="Inkstick", version=__version__, summary=SUMMARY, docs_url=None, redoc_url=None)
     templates = site.load_templates()
     templates.context_processors.append(machine.context(office.settings.appliance_folder))
     problems.install(app, templates)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.include_router(service_router(office))
-    app.include_router(documents.router(office))
-    app.include_router(resumable.router(office))
-    app.include_router(corrections.router(office))
-    app.include_router(events.router(streams or events.Streams(office)))
-    app.include_router(inference.router(office))
-    app.include_router(shelves.router(office))
-    for screen in (inbox, documents_screen, failures, system):
-        app.include_router(screen.router(office, templates))
-    app.include_router(site.router(office, app, templates))
-    app.include_router(document.router(office, templates))
-    app.include_router(access.router(reception, templates))
-    app.include_router(machine.router(office, templates))
     shelf = Shelf()
-    app.include_router(ask.router(office, templates, shelf))
-    app.include_router(folders.router(office, templates, shelf))
+    for router in (
+        service_router(office),
+        documents.router(office),
+        resumable.router(office),
+        corrections.router(office),
+        events.router(streams or events.Streams(office)),
+        inference.router(office),
+        *shelves.routers(office),
+        *(screen.router(office, templates) for screen in (inbox, documents_screen, failures, system)),
+        site.router(office, app, templates),
+        document.router(office, templates),
+        access.router(reception, templates),
+        machine.router(office, templates),
+        ask.router(office, templates, shelf),
+        folders.router(office, templates, shelf),
+    ):  # complete as they are: FastAPI's include_router would make each of their routes once more
+        app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     if reception.lan:
         app.add_middleware(LanGate, reception=reception)
@@ -80,7 +79,7 @@ _FIGURES: dict[int | str, dict[str, Any]] = {
 
 
 def service_router(office: OfficePort) -> APIRouter:
-    api = APIRouter(tags=["service"])
+    api = APIRouter(tags=["service"], responses=ERRORS)
 
     @api.get("/healthz", response_model=Checks, responses=_NOT_READY, summary="Is the service alive?")
     async def healthz() -> Response:

@@ -17,7 +17,7 @@ from inkstick.web.corrections_port import PageNow, Wish
 from inkstick.web.documents import PROBLEMS, Id
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.access import person_of
-from inkstick.web.shapes import Problem
+from inkstick.web.shapes import ERRORS, Problem
 
 Number = Annotated[int, Path(ge=1, le=10_000_000, description="The page's number, from 1.")]
 CONFLICT: dict[int | str, dict[str, Any]] = {
@@ -144,7 +144,7 @@ class Reading(BaseModel):
 
 
 def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1/documents/{id}/pages/{n}", tags=["pages"], responses=PROBLEMS)
+    api = APIRouter(prefix="/api/v1/documents/{id}/pages/{n}", tags=["pages"], responses=ERRORS | PROBLEMS)
 
     @api.get("", response_model=PageState, responses=CONFLICT, summary="A page as it is now")
     async def get_page(id: Id, n: Number) -> PageState:

@@ -24,7 +24,7 @@ from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
 from inkstick.web.screens_shapes import Password
-from inkstick.web.shapes import Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
+from inkstick.web.shapes import ERRORS, Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 MEDIA: Mapping[Format, str] = {
@@ -126,7 +126,7 @@ Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The document's
 
 
 def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1", tags=["documents"])
+    api = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
 
     @api.post(
         "/documents",

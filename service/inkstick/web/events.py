@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 
 from inkstick.errors import Unavailable, UsageError
 from inkstick.web.office_port import Event, OfficePort
-from inkstick.web.shapes import Problem, event_json
+from inkstick.web.shapes import ERRORS, Problem, event_json
 
 HEARTBEAT = 15.0
 RECONNECT_MS = 2000
@@ -114,7 +114,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 def router(streams: Streams) -> APIRouter:
-    api = APIRouter(prefix="/api/v1", tags=["service"])
+    api = APIRouter(prefix="/api/v1", tags=["service"], responses=ERRORS)
 
     @api.get("/events", summary="What happens, as it happens", response_class=StreamingResponse, responses=_STREAM)
     async def events(

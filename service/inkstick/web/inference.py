@@ -28,6 +28,7 @@ from inkstick.profile import Priority, Profile, merge
 from inkstick.web.documents import body
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort
+from inkstick.web.shapes import ERRORS
 from inkstick.web.wishes import gather
 
 ANY_MODEL = "inkstick"
@@ -129,7 +130,7 @@ _FORM_BODY: dict[str, Any] = {
 
 
 def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/v1", tags=["at once"])
+    api = APIRouter(prefix="/v1", tags=["at once"], responses=ERRORS)
     turn = asyncio.Semaphore(AT_ONCE)
 
     @api.get("/models", summary="Who reads")

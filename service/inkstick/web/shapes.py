@@ -21,6 +21,10 @@ class Problem(BaseModel):
     hint: str
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "Any other error."}}
+"""Of each address of the API."""
+
+
 class Document(BaseModel):
     id: str
     name: str

@@ -23,7 +23,7 @@ from inkstick.web.screens_shapes import (
     StripOf,
     System,
 )
-from inkstick.web.shapes import Problem
+from inkstick.web.shapes import ERRORS, Problem
 
 ORIGINAL = file_answer("application/octet-stream")
 ARCHIVE = file_answer("application/zip")
@@ -32,15 +32,12 @@ _NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "descri
 Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
 
 
-def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1")
-    api.include_router(_documents(office), tags=["documents"])
-    api.include_router(_machine(office), tags=["service"])
-    return api
+def routers(office: OfficePort) -> tuple[APIRouter, APIRouter]:
+    return _documents(office), _machine(office)
 
 
 def _documents(office: OfficePort) -> APIRouter:
-    api = APIRouter()
+    api = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
 
     @api.delete(
         "/documents/{id}", status_code=204, responses=PROBLEMS | NOT_READY, summary="Delete a document for good"
@@ -89,7 +86,7 @@ def _documents(office: OfficePort) -> APIRouter:
 
 
 def _machine(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/system")
+    api = APIRouter(prefix="/api/v1/system", tags=["service"], responses=ERRORS)
 
     @api.get("", response_model=System, summary="What this Inkstick is made of, and how much it read")
     async def system() -> System:

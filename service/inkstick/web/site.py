@@ -5,9 +5,11 @@ Every text of a document reaches the page through Jinja2's autoescaping, as text
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
+import jinja2
 from fastapi import APIRouter, FastAPI, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
@@ -23,13 +25,18 @@ HERE = Path(__file__).parent
 
 
 def load_templates() -> Jinja2Templates:
-    templates = Jinja2Templates(directory=HERE / "templates", context_processors=[language.context, access.context])
-    templates.env.auto_reload = False  # they come with the program: no look at the disk for each row of a list
-    templates.env.globals.update(
-        version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION
-    )
-    templates.env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
-    return templates
+    """Those of one application, which may add context processors of its own."""
+    return Jinja2Templates(env=_environment(), context_processors=[language.context, access.context])
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """What all applications of a process share: each template is compiled once."""
+    env = Jinja2Templates(directory=HERE / "templates").env
+    env.auto_reload = False  # they come with the program: no look at the disk for each row of a list
+    env.globals.update(version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION)
+    env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
+    return env
 
 
 def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIRouter:
