@@ -6,7 +6,6 @@ Limits are against hangs only: QEMU emulates every instruction.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -94,11 +93,6 @@ class Laptop(Machine):
 
     # -- hands
 
-    def press(self, *keys: str) -> None:
-        """Keys held together, by QEMU's names."""
-        self.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
-        time.sleep(0.2)
-
     def type(self, text: str) -> None:
         """On an American keyboard."""
         for letter in text:
@@ -138,13 +132,10 @@ class Laptop(Machine):
 
     # -- eyes
 
-    def picture(self, name: str) -> Image.Image:
-        """What the screen shows; kept for the field guide if somebody asked for its pictures."""
-        file = self.folder / "screen.png"
-        self.screenshot(file)
-        with Image.open(io.BytesIO(file.read_bytes())) as shown:
-            shown.load()
-        if folder := os.environ.get(PICTURES):
+    def picture(self, name: str = "") -> Image.Image:
+        """What the screen shows; under its name kept for the field guide, if somebody asked for its pictures."""
+        shown = super().picture()
+        if name and (folder := os.environ.get(PICTURES)):
             keep(shown, Path(folder) / f"field-{name}.png")
         return shown
 
