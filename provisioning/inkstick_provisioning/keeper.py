@@ -443,14 +443,14 @@ class Keeper:
     # -- what is watched
 
     def tick(self) -> None:
+        if power.is_gone(self.medium):  # before anything that may have to be read from it
+            self.medium_gone()
         for asked in [*requests.take(CONSOLE, requests.EVERYTHING), *requests.take(PAGE, requests.PAGE)]:
             try:
                 self.handle(asked)
             except (InkstickError, OSError, subprocess.SubprocessError) as error:
                 sys.stderr.write(f"{asked.what}: {error}\n")
                 self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
-        if power.is_gone(self.medium):
-            self.medium_gone()
         self.ask_page()
         self.tell()
 

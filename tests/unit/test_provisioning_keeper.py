@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -345,6 +346,38 @@ def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Pat
     assert (outside / "precious.json").exists()
     assert take(tmp_path / "missing", PAGE) == []
     assert requests.PAGE < requests.EVERYTHING
+
+
+def test_a_folder_whose_disk_is_gone_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: int) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("inkstick_provisioning.requests.os.listdir", gone)
+    assert take(tmp_path, EVERYTHING) == []
+
+
+def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else there is to do may need a stick that is not there any more: it is not begun."""
+    found, order = Keeper(), []
+    place.log.unlink(missing_ok=True)
+    monkeypatch.setattr(power, "is_gone", lambda _: True)
+    monkeypatch.setattr(keeper, "freeze", lambda units: order.append(f"freeze {len(units)}"))
+    monkeypatch.setattr("inkstick_provisioning.keeper.time.sleep", lambda _: order.append("time to read"))
+
+    def ask_kernel(letters: str) -> None:
+        order.append(letters)
+        raise SystemExit
+
+    monkeypatch.setattr(keeper, "ask_kernel", ask_kernel)
+    monkeypatch.setattr(requests, "take", lambda *_: order.append("requests"))
+    with pytest.raises(SystemExit):
+        found.tick()
+    assert order == ["freeze 4", "time to read", "suo"]
+    (line,) = place.status().warnings
+    assert "is gone" in line.sentence and place.status().boot == "leaving"
+    assert place.calls == "", "no program is started"
 
 
 def test_a_passphrase_is_in_no_repr() -> None:
