@@ -83,7 +83,7 @@ def test_the_menu_s_check_names_the_damaged_file_and_starts_nothing(damaged: Pat
     with Machine(damaged) as machine:
         said = check(machine)
         assert "THESTICKISDAMAGED" in said
-        assert re.findall("DAMAGED:(.*)", said) == [f"live/{LAYER}"], said
+        assert re.findall(r"DAMAGED:\s*(\S+)", said) == [f"live/{LAYER}"], said
         machine.press("ret")
         shows(machine, "Check this stick", BOOT_SECONDS)
 
