@@ -93,7 +93,7 @@ def test_a_full_volume_is_told_and_takes_nothing_and_goes_on_when_there_is_room(
     free = laptop.status()["free"]
     filler = f"{DATA}/state/filler"
     assert laptop.run("fallocate", "--length", str(free - (8 << 20)), filler)[0] == 0
-    until(lambda: any("full" in line["sentence"] for line in laptop.status()["warnings"]), laptop.journal)
+    until(lambda: any("full" in line["sentence"] for line in laptop.status().get("warnings", ())), laptop.journal)
     laptop.picture("full-zh")
     papers = documents(1)
     image = usb_stick(tmp_path / "usb.img", {f"inkstick-inbox/{name}": data for name, data in papers.items()})
@@ -111,6 +111,6 @@ def test_a_full_volume_is_told_and_takes_nothing_and_goes_on_when_there_is_room(
 
 def test_the_boot_stick_pulled_out_it_says_so_and_switches_itself_off(laptop: Laptop) -> None:
     laptop.unplug("bootstick")
-    until(lambda: any("is gone" in line["sentence"] for line in laptop.status()["warnings"]), seconds=PATIENCE)
+    until(lambda: any("is gone" in line["sentence"] for line in laptop.status().get("warnings", ())), seconds=PATIENCE)
     laptop.picture("stick-gone-zh")
     laptop.wait_off()
