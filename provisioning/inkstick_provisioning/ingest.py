@@ -139,6 +139,8 @@ def taken(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     name, user = arguments[0], int(arguments[1])
+    # Stopped in the middle and started again (the data folder changed), it may have been taken out meanwhile.
+    (FOLDER / f"{name}.json").unlink(missing_ok=True)
     while _visit(name, user):
         pass  # put in again under the same name: systemd starts no second unit while this one is there
     return 0

@@ -21,7 +21,7 @@ from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
 from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
-from inkstick_provisioning.volume import Offer, State, Survey, Where
+from inkstick_provisioning.volume import Checked, Offer, State, Survey, Where
 
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
@@ -438,5 +438,42 @@ def test_memory_is_not_carried_away_while_a_writer_runs(
 
     monkeypatch.setattr(keeper, "run", run)
     with contextlib.nullcontext() if ended else pytest.raises(StillWriting):
-        keeper.stop_writers()
-    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS]
+        keeper.stop_writers(["inkstick-usb@sdb1.service"])
+    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS, "inkstick-usb@sdb1.service"]
+
+
+def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_goes_on_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it copied into memory after that was carried onto the volume would be lost, and its journal know it."""
+    running, order = ["inkstick-usb@sdb1.service"], []
+
+    def run(command: Sequence[str], *_: object) -> str:
+        if command[:2] == ["systemctl", "list-units"]:
+            return "".join(f"{unit} loaded active running Documents from the stick\n" for unit in running)
+        order.append(" ".join(command))
+        if command[:2] == ["systemctl", "stop"]:
+            running.clear()
+        return ""
+
+    found = start()
+    monkeypatch.setattr(keeper, "run", run)
+    monkeypatch.setattr(keeper, "OPENED", place.root / "volume")
+    monkeypatch.setattr(keeper, "USER", os.getuid())
+    (place.root / "volume").mkdir()
+    monkeypatch.setattr(luks, "prepare", lambda *_: Checked.CLEAN)
+    monkeypatch.setattr(luks, "carry", lambda *_: order.append("carry"))
+    monkeypatch.setattr(luks, "mount", lambda *_: order.append("mount"))
+    monkeypatch.setattr(luks, "close", lambda: order.append("close"))
+    monkeypatch.setattr(keeper, "_mount", lambda _: None)
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3")
+    found.take_volume(replace(found.dialogue, offer=offer, secret="four plain words"))
+    stopped = next(line for line in order if line.startswith("systemctl stop"))
+    assert "inkstick-usb@sdb1.service" in stopped and order.index(stopped) < order.index("carry")
+    assert order[-1] == "systemctl start --no-block inkstick-watch.service inkstick-serve.service " + (
+        "inkstick-usb@sdb1.service"
+    )
+    running.append("inkstick-usb@sdb1.service")
+    found.close_volume()
+    assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
+    assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]

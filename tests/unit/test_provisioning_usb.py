@@ -382,6 +382,16 @@ def test_that_results_are_on_a_stick_is_said_when_it_is_closed_and_not_before(
     assert order == ["umount", "mount rw", "exporting", "exporting", "sync", "umount", "mount", last]
 
 
+def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "FOLDER", tmp_path)
+    monkeypatch.setattr(ingest, "_candidate", lambda _: None)
+    (tmp_path / "sdb1.json").write_text("{}")
+    assert ingest.main(["sdb1", "800"]) == 0
+    assert not (tmp_path / "sdb1.json").exists()
+
+
 def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
     top: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
