@@ -550,10 +550,11 @@ class Keeper:
             sys.stderr.write(f"{command[0]}: {error}\n")
 
     def pair(self) -> dict[str, Any]:
-        """PIN and fingerprint as they were told last; asked for once a minute, while there is a page on the network."""
+        """PIN and fingerprint as they were told last; asked for a minute after the last answer, or a slow machine would
+        do little else, while there is a page on the network."""
         if self.errand is not None and self.errand.poll() is not None:
             self.pairing = _json(self.errand.communicate()[0])
-            self.errand = None
+            self.errand, self.pin_at = None, time.monotonic()
         on_lan = any(mode is not Mode.NONE for mode in self.modes.values())
         if self.errand is None and on_lan and time.monotonic() - self.pin_at > PIN_SECONDS:
             self.send_for_pin("show")

@@ -220,6 +220,20 @@ def test_the_keys_of_the_console(place: Place) -> None:
     assert stopped < off, "the writers end before the machine does"
 
 
+def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place) -> None:
+    found = start()
+    found.modes = {"eth0": Mode.DIRECT}
+    found.send_for_pin("show")
+    errand(found)
+    found.pin_at -= 2 * keeper.PIN_SECONDS  # so long did it take
+    assert found.pair()["pin"] == "12345678"
+    assert found.errand is None
+    found.pin_at -= 2 * keeper.PIN_SECONDS
+    found.pair()
+    assert found.errand is not None
+    errand(found)
+
+
 def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: Place) -> None:
     found = start()
     told = place.root / "run/share.json"
