@@ -100,10 +100,14 @@ class Laptop(Machine):
             plain = SHIFTED.get(letter, letter.lower())
             self.press(*shift, KEYS.get(plain, plain))
 
-    def plug(self, image: Path, name: str = "usb1") -> None:
-        """A stick put in while it runs."""
-        file = {"driver": "file", "filename": str(image)}
-        self.qmp("blockdev-add", **{"driver": "raw", "node-name": name, "file": file})
+    def plug(self, image: Path, name: str = "usb1", slow: int = 0) -> None:
+        """A stick put in while it runs. `slow`: bytes that it reads in a second, where that is limited."""
+        file: dict[str, Any] = {"driver": "raw", "file": {"driver": "file", "filename": str(image)}}
+        if slow:
+            limits = {"bps-read": slow}
+            self.qmp("object-add", **{"qom-type": "throttle-group", "id": f"{name}-pace", "limits": limits})
+            file = {"driver": "throttle", "throttle-group": f"{name}-pace", "file": file}
+        self.qmp("blockdev-add", **{"node-name": name, **file})
         self.qmp("device_add", driver="usb-storage", id=name, drive=name, removable=True)
 
     def unplug(self, name: str = "usb1") -> None:

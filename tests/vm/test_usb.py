@@ -14,18 +14,21 @@ from vm.appliance import printed
 from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
 
 SECRET = "four plain words here"
+# No network: the PIN, which is asked for again and again, takes a third of an emulated processor.
 SETTINGS = f"""
 language = "zh"
 [data]
 where = "stick"
 passphrase = "{SECRET}"
 [network]
-mode = "direct"
+mode = "none"
 [usb]
 read = "inbox"
 """
 LETTER = printed("The letter of the archive")
 LARGE = 2 << 20
+SLOW = 1 << 20
+"""Bytes in a second of a stick that is pulled out before all of it is copied."""
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(6 * PATIENCE)]
 
@@ -72,7 +75,7 @@ def test_a_folder_for_us_starts_by_itself_and_its_results_come_back(laptop: Lapt
 def test_pulled_out_in_the_middle_nothing_is_lost(laptop: Laptop, tmp_path: Path) -> None:
     papers = documents(12)
     image = usb_stick(tmp_path / "usb.img", {f"inkstick-inbox/{name}": data for name, data in papers.items()}, mib=128)
-    laptop.plug(image)
+    laptop.plug(image, slow=SLOW)
     until(lambda: bool(laptop.status().get("sticks")) and laptop.status()["sticks"][0]["done"] >= 1, laptop.journal)
     laptop.unplug()
     until(lambda: laptop.stick_state() in ("stopped", ""), laptop.journal)
