@@ -105,14 +105,17 @@ class Visit:
         """Whether every document that was copied has been read to its end."""
         return bool(self.copied) and len(usb.ended(self._data, self.copied)) == len(self.copied)
 
-    def export(self) -> None:
+    def export(self) -> bool:
+        """Whether all results were written. That they are on the stick is said when it is closed (`_export`)."""
+
         def work(send: Send) -> None:
             written = usb.export(self._data, self._folder, self._top, lambda done: send({"results": done}))
-            send({"results": written, "state": "exported"})
+            send({"results": written})
 
         self.say(state="exporting")
         for message in self._follow(work):
             self.say(**message)
+        return self.stick.state == "exporting"
 
 
 def _identity(candidate: Candidate) -> str:
@@ -136,6 +139,8 @@ def taken(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     name, user = arguments[0], int(arguments[1])
+    # Stopped in the middle and started again (the data folder changed), it may have been taken out meanwhile.
+    (FOLDER / f"{name}.json").unlink(missing_ok=True)
     while _visit(name, user):
         pass  # put in again under the same name: systemd starts no second unit while this one is there
     return 0
@@ -194,7 +199,7 @@ def _attend(visit: Visit, candidate: Candidate, user: int) -> bool:
             return True
         if word == "stick":
             visit.copy()
-        elif word == "export" or (own and not exported and visit.finished()):
+        elif word == "export" or (own and not exported and visit.stick.state == "copied" and visit.finished()):
             exported = True
             _export(visit, candidate, user)
         time.sleep(POLL)
@@ -202,15 +207,18 @@ def _attend(visit: Visit, candidate: Candidate, user: int) -> bool:
 
 
 def _export(visit: Visit, candidate: Candidate, user: int) -> None:
-    """Writable for just as long as it takes."""
+    """Writable for just as long as it takes; only then may it be taken out, and is that said."""
     subprocess.run(["umount", str(POINT)], check=True)
     subprocess.run(sticks.mount_command(candidate, str(POINT), user, write=True), check=True)
+    written = closed = False
     try:
-        visit.export()
+        written = visit.export()
     finally:
-        subprocess.run(["sync", "--file-system", str(POINT)])
+        closed = subprocess.run(["sync", "--file-system", str(POINT)]).returncode == 0
         subprocess.run(["umount", str(POINT)])
         subprocess.run(sticks.mount_command(candidate, str(POINT), user))
+    if written:
+        visit.say(state="exported" if closed else "stopped")
 
 
 def _setting() -> Usb:

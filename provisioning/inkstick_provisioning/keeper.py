@@ -87,10 +87,17 @@ def systemctl(*arguments: str) -> str:
     return run(["systemctl", *arguments])
 
 
-def stop_writers() -> None:
+def visits() -> list[str]:
+    """The units of the sticks that are plugged in; each may be copying documents."""
+    states = "--state=active,activating"
+    shown = systemctl("list-units", "--plain", "--no-legend", "--full", states, "inkstick-usb@*.service")
+    return [line.split()[0] for line in shown.splitlines() if line.strip()]
+
+
+def stop_writers(guests: Sequence[str] = ()) -> None:
     """Raises StillWriting where one of them runs on: what it wrote into memory that is carried away would be lost."""
-    systemctl("stop", *WRITERS)
-    states = systemctl("show", "--property=ActiveState", "--value", *WRITERS).split()
+    systemctl("stop", *WRITERS, *guests)
+    states = systemctl("show", "--property=ActiveState", "--value", *WRITERS, *guests).split()
     if {"active", "activating", "deactivating", "reloading"} & set(states):
         raise StillWriting
 
@@ -133,13 +140,15 @@ def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
 
 
 class Keeper:
-    """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay."""
+    """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay. `guests`: sticks' units that
+    were stopped while the data folder changes."""
 
     def __init__(self) -> None:
         self.wishes = Wishes(network=Mode.NONE)
         self.modes: dict[str, Mode] = {}
         self.number = 0
         self.lines: list[Line] = []
+        self.guests: list[str] = []
         self.device = ""
         self.kept = ""
         self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
@@ -339,7 +348,8 @@ class Keeper:
         if found is not Checked.CLEAN:
             self.lines.append(Line("The data volume was repaired after it was not closed properly."))
         self.device = _backing() or offer.device
-        stop_writers()
+        self.guests = visits()
+        stop_writers(self.guests)
         os.chown(OPENED, USER, USER)
         OPENED.chmod(0o750)
         luks.carry(DATA, OPENED)
@@ -348,7 +358,12 @@ class Keeper:
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
         systemctl("restart", "--no-block", "inkstick-settings.service")
-        systemctl("start", "--no-block", *WRITERS[:2])
+        self.resume()
+
+    def resume(self) -> None:
+        """Those who write, and the sticks that were stopped with them, go on."""
+        systemctl("start", "--no-block", *WRITERS[:2], *self.guests)
+        self.guests = []
 
     def recovery(self, dialogue: Dialogue) -> str:
         """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
@@ -361,14 +376,15 @@ class Keeper:
     def close_volume(self) -> None:
         """Locked again: the key is forgotten, data are in memory until it is opened."""
         self.end_share()
-        systemctl("stop", *WRITERS)
+        self.guests = [*self.guests, *visits()]
+        systemctl("stop", *WRITERS, *self.guests)
         for folder in (OPENED, DATA):
             if _is_volume(folder):
                 _mount(["umount", str(folder)])
         luks.close()
         self.wishes = replace(self.wishes, where=None)
         self.device = ""
-        systemctl("start", "--no-block", *WRITERS[:2])
+        self.resume()
 
     def wipe(self) -> None:
         """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
@@ -439,14 +455,14 @@ class Keeper:
     # -- what is watched
 
     def tick(self) -> None:
+        if power.is_gone(self.medium):  # before anything that may have to be read from it
+            self.medium_gone()
         for asked in [*requests.take(CONSOLE, requests.EVERYTHING), *requests.take(PAGE, requests.PAGE)]:
             try:
                 self.handle(asked)
             except (InkstickError, OSError, subprocess.SubprocessError) as error:
                 sys.stderr.write(f"{asked.what}: {error}\n")
                 self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
-        if power.is_gone(self.medium):
-            self.medium_gone()
         self.tell()
 
     def medium_gone(self) -> None:
@@ -529,10 +545,11 @@ class Keeper:
             sys.stderr.write(f"{command[0]}: {error}\n")
 
     def pair(self) -> dict[str, Any]:
-        """PIN and fingerprint as they were told last; asked for once a minute, while there is a page on the network."""
+        """PIN and fingerprint as they were told last; asked for a minute after the last answer, or a slow machine would
+        do little else, while there is a page on the network."""
         if self.errand is not None and self.errand.poll() is not None:
             self.pairing = _json(self.errand.communicate()[0])
-            self.errand = None
+            self.errand, self.pin_at = None, time.monotonic()
         on_lan = any(mode is not Mode.NONE for mode in self.modes.values())
         if self.errand is None and on_lan and time.monotonic() - self.pin_at > PIN_SECONDS:
             self.send_for_pin("show")

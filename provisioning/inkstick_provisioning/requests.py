@@ -32,8 +32,9 @@ class Asked:
 
 
 def take(folder: Path, allowed: frozenset[str]) -> list[Asked]:
-    """All that lie there now, removed; what cannot be understood, or is not allowed, is removed and forgotten. Links
-    are not followed anywhere on the way: the page's folder belongs to a process that reads hostile files."""
+    """All that lie there now, removed; what cannot be understood, or is not allowed, is removed and forgotten. Nothing
+    where the folder cannot be read: its disk may be gone. Links are not followed anywhere on the way: the page's folder
+    belongs to a process that reads hostile files."""
     try:
         handle = _open_folder(folder)
     except OSError:
@@ -41,6 +42,8 @@ def take(folder: Path, allowed: frozenset[str]) -> list[Asked]:
     try:
         names = sorted(name for name in os.listdir(handle) if name.endswith(".json") and not name.startswith("."))  # noqa: PTH208
         asked = [_one(handle, name) for name in names[:100]]
+    except OSError:
+        return []
     finally:
         os.close(handle)
     return [one for one in asked if one is not None and one.what in allowed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
 from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
-from inkstick_provisioning.volume import Offer, State, Survey, Where
+from inkstick_provisioning.volume import Checked, Offer, State, Survey, Where
 
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
@@ -219,6 +220,20 @@ def test_the_keys_of_the_console(place: Place) -> None:
     assert stopped < off, "the writers end before the machine does"
 
 
+def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place) -> None:
+    found = start()
+    found.modes = {"eth0": Mode.DIRECT}
+    found.send_for_pin("show")
+    errand(found)
+    found.pin_at -= 2 * keeper.PIN_SECONDS  # so long did it take
+    assert found.pair()["pin"] == "12345678"
+    assert found.errand is None
+    found.pin_at -= 2 * keeper.PIN_SECONDS
+    found.pair()
+    assert found.errand is not None
+    errand(found)
+
+
 def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: Place) -> None:
     found = start()
     told = place.root / "run/share.json"
@@ -347,6 +362,38 @@ def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Pat
     assert requests.PAGE < requests.EVERYTHING
 
 
+def test_a_folder_whose_disk_is_gone_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: int) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("inkstick_provisioning.requests.os.listdir", gone)
+    assert take(tmp_path, EVERYTHING) == []
+
+
+def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else there is to do may need a stick that is not there any more: it is not begun."""
+    found, order = Keeper(), []
+    place.log.unlink(missing_ok=True)
+    monkeypatch.setattr(power, "is_gone", lambda _: True)
+    monkeypatch.setattr(keeper, "freeze", lambda units: order.append(f"freeze {len(units)}"))
+    monkeypatch.setattr("inkstick_provisioning.keeper.time.sleep", lambda _: order.append("time to read"))
+
+    def ask_kernel(letters: str) -> None:
+        order.append(letters)
+        raise SystemExit
+
+    monkeypatch.setattr(keeper, "ask_kernel", ask_kernel)
+    monkeypatch.setattr(requests, "take", lambda *_: order.append("requests"))
+    with pytest.raises(SystemExit):
+        found.tick()
+    assert order == ["freeze 4", "time to read", "suo"]
+    (line,) = place.status().warnings
+    assert "is gone" in line.sentence and place.status().boot == "leaving"
+    assert place.calls == "", "no program is started"
+
+
 def test_a_passphrase_is_in_no_repr() -> None:
     assert "geheim" not in repr(Asked("answer", "geheim"))
 
@@ -405,8 +452,45 @@ def test_memory_is_not_carried_away_while_a_writer_runs(
 
     monkeypatch.setattr(keeper, "run", run)
     with contextlib.nullcontext() if ended else pytest.raises(StillWriting):
-        keeper.stop_writers()
-    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS]
+        keeper.stop_writers(["inkstick-usb@sdb1.service"])
+    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS, "inkstick-usb@sdb1.service"]
+
+
+def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_goes_on_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it copied into memory after that was carried onto the volume would be lost, and its journal know it."""
+    running, order = ["inkstick-usb@sdb1.service"], []
+
+    def run(command: Sequence[str], *_: object) -> str:
+        if command[:2] == ["systemctl", "list-units"]:
+            return "".join(f"{unit} loaded active running Documents from the stick\n" for unit in running)
+        order.append(" ".join(command))
+        if command[:2] == ["systemctl", "stop"]:
+            running.clear()
+        return ""
+
+    found = start()
+    monkeypatch.setattr(keeper, "run", run)
+    monkeypatch.setattr(keeper, "OPENED", place.root / "volume")
+    monkeypatch.setattr(keeper, "USER", os.getuid())
+    (place.root / "volume").mkdir()
+    monkeypatch.setattr(luks, "prepare", lambda *_: Checked.CLEAN)
+    monkeypatch.setattr(luks, "carry", lambda *_: order.append("carry"))
+    monkeypatch.setattr(luks, "mount", lambda *_: order.append("mount"))
+    monkeypatch.setattr(luks, "close", lambda: order.append("close"))
+    monkeypatch.setattr(keeper, "_mount", lambda _: None)
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3")
+    found.take_volume(replace(found.dialogue, offer=offer, secret="four plain words"))
+    stopped = next(line for line in order if line.startswith("systemctl stop"))
+    assert "inkstick-usb@sdb1.service" in stopped and order.index(stopped) < order.index("carry")
+    assert order[-1] == "systemctl start --no-block inkstick-watch.service inkstick-serve.service " + (
+        "inkstick-usb@sdb1.service"
+    )
+    running.append("inkstick-usb@sdb1.service")
+    found.close_volume()
+    assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
+    assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]
 
 
 def test_what_the_service_laid_in_place_of_its_files_leads_the_keeper_nowhere(place: Place) -> None:

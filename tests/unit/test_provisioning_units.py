@@ -50,6 +50,13 @@ def test_whatever_is_started_is_there(path: Path) -> None:
         assert "def main(" in (root / f"{match[2]}.py").read_text(encoding="utf-8")
 
 
+def test_a_keeper_that_makes_or_checks_a_volume_by_itself_is_waited_for_and_the_screen_is_not_dark() -> None:
+    keeper, console = (unit(ETC / f"systemd/system/inkstick-{name}.service") for name in ("keeper", "console"))
+    assert keeper["Service"]["TimeoutStartSec"] == "infinity"
+    assert "inkstick-keeper" not in console["Unit"]["After"]
+    assert "inkstick-keeper.service" in unit(ETC / "systemd/system/inkstick-usb@.service")["Unit"]["After"]
+
+
 def test_every_link_of_the_overlay_leads_somewhere() -> None:
     links = [path for path in (ETC / "systemd").rglob("*") if path.is_symlink()]
     assert len(links) >= 5

@@ -359,10 +359,56 @@ def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFold
     (data.results / name / "inkstick-inbox/new").mkdir(parents=True)
     (data.results / name / "inkstick-inbox/new/new.md").write_text("text")
     assert visit.finished()
-    visit.export()
+    assert visit.export()
     assert (top / "inkstick-results/inkstick-inbox/new/new.md").read_text() == "text"
-    assert [stick.state for stick in told][-1] == "exported"
+    assert (told[-1].state, told[-1].results) == ("exporting", 1)
     assert "copying" in [stick.state for stick in told]
+
+
+@pytest.mark.parametrize(("synced", "last"), [(0, "exported"), (1, "stopped")])
+def test_that_results_are_on_a_stick_is_said_when_it_is_closed_and_not_before(
+    synced: int, last: str, top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        order.append(" ".join([command[0], *(["rw"] if any(word.startswith("rw,") for word in command) else [])]))
+        return subprocess.CompletedProcess(command, synced if command[0] == "sync" else 0)
+
+    candidate = Candidate("sdb1", "/dev/null", "vfat", "KINGSTON")
+    visit = Visit(candidate, top, data, 0, lambda stick: order.append(stick.state))
+    monkeypatch.setattr("inkstick_provisioning.ingest.subprocess.run", run)
+    ingest._export(visit, candidate, 0)
+    assert order == ["umount", "mount rw", "exporting", "exporting", "sync", "umount", "mount", last]
+
+
+def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "FOLDER", tmp_path)
+    monkeypatch.setattr(ingest, "_candidate", lambda _: None)
+    (tmp_path / "sdb1.json").write_text("{}")
+    assert ingest.main(["sdb1", "800"]) == 0
+    assert not (tmp_path / "sdb1.json").exists()
+
+
+def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
+    top: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would say that the stick can be taken out, where there was no room for all that is on it."""
+    candidate = Candidate("sdb1", "/dev/null", "vfat", "KINGSTON")
+    monkeypatch.setattr(ingest, "FOLDER", tmp_path)
+    monkeypatch.setattr(ingest, "_setting", lambda: Usb.INBOX)
+    monkeypatch.setattr(ingest, "POLL", 0)
+    monkeypatch.setattr(Visit, "finished", lambda _: True)
+    looks = iter([True, True, False])
+    monkeypatch.setattr(ingest, "_plugged", lambda _: next(looks))
+    carried: list[Visit] = []
+    monkeypatch.setattr(ingest, "_export", lambda visit, *_: carried.append(visit))
+    visit = Visit(candidate, top, data, 0, lambda _: None)
+    monkeypatch.setattr(visit, "copy", lambda _: visit.say(state="no_room"))
+    ingest._attend(visit, candidate, 0)
+    assert carried == []
 
 
 def test_a_stick_that_vanishes_is_told_and_leaves_no_child_behind(

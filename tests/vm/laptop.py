@@ -6,7 +6,6 @@ Limits are against hangs only: QEMU emulates every instruction.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -94,11 +93,6 @@ class Laptop(Machine):
 
     # -- hands
 
-    def press(self, *keys: str) -> None:
-        """Keys held together, by QEMU's names."""
-        self.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
-        time.sleep(0.2)
-
     def type(self, text: str) -> None:
         """On an American keyboard."""
         for letter in text:
@@ -106,10 +100,14 @@ class Laptop(Machine):
             plain = SHIFTED.get(letter, letter.lower())
             self.press(*shift, KEYS.get(plain, plain))
 
-    def plug(self, image: Path, name: str = "usb1") -> None:
-        """A stick put in while it runs."""
-        file = {"driver": "file", "filename": str(image)}
-        self.qmp("blockdev-add", **{"driver": "raw", "node-name": name, "file": file})
+    def plug(self, image: Path, name: str = "usb1", slow: int = 0) -> None:
+        """A stick put in while it runs. `slow`: bytes that it reads in a second, where that is limited."""
+        file: dict[str, Any] = {"driver": "raw", "file": {"driver": "file", "filename": str(image)}}
+        if slow:
+            limits = {"bps-read": slow}
+            self.qmp("object-add", **{"qom-type": "throttle-group", "id": f"{name}-pace", "limits": limits})
+            file = {"driver": "throttle", "throttle-group": f"{name}-pace", "file": file}
+        self.qmp("blockdev-add", **{"node-name": name, **file})
         self.qmp("device_add", driver="usb-storage", id=name, drive=name, removable=True)
 
     def unplug(self, name: str = "usb1") -> None:
@@ -138,13 +136,10 @@ class Laptop(Machine):
 
     # -- eyes
 
-    def picture(self, name: str) -> Image.Image:
-        """What the screen shows; kept for the field guide if somebody asked for its pictures."""
-        file = self.folder / "screen.png"
-        self.screenshot(file)
-        with Image.open(io.BytesIO(file.read_bytes())) as shown:
-            shown.load()
-        if folder := os.environ.get(PICTURES):
+    def picture(self, name: str = "") -> Image.Image:
+        """What the screen shows; under its name kept for the field guide, if somebody asked for its pictures."""
+        shown = super().picture()
+        if name and (folder := os.environ.get(PICTURES)):
             keep(shown, Path(folder) / f"field-{name}.png")
         return shown
 

@@ -7,6 +7,7 @@ firmware's tables, which here are QEMU's, and talks JSON lines over a virtio por
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from PIL import Image
 
 AGENT = r"""
 import base64, json, os, subprocess
@@ -159,8 +162,18 @@ class Machine:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def screenshot(self, file: Path) -> None:
+    def picture(self) -> Image.Image:
+        """What the screen shows."""
+        file = self.folder / "screen.png"
         self.qmp("screendump", filename=str(file), format="png")
+        with Image.open(io.BytesIO(file.read_bytes())) as shown:
+            shown.load()
+        return shown
+
+    def press(self, *keys: str) -> None:
+        """Keys held together, by QEMU's names."""
+        self.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+        time.sleep(0.2)
 
     def wait(self, seconds: float) -> float:
         """Until the agent is there; seconds since power-on (`uptime`: since the kernel's). Raises TimeoutError."""

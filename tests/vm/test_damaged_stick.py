@@ -14,9 +14,14 @@ import pytest
 
 from vm.appliance import BOOT_SECONDS, read_layers
 from vm.machine import Machine
+from vm.screen import shows, words
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(3600)]
 LAYER = "20-python.squashfs"
+CHECK = 3
+"""Lines of the boot menu above "Check this stick"."""
+STILL = 16
+"""Looks at the screen, a fifth of a second apart: longer unchanged, and no countdown runs."""
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,35 @@ def test_a_flipped_bit_in_a_layer_is_named_as_a_damaged_stick(damaged: Path) -> 
             assert time.monotonic() < end, out
             time.sleep(5)
         assert "damaged" in state["sentence"] and state["bad"] == [LAYER]
+
+
+def check(machine: Machine) -> str:
+    """Chooses the check in the boot menu; what the screen says at its end."""
+    end, seen = time.monotonic() + BOOT_SECONDS, [machine.picture()]
+    while True:
+        machine.press("home")  # any key stops the menu's countdown; one that comes too early waits for the menu
+        seen = [*seen[-STILL:], machine.picture()]
+        if all(shown == seen[0] for shown in seen[1:]) and len(seen) > STILL and "Checkthisstick" in words(seen[0]):
+            break
+        assert time.monotonic() < end, words(seen[-1])
+    for _ in range(CHECK):
+        machine.press("down")
+    machine.press("ret")
+    said = shows(machine, "THE STICK IS", BOOT_SECONDS)
+    print(f"checked after {machine.seconds:.0f} s:\n{said}")
+    return said
+
+
+def test_the_menu_s_check_names_the_damaged_file_and_starts_nothing(damaged: Path) -> None:
+    with Machine(damaged) as machine:
+        said = check(machine)
+        assert "THESTICKISDAMAGED" in said
+        assert re.findall(r"DAMAGED:\s*(\S+)", said) == [f"live/{LAYER}"], said
+        machine.press("ret")
+        shows(machine, "Check this stick", BOOT_SECONDS)
+
+
+def test_the_menu_s_check_of_a_whole_stick_finds_nothing(iso: Path) -> None:
+    with Machine(iso) as machine:
+        said = check(machine)
+        assert "THESTICKISGOOD" in said and "DAMAGED" not in said, said

@@ -23,7 +23,9 @@ CUTS = 6
 SEED = 20261126
 OPEN = """
 set -e
-printf %s "$1" | cryptsetup open --type luks2 --key-file - "$2" cut
+key=/run/cut-key dump="luksDump --batch-mode --dump-volume-key"
+[ -e $key ] || printf %s "$1" | cryptsetup $dump --volume-key-file $key --key-file - "$2"
+cryptsetup open --type luks2 --volume-key-file $key "$2" cut
 e2fsck -p /dev/mapper/cut >&2 || [ $? = 1 ]
 mkdir -p /run/cut
 mount -o ro /dev/mapper/cut /run/cut
@@ -31,6 +33,7 @@ find /run/cut -type f -exec sha256sum '{}' +
 umount /run/cut
 cryptsetup close cut
 """
+"""The passphrase opens the first cut; to the others, whose header is the same, its key: argon2id is slow emulated."""
 
 
 def test_an_accepted_document_survives_a_cut_at_any_flush(iso: Path, tmp_path: Path) -> None:
@@ -57,7 +60,7 @@ def test_an_accepted_document_survives_a_cut_at_any_flush(iso: Path, tmp_path: P
             print(f"cut {number}: at entry {last}, of {after} writes after it {kept} kept, {len(wanted)} documents")
             laptop.plug(image, f"cut{number}")
             device = laptop.new_part(own)
-            status, out, errors = laptop.run("sh", "-c", OPEN, "sh", SECRET, device)
+            status, out, errors = laptop.run("sh", "-c", OPEN, "sh", SECRET, device, seconds=PATIENCE)
             assert status == 0, f"cut {number}: {errors}"
             assert all(sha in out.decode() for sha in wanted), f"cut {number}: a document is lost\n{out.decode()}"
             laptop.unplug(f"cut{number}")
