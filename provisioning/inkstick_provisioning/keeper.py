@@ -59,7 +59,9 @@ OPENED = status.RUN / "volume"
 CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
 PAGE = DATA / "state/requests"
 SHARE = "inkstick-share.service"
-WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service", SHARE)
+SERVICES = ("inkstick-watch.service", "inkstick-serve.service")
+WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inkstick-engine.service", SHARE)
+"""Whoever has a file of the data folder open, and the socket by which a browser would start the service again."""
 PARTS = ("serve", "watch")
 NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
 PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
@@ -352,7 +354,7 @@ class Keeper:
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
         systemctl("restart", "--no-block", "inkstick-settings.service")
-        systemctl("start", "--no-block", *WRITERS[:2])
+        systemctl("start", "--no-block", *SERVICES)
 
     def recovery(self, dialogue: Dialogue) -> str:
         """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
@@ -372,7 +374,7 @@ class Keeper:
         luks.close()
         self.wishes = replace(self.wishes, where=None)
         self.device = ""
-        systemctl("start", "--no-block", *WRITERS[:2])
+        systemctl("start", "--no-block", *SERVICES)
 
     def wipe(self) -> None:
         """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
