@@ -100,7 +100,7 @@ async def test_a_document_that_ends_its_parser_gets_the_verdict_and_the_next_one
 
 
 async def test_what_a_parser_has_started_ends_with_it(tmp_path: Path) -> None:
-    """It holds the channel, so the service would hear nothing until the deadline. (Systemd ends what left the group.)"""
+    """It holds the channel: the service would hear nothing until the deadline. (Systemd ends what left the group.)"""
     (tmp_path / "document").write_bytes(b"x")
     with Units(BAD) as units:
         pool = PagePool(processes=1, page_seconds=600, units=units.path)
