@@ -62,6 +62,8 @@ SHARE = "inkstick-share.service"
 SERVICES = ("inkstick-watch.service", "inkstick-serve.service")
 WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inkstick-engine.service", SHARE)
 """Whoever has a file of the data folder open, and the socket by which a browser would start the service again."""
+LAN = "INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\n"
+"""Which of its two listening sockets (inkstick-serve.socket) the service takes while a port is in use."""
 PARTS = ("serve", "watch")
 NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
 PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
@@ -294,7 +296,7 @@ class Keeper:
         hosts = [network.host(address) for address in addresses(self.modes, "")]
         lan = any(mode is not Mode.NONE for mode in self.modes.values())
         names = ",".join([self.name(), *hosts])
-        text = f"INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\nINKSTICK_NAMES={names}\n" if lan else ""
+        text = f"{LAN}INKSTICK_NAMES={names}\n" if lan else ""
         path = status.RUN / "network.env"
         if _read(path) != text:
             path.write_text(text, encoding="ascii")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -52,14 +51,7 @@ def obey(sock: socket.socket, wish: str) -> None:
         hoard = []
         while True:
             hoard.append(bytearray(64 << 20))
-    answer = {
-        "pages": 1,
-        "warnings": [],
-        "rss": 1 << 20,
-        "open": [],
-        "limit": resource.getrlimit(resource.RLIMIT_AS)[0],
-    }
-    wire.send(sock, answer)
+    wire.send(sock, {"pages": 1, "warnings": [], "rss": 1 << 20, "open": []})
 
 
 def main() -> None:
