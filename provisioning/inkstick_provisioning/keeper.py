@@ -62,7 +62,11 @@ OPENED = status.RUN / "volume"
 CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
 PAGE = DATA / "state/requests"
 SHARE = "inkstick-share.service"
-WRITERS = ("inkstick-watch.service", "inkstick-serve.service", "inkstick-engine.service", SHARE)
+SERVICES = ("inkstick-watch.service", "inkstick-serve.service")
+WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inkstick-engine.service", SHARE)
+"""Whoever has a file of the data folder open, and the socket by which a browser would start the service again."""
+LAN = "INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\n"
+"""Which of its two listening sockets (inkstick-serve.socket) the service takes while a port is in use."""
 PARTS = ("serve", "watch")
 NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
 PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
@@ -297,7 +301,7 @@ class Keeper:
         hosts = [network.host(address) for address in addresses(self.modes, "")]
         lan = any(mode is not Mode.NONE for mode in self.modes.values())
         names = ",".join([self.name(), *hosts])
-        text = f"INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\nINKSTICK_NAMES={names}\n" if lan else ""
+        text = f"{LAN}INKSTICK_NAMES={names}\n" if lan else ""
         path = status.RUN / "network.env"
         if _read(path) != text:
             path.write_text(text, encoding="ascii")
@@ -362,7 +366,7 @@ class Keeper:
 
     def resume(self) -> None:
         """Those who write, and the sticks that were stopped with them, go on."""
-        systemctl("start", "--no-block", *WRITERS[:2], *self.guests)
+        systemctl("start", "--no-block", *SERVICES, *self.guests)
         self.guests = []
 
     def recovery(self, dialogue: Dialogue) -> str:
@@ -612,10 +616,12 @@ def sticks() -> tuple[Stick, ...]:
 
 
 def freeze(units: Sequence[str], root: Path = Path("/sys/fs/cgroup/system.slice")) -> None:
-    """Stopped in the middle of whatever they do, at once and without starting any program."""
+    """Stopped in the middle of whatever they do, at once and without starting any program. Units of a template lie in a
+    slice of their own below `root`."""
     for unit in units:
-        with contextlib.suppress(OSError):
-            (root / unit / "cgroup.freeze").write_text("1", encoding="ascii")
+        for switch in root.glob(f"**/{unit}/cgroup.freeze"):
+            with contextlib.suppress(OSError):
+                switch.write_text("1", encoding="ascii")
 
 
 class Given:

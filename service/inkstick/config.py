@@ -78,6 +78,7 @@ class Settings:
     again as programs, so a place where programs may be run (state/engine-cache). models: where fetched models lie
     (data/models).
     workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
+    pages_socket: where systemd starts a unit for each parser; without it they are children, behind bubblewrap.
     settle_seconds: how long a dropped file must be still. scan_seconds: between scans of the inbox.
     incomplete_seconds: how long an incomplete file is waited for. page_seconds: a page's deadline in the parser;
     engine_seconds: in the engine. engine_hours, engine_pages: after so much the engine is started anew while nothing
@@ -102,6 +103,7 @@ class Settings:
     models: Path | None = None
     workers: int = 0
     parsers: int = 0
+    pages_socket: Path | None = None
     settle_seconds: float = 2.0
     scan_seconds: float = 1.0
     incomplete_seconds: float = 600.0

@@ -178,10 +178,10 @@ def _page(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "page", f"port {settings.port} on {settings.host} is free")
 
 
-def _sandbox(_: Settings) -> Iterator[Finding]:
+def _sandbox(settings: Settings) -> Iterator[Finding]:
     from inkstick.pages.sandbox import detect
 
-    for name, text in detect().describe().items():
+    for name, text in detect(settings.pages_socket).describe().items():
         missing = text.startswith("none")
         hint = "Install bubblewrap, so that a hostile document meets one more wall." if missing else ""
         yield Finding(Level.WARN if missing else Level.OK, f"sandbox, {name}", text, hint)

@@ -104,6 +104,7 @@ class Office:
         self._pool = PagePool(
             processes=self.settings.parser_processes,
             page_seconds=self.settings.page_seconds,
+            units=self.settings.pages_socket,
         )
         self._reader = Reader(
             pool=self._pool, engines=engines, clock=self._clock, image_bytes=self.settings.image_bytes

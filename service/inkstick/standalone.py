@@ -67,7 +67,9 @@ async def read_files(
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[tuple[PagePool, Reader]]:
     """A page pool and a reader, running."""
-    pool = PagePool(processes=settings.parser_processes, page_seconds=settings.page_seconds)
+    pool = PagePool(
+        processes=settings.parser_processes, page_seconds=settings.page_seconds, units=settings.pages_socket
+    )
     reader = Reader(
         pool=pool, engines=engines_for(settings, beside=False), clock=SystemClock(), image_bytes=settings.image_bytes
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -19,9 +20,11 @@ from PIL import Image, ImageDraw
 from corpora import hostile
 from inkstick.document import Block, Flag, Kind, Line, Page, page_json
 from inkstick.errors import Damaged, DocumentError, Encrypted, Internal, Unsupported
+from inkstick.pages.child import Child
 from inkstick.pages.pool import PagePool
 from inkstick.pages.sandbox import Sandbox
 from inkstick.pages.view import Budget, Ink, PageView, TextLayerMode
+from support.units import Units, children
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("parsers")]
 PROSE = [
@@ -31,12 +34,15 @@ PROSE = [
 ] * 9
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool() -> AsyncIterator[PagePool]:
-    pool = PagePool(processes=2, page_seconds=20)
-    await pool.start()
-    yield pool
-    await pool.close()
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["child", "unit"])
+async def pool(request: pytest.FixtureRequest) -> AsyncIterator[PagePool]:
+    """Parsers as children of this process, and as systemd would start them."""
+    with contextlib.ExitStack() as stack:
+        units = stack.enter_context(Units()).path if request.param == "unit" else None
+        pool = PagePool(processes=2, page_seconds=20, units=units)
+        await pool.start()
+        yield pool
+        await pool.close()
 
 
 def prose(pages: int = 1, rotation: int = 0) -> bytes:
@@ -65,6 +71,21 @@ async def view(pool: PagePool, path: Path, media_type: str = "application/pdf", 
         return await document.page(1, budget=Budget(), **options)  # type: ignore[arg-type]
     finally:
         await document.close()
+
+
+def kill_parsers(pool: PagePool) -> None:
+    """As documents would. A unit's parser is the child of a warden, which is one of ours."""
+    lives = [seat.process.life for seat in pool._seats if seat.process]
+    assert len(lives) == 2
+    if all(isinstance(life, Child) for life in lives):
+        for life in lives:
+            assert isinstance(life, Child)
+            os.killpg(life.popen.pid, signal.SIGKILL)
+    else:
+        parsers = [parser for warden in children(os.getpid()) for parser in children(warden)]
+        assert len(parsers) == 2
+        for parser in parsers:
+            os.kill(parser, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -182,9 +203,7 @@ async def test_a_document_may_be_moved_while_it_is_open(pool: PagePool, pdf: Pat
 
 async def test_a_killed_process_is_replaced_and_the_document_goes_on(pool: PagePool, pdf: Path) -> None:
     document = await pool.open(pdf, "application/pdf")
-    for seat in pool._seats:
-        assert seat.process is not None
-        os.killpg(seat.process.child.pid, signal.SIGKILL)
+    kill_parsers(pool)
     results = await asyncio.gather(*(document.page(n, budget=Budget()) for n in (1, 2)), return_exceptions=True)
     assert all(isinstance(result, DocumentError) for result in results)
     again = await asyncio.gather(*(document.page(n, budget=Budget()) for n in (1, 2, 3)))
@@ -269,9 +288,10 @@ async def test_it_works_without_bubblewrap_too(pdf: Path) -> None:
 async def test_no_process_is_left_behind(pdf: Path) -> None:
     pool = PagePool(processes=2, page_seconds=20)
     await pool.start()
-    children = [seat.process.child for seat in pool._seats if seat.process]
+    lives = [seat.process.life for seat in pool._seats if seat.process]
     await pool.close()
-    assert all(child.poll() is not None for child in children)
+    assert len(lives) == 2
+    assert all(isinstance(life, Child) and life.popen.poll() is not None for life in lives)
 
 
 async def test_a_searchable_copy_has_the_text_behind_the_scan(pool: PagePool, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inkstick.access import place
 from inkstick.config import Settings
 from inkstick.errors import UsageError
-from inkstick.web.server import listen_unix, serve
+from inkstick.web.server import address_of, inherited, listen_unix, serve
 from support.office import MemoryOffice
 
 SERVE = """
@@ -67,6 +68,61 @@ async def test_a_taken_port_is_said_in_plain_words(tmp_path: Path) -> None:
             async with served(tmp_path / "b", port):
                 pass
         assert f"--port {port + 1}" in raised.value.hint
+
+
+ACTIVATED = """
+import asyncio, fcntl, os, sys
+from pathlib import Path
+from inkstick.config import Settings
+from inkstick.web import server
+from support.office import MemoryOffice
+
+def refused(*_):
+    raise OSError("this process may not open one")
+
+for fd, aside in enumerate([fcntl.fcntl(int(given), fcntl.F_DUPFD, 20) for given in sys.argv[3:]], 3):
+    os.dup2(aside, fd)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
+server.listen = refused
+data, port = Path(sys.argv[1]), int(sys.argv[2])
+asyncio.run(server.serve(MemoryOffice(data, settings=Settings(data=data, port=port)), lambda a: print(a, flush=True)))
+"""
+
+
+def test_a_service_answers_on_the_one_of_systemds_sockets_that_is_its_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        given = (other.fileno(), ours.fileno())
+        command = [sys.executable, "-c", ACTIVATED, str(tmp_path), str(port), *map(str, given)]
+        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=given, env=here) as process:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            try:
+                assert address == f"http://127.0.0.1:{port}/"
+                assert httpx.get(f"{address}healthz").status_code == 200
+            finally:
+                process.send_signal(signal.SIGTERM)
+        assert process.returncode == 0
+
+
+def test_sockets_that_were_meant_for_another_process_are_left_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert inherited("127.0.0.1", port, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
+    assert inherited("127.0.0.1", port, {}) is None
+
+
+def test_a_service_that_sees_no_interface_says_the_address_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> list[tuple[int, str]]:
+        raise OSError("address family not supported")
+
+    monkeypatch.setattr(socket, "if_nameindex", refused)
+    monkeypatch.setattr(place, "_six", list)
+    assert place.addresses() == []
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, "https", ["inkstick-4711", "10.77.0.1"]) == f"https://10.77.0.1:{port}/"
 
 
 async def test_the_watchers_door_is_private_and_takes_over_from_a_dead_service(tmp_path: Path) -> None:

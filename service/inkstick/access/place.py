@@ -31,6 +31,10 @@ def configured(text: str) -> list[str]:
     return [name.strip().lower() for name in text.split(",") if name.strip()]
 
 
+def is_address(text: str) -> bool:
+    return _address(text) is not None
+
+
 def is_own(host: str, local: str | None, known: Collection[str]) -> bool:
     """May a request call this machine `host`? Yes for the very address that it came to (`local`: this end of the
     connection), so that no list of addresses grows stale, for localhost on it, and for the `known` names."""
@@ -59,8 +63,13 @@ def _useful(text: str) -> bool:
 
 def _four() -> list[str]:
     found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
+    try:
+        interfaces = socket.if_nameindex()
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError:
+        return []  # a process that may not ask: on the appliance the service has no network of its own
+    with probe:
+        for _, name in interfaces:
             try:
                 answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
             except OSError:

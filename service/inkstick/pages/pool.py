@@ -4,7 +4,7 @@
 - A call has a deadline. Past it, or when the process dies, the process is replaced, and only this call fails.
 - A document is not tied to a process: its descriptor is handed to whichever process gets its next page.
 - A cancelled caller leaves its process working to the end of the page, within the deadline; nothing is torn.
-- Processes are replaced after `RECYCLE_DOCUMENTS` documents, `RECYCLE_PAGES` pages, or when they have grown.
+- Processes are replaced after `RECYCLE_DOCUMENTS` documents, `RECYCLE_PAGES` pages, or when they have grown or are old.
 Back-pressure is the caller's: at most N calls run, the others wait in order of arrival.
 """
 
@@ -24,14 +24,17 @@ from typing import Any, TypeVar
 from inkstick.document import Box
 from inkstick.errors import Damaged, DocumentError, Internal, Timeout, TooComplex, Unavailable, Unsupported
 from inkstick.pages import answer, sandbox, wire
+from inkstick.pages.child import MODULE
 from inkstick.pages.expand import Expansion, Limits, Member
-from inkstick.pages.process import MODULE, Process
+from inkstick.pages.process import Process
 from inkstick.pages.sandbox import Sandbox
 from inkstick.pages.view import Budget, PageView, Probe, TextLayerMode
 
 RECYCLE_DOCUMENTS = 200
 RECYCLE_PAGES = 3000
 RECYCLE_BYTES = 1 << 30
+RECYCLE_SECONDS = 12 * 3600.0
+"""Well before the last deadline of a parser's unit (RuntimeMaxSec=), which would cost a document its reader."""
 KEEP_OPEN = 4
 WHOLE_DOCUMENT = 20.0
 """Deadline of a call that goes through a whole document (searchable PDF), in page deadlines."""
@@ -55,6 +58,9 @@ class _Seat:
 
     def worn(self) -> bool:
         return self.documents >= RECYCLE_DOCUMENTS or self.pages >= RECYCLE_PAGES or self.rss > RECYCLE_BYTES
+
+    def old(self) -> bool:
+        return self.process is not None and self.process.age > RECYCLE_SECONDS
 
     def clear(self) -> None:
         if self.process is not None:
@@ -116,12 +122,15 @@ class PagePool:
         processes: int,
         page_seconds: float,
         memory_bytes: int = 3 << 30,
+        units: Path | None = None,
         sandbox: Sandbox | None = None,
         module: str = MODULE,
     ) -> None:
-        """`sandbox`: None finds the strongest that works. `module`: what runs inside (tests replace it)."""
+        """`units`: the socket at which systemd starts parsers (setting `pages_socket`). `sandbox`: None finds the
+        strongest that works. `module`: what runs in a child (tests replace it)."""
         self.page_seconds = page_seconds
         self.sandbox = sandbox
+        self._units = units
         self._memory = memory_bytes
         self._module = module
         self._seats = [_Seat() for _ in range(max(1, processes))]
@@ -138,7 +147,7 @@ class PagePool:
     async def start(self) -> None:
         """Start the processes. Raises Internal if they do not come up."""
         if self.sandbox is None:
-            self.sandbox = await self._blocking(sandbox.detect)
+            self.sandbox = await self._blocking(sandbox.detect, self._units)
         await asyncio.gather(*(self._staff(seat) for seat in self._seats))
         self._idle = list(self._seats)
 
@@ -158,7 +167,7 @@ class PagePool:
 
     def describe(self) -> dict[str, str]:
         """The active layers of the sandbox, in words."""
-        return (self.sandbox or sandbox.detect()).describe()
+        return (self.sandbox or sandbox.detect(self._units)).describe()
 
     async def open(self, path: Path, media_type: str, *, passwords: Sequence[str] = ()) -> OpenDocument:
         """Open a document. Raises DocumentError: encrypted, damaged, empty, too_large, too_complex, unsupported."""
@@ -258,6 +267,8 @@ class PagePool:
 
         async def run() -> T:
             try:
+                if seat.old():
+                    await self._blocking(seat.clear)
                 if seat.process is None:
                     await self._staff(seat)
                 return await call(seat)

@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import tempfile
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from inkstick.errors import Damaged, DocumentError, Internal, TooComplex
 from inkstick.pages import wire
+from inkstick.pages.child import MODULE, Child
 from inkstick.pages.sandbox import Sandbox
+from inkstick.pages.unit import Unit
 
 START_SECONDS = 300.0  # an old laptop, a slow stick: against a hang only
-MODULE = "inkstick.pages.worker"
 _OUT_OF_BOUNDS = {signal.SIGKILL, signal.SIGABRT, signal.SIGXCPU, signal.SIGXFSZ}
+
+
+class Life(Protocol):
+    """How a worker came to be, and how it ends. `sock`: the channel to it."""
+
+    sock: socket.socket
+
+    def end(self) -> None:
+        """End it and everything it started; return when that is so. Any thread may call it, more than once."""
+
+    def status(self) -> int | None:
+        """How it ended, as `subprocess` says it. Waits a moment; None where it runs on."""
+
+    def said(self) -> str:
+        """What it said last, if it ended before it had started."""
+
+    def started(self) -> None:
+        """It has; from now on it says nothing."""
+
+    def close(self) -> None:
+        """Forget it, ended or not."""
 
 
 class Process:
     """A running worker. Used by one thread at a time, except `kill`, which any may call."""
 
     def __init__(self, sandbox: Sandbox, memory_bytes: int, page_seconds: float, module: str = MODULE) -> None:
-        """Start it and wait until it has loaded its parsers. Raises Internal if it does not come up."""
-        ours, theirs = socket.socketpair()
-        self.sock = ours
-        with theirs, tempfile.TemporaryFile() as errors:
+        """Start it and wait until it has loaded its parsers. Raises Internal if it does not come up.
+
+        `module`: what a child runs; a unit runs what it runs."""
+        self.life: Life
+        if sandbox.units is not None:
+            self.life = Unit(sandbox.units, memory_bytes, page_seconds)
+        else:
             limits = json.dumps({"memory": memory_bytes, "seconds": page_seconds})
-            self.child = sandbox.popen(["-m", module, limits], theirs, errors.fileno())
-            theirs.close()
-            try:
-                self._await_ready()
-            except (wire.WireError, TimeoutError) as error:
-                self.kill()
-                errors.seek(0)
-                said = errors.read(4000).decode("utf-8", "replace").strip().splitlines()
-                raise Internal(f"The parser process does not start: {said[-1] if said else error}") from error
+            self.life = Child(sandbox, ["-m", module, limits])
+        self.sock = self.life.sock
+        try:
+            self._await_ready()
+        except (wire.WireError, TimeoutError) as error:
+            self.kill()
+            said = self.life.said()
+            self.life.close()
+            raise Internal(f"The parser process does not start: {said or error}") from error
+        self.life.started()
         self.dead = False
+        self._since = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was ready."""
+        return time.monotonic() - self._since
 
     def _await_ready(self) -> None:
         self.sock.settimeout(START_SECONDS)
@@ -59,24 +88,18 @@ class Process:
         return self.receive()
 
     def kill(self) -> None:
-        """End it and everything it started, and reap it. The other side of the channel reads its end at once."""
+        """End it and everything it started. The other side of the channel reads its end at once."""
         self.dead = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.child.pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.child.wait(10)
+        self.life.end()
 
     def close(self) -> None:
         self.kill()
-        self.sock.close()
+        self.life.close()
 
     def epitaph(self) -> DocumentError:
         """Why it died by itself, as the document's error. Waits for its end a moment."""
-        try:
-            status = self.child.wait(2)
-        except subprocess.TimeoutExpired:
+        status = self.life.status()
+        if status is None:
             return Internal("The parser process closed its channel.")
         number = -status if status < 0 else status - 128  # bubblewrap reports a signal as 128 + its number
         if number in _OUT_OF_BOUNDS:

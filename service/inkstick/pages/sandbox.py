@@ -4,9 +4,9 @@ Threat: a document that takes over its parser. Rule: the parser can then reach n
 descriptors that it was given: no network, no data folder, no other process, no writable file, bounded memory, time
 and processes. Residual risks are in docs/sandbox.md.
 
-Two layers. The outer one is bubblewrap, used where a trial run shows that it works (not inside a unit that forbids
-user namespaces: there the unit itself is the outer layer). The inner one (`confine`) is what a process can do to itself
-before it reads its first byte: resource limits, no_new_privs, death with its parent.
+Two layers. The outer one is a unit of systemd's for each parser, where the setting `pages_socket` names the socket that
+starts them (the appliance); else bubblewrap, where a trial run shows that it works. The inner one (`confine`) is what
+a process can do to itself before it reads its first byte: resource limits, no_new_privs, death with its parent.
 """
 
 from __future__ import annotations
@@ -39,18 +39,22 @@ TRIAL_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Which layers are used. `bwrap`: path of bubblewrap, None where it is missing or does not work."""
+    """Which layers are used. `bwrap`: path of bubblewrap, None where it is missing or does not work. `units`: at this
+    socket systemd starts parsers; then none is started here (`inkstick.pages.unit`)."""
 
     bwrap: str | None = None
     why_not: str = ""
+    units: Path | None = None
 
     def describe(self) -> dict[str, str]:
         """The layers in words, for `inkstick doctor`."""
-        outer = (
-            f"bubblewrap ({self.bwrap}): no network, no data folder, own processes, read-only system"
-            if self.bwrap
-            else f"none: {self.why_not or 'bubblewrap is not installed'}"
-        )
+        walls = "no network, no data folder, own processes, read-only system"
+        if self.units:
+            outer = f"a unit of systemd's for each parser ({self.units}): {walls}"
+        elif self.bwrap:
+            outer = f"bubblewrap ({self.bwrap}): {walls}"
+        else:
+            outer = f"none: {self.why_not or 'bubblewrap is not installed'}"
         return {
             "outer": outer,
             "inner": "memory, time, file and descriptor limits; no new privileges; dies with the service",
@@ -74,8 +78,10 @@ class Sandbox:
         )
 
 
-def detect() -> Sandbox:
-    """The strongest sandbox that works here, by trying it."""
+def detect(units: Path | None = None) -> Sandbox:
+    """The strongest sandbox that works here, by trying it. `units` (setting `pages_socket`): that, nothing weaker."""
+    if units is not None:
+        return Sandbox(units=units)
     path = shutil.which("bwrap")
     if path is None:
         return Sandbox(None, "bubblewrap is not installed")
@@ -177,6 +183,14 @@ def _limits(memory_bytes: int) -> Mapping[int, int]:
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
+
+
+def channel() -> socket.socket:
+    """What was given as standard input, moved away from there so that no library reads from it."""
+    sock = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    return sock
 
 
 def renew_cpu(seconds: float) -> None:

@@ -171,18 +171,10 @@ def _close(fds: Sequence[int]) -> None:
         os.close(fd)
 
 
-def _channel() -> socket.socket:
-    """The channel, moved away from standard input so that no library reads from it."""
-    sock = socket.socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    return sock
-
-
 def main() -> None:
     settings = json.loads(sys.argv[1])
     sandbox.confine(settings["memory"])
-    sock = _channel()
+    sock = sandbox.channel()
     # PyMuPDF imports its layout package where it is installed, and that loads networks that nobody asks for here: two
     # thirds of the time to start. None: as if it were not installed.
     sys.modules["pymupdf.layout"] = None  # type: ignore[assignment]

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +32,8 @@ from inkstick.web.security import is_loopback
 SOCKET = "service.sock"
 ADDRESS = "address"
 GRACE_SECONDS = 1
+LISTEN_FDS_START = 3
+"""Where systemd puts the sockets that it opened for a process (sd_listen_fds)."""
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +71,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def inherited(host: str, port: int, environment: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """The listening socket for this address that systemd opened for this process; None where there is none."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    for fd in range(LISTEN_FDS_START, LISTEN_FDS_START + int(environment.get("LISTEN_FDS", "0"))):
+        listener = socket.socket(fileno=os.dup(fd))
+        if listener.getsockname()[:2] == (host, port):
+            return listener
+        listener.close()
+    return None
+
+
 def _no_port(host: str, port: int, error: OSError) -> UsageError:
     if error.errno == errno.EADDRINUSE:
         return UsageError(
@@ -96,11 +110,12 @@ def listen_unix(path: Path) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket, scheme: str = "http") -> str:
-    """Where the page is. For a listener on all addresses: the first that others can use."""
+def address_of(listener: socket.socket, scheme: str = "http", names: Sequence[str] = ()) -> str:
+    """Where the page is. For a listener on all addresses: the first that others can use. `names` (the setting) tell it
+    where this process sees no interface."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
-        host = next(iter(place.addresses()), host)
+        host = next(iter([*place.addresses(), *filter(place.is_address, names)]), host)
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}/" if (scheme, port) == ("https", 443) else f"{scheme}://{shown}:{port}/"
 
@@ -120,7 +135,8 @@ async def serve(
     notifier = notifier or Notifier()
     stop = stop or asyncio.Event()
     check_host(settings.host)
-    with contextlib.closing(listen(settings.host, settings.port)) as listener, _stops_on_signals(stop):
+    listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
+    with contextlib.closing(listener), _stops_on_signals(stop):
         await office.start()
         try:
             await _serve(office, listener, await _key(settings), say, notifier, stop)
@@ -149,7 +165,7 @@ async def _serve(
     streams = Streams(office)
     app = create_app(office, streams=streams, reception=Reception(office.settings, lan=key is not None))
     servers = [_server(app, key), _server(create_internal_app(office))]
-    address = address_of(listener, "https" if key else "http")
+    address = address_of(listener, "https" if key else "http", place.configured(office.settings.names))
     with contextlib.closing(listen_unix(state / SOCKET)) as door:
         running = [
             asyncio.create_task(server.serve(sockets=[listening]))
