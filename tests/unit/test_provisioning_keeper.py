@@ -425,13 +425,12 @@ def test_what_systemd_says() -> None:
 
 
 def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
-    (tmp_path / "a.service").mkdir()
-    many = tmp_path / "system-b.slice/b@7.service"
-    many.mkdir(parents=True)
-    (many / "cgroup.freeze").write_text("0")
+    switches = [tmp_path / path / "cgroup.freeze" for path in ("a.service", "system-b.slice/b@7.service")]
+    for switch in switches:
+        switch.parent.mkdir(parents=True)
+        switch.write_text("0")
     freeze(["a.service", "missing.service", "b@*.service"], tmp_path)
-    assert (tmp_path / "a.service/cgroup.freeze").read_text() == "1"
-    assert (many / "cgroup.freeze").read_text() == "1"
+    assert [switch.read_text() for switch in switches] == ["1", "1"]
 
 
 def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
