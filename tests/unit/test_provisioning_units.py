@@ -25,13 +25,13 @@ HIGHEST = {
     "inkstick-keeper": 6.5,
     "inkstick-engine": 2.9,
     "inkstick-pages@": 0.2,
-    "inkstick-serve": 3.5,
+    "inkstick-serve": 0.3,
     "inkstick-settings": 1.0,
     "inkstick-share": 1.3,
     "inkstick-usb@": 2.2,
     "inkstick-watch": 0.5,
 }
-"""What `systemd-analyze security` may say at most (0 is best). For parsers and watcher: DESIGN's goals. The
+"""What `systemd-analyze security` may say at most (0 is best). For parsers, page and watcher: DESIGN's goals. The
 keeper has the rights that everybody else lacks; the engine builds its own walls around vLLM (docs/provisioning.md)."""
 
 
@@ -67,6 +67,11 @@ def test_a_socket_never_fails_for_being_asked_too_often() -> None:
     sockets = sorted((ETC / "systemd/system").glob("*.socket"))
     assert [path.stem for path in sockets] == ["inkstick-pages", "inkstick-serve"]
     assert all(unit(path)["Socket"]["TriggerLimitIntervalSec"] == "0" for path in sockets)
+
+
+def test_the_service_asks_where_parsers_are_started() -> None:
+    asked = unit(ETC / "systemd/system/inkstick-pages.socket")["Socket"]["ListenStream"]
+    assert f"Environment=INKSTICK_PAGES_SOCKET={asked}\n" in (ETC / "systemd/system/inkstick-serve.service").read_text()
 
 
 def test_the_page_has_a_socket_for_both_of_its_addresses() -> None:

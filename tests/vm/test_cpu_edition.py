@@ -6,6 +6,7 @@ One boot under BIOS serves the tests here and those of test_network.py.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -37,13 +38,53 @@ def test_a_scan_comes_out_as_text(machine: Machine) -> None:
     assert machine.run("test", "-e", f"{DATA}/done/scan.png")[0] == 0
 
 
-def test_untrusted_documents_are_opened_in_a_sandbox(machine: Machine) -> None:
-    """Without it the service reads on, so only a look at the process tells."""
-    parser = machine.text("pgrep", "-f", "inkstick.pages.worker").split()[-1]
-    mine = machine.text("readlink", "/proc/1/ns/net", "/proc/1/ns/user", "/proc/1/ns/mnt").split()
-    its = machine.text("readlink", *(f"/proc/{parser}/ns/{kind}" for kind in ("net", "user", "mnt"))).split()
-    assert len(its) == 3 and not set(mine) & set(its)
-    assert machine.run("test", "-e", f"/proc/{parser}/root{DATA}")[0] != 0
+def test_untrusted_documents_are_opened_by_units_that_see_neither_network_nor_data(machine: Machine) -> None:
+    listed = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service").splitlines()
+    assert listed and all(line.split()[2:4] == ["active", "running"] for line in listed), listed
+    parsers = machine.text("pgrep", "-f", "inkstick.pages.worker").split()
+    assert len(parsers) == len(listed)
+    service = main_process(machine, "inkstick-serve.service")
+    for parser in parsers:
+        assert "/inkstick-pages@" in machine.text("cat", f"/proc/{parser}/cgroup")
+        others = set(spaces(machine, "1") + spaces(machine, service))
+        assert not others & set(spaces(machine, parser))
+        assert machine.run("test", "-e", f"/proc/{parser}/root/usr/bin")[0] == 0
+        assert machine.run("test", "-e", f"/proc/{parser}/root{DATA}")[0] != 0
+        assert interfaces(machine, parser) == ["lo"]
+
+
+def test_the_service_has_no_network_of_its_own(machine: Machine) -> None:
+    service = main_process(machine, "inkstick-serve.service")
+    assert interfaces(machine, "1") != ["lo"]
+    assert interfaces(machine, service) == ["lo"]
+
+
+def test_no_unit_is_more_exposed_than_the_goals(machine: Machine) -> None:
+    """As the systemd of the image counts, of the units that run."""
+    parser = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service").split()[0]
+    for name, goal in ((parser, 0.2), ("inkstick-serve.service", 0.3), ("inkstick-watch.service", 0.5)):
+        said = machine.text("systemd-analyze", "security", "--no-pager", name)
+        found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+        assert found and float(found[1]) <= goal, said
+        print(name, found[1])
+
+
+def main_process(machine: Machine, unit: str) -> str:
+    return machine.text("systemctl", "show", "--property=MainPID", "--value", unit).strip()
+
+
+def spaces(machine: Machine, process: str) -> list[str]:
+    """Its network, user, mount, process and IPC namespaces."""
+    kinds = ("net", "user", "mnt", "pid", "ipc")
+    found = machine.text("readlink", *(f"/proc/{process}/ns/{kind}" for kind in kinds)).split()
+    assert len(found) == len(kinds)
+    return found
+
+
+def interfaces(machine: Machine, process: str) -> list[str]:
+    """The names of the network interfaces that it sees."""
+    lines = machine.text("cat", f"/proc/{process}/net/dev").splitlines()[2:]
+    return [line.partition(":")[0].strip() for line in lines]
 
 
 def test_the_bill_of_materials_lies_inside(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from inkstick.pages.child import MODULE, Child
 from inkstick.pages.sandbox import Sandbox
 from inkstick.pages.unit import Unit
 
-START_SECONDS = 300.0  # an old laptop, a slow stick: against a hang only
+START_SECONDS = 900.0  # an old laptop, a slow stick: against a hang only
 _OUT_OF_BOUNDS = {signal.SIGKILL, signal.SIGABRT, signal.SIGXCPU, signal.SIGXFSZ}
 
 
