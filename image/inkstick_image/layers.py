@@ -121,7 +121,8 @@ def builder(place: Place) -> Callable[[Path], None]:
     def make(out: Path) -> None:
         trees.unpack(place, "builder", out / "tree")
         for path in (out / "tree").rglob("*"):
-            if (path.lstat().st_uid, path.lstat().st_gid) != (0, 0):
+            found = path.lstat()
+            if (found.st_uid, found.st_gid) != (0, 0):
                 os.chown(path, 0, 0, follow_symlinks=False)
 
     return make

@@ -33,6 +33,7 @@ _DROP = (
 # The last: marks that are needed all the same have a name that a user namespace may write; no layer takes them over.
 OVERLAY = "redirect_dir=nofollow,metacopy=off,index=off,userxattr"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+LINKS = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 LARGEST = (4 << 30) - (1 << 20)  # FAT holds no larger file: a stick made by unpacking the ISO must work too
 _BUILDERS = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap")  # they name folders of the build machine
 
@@ -174,11 +175,7 @@ def mounted(tree: Path) -> Iterator[None]:
         mount("dev/pts", "-t", "devpts", "-o", "newinstance,ptmxmode=666,mode=620", "devpts")
         (tree / "dev/shm").mkdir()
         (tree / "dev/shm").chmod(0o1777)
-        links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd"}
-        for name, target in {
-            **links,
-            **{name: f"fd/{n}" for n, name in enumerate(("stdin", "stdout", "stderr"))},
-        }.items():
+        for name, target in LINKS.items():
             (tree / "dev" / name).symlink_to(target)
         yield
 

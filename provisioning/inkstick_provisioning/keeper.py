@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import ssl
-import stat
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from inkstick_provisioning import (
     share,
     status,
     unattended,
+    untrusted,
     volume,
 )
 from inkstick_provisioning.faults import StillWriting, UnattendedError
@@ -665,14 +665,10 @@ def unmount_fat() -> None:
 
 
 def _read(path: Path) -> str:
-    """The text of a small file, "" where there is none. Some lie in folders of a process that reads hostile files: what
-    it may have put there instead, a link or a pipe, is not read."""
+    """The text of a small file, "" where there is none."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(handle).st_mode)
-            return file.read(LARGEST).decode("utf-8") if regular else ""
-    except (OSError, UnicodeDecodeError):
+        return untrusted.content(path, LARGEST).decode("utf-8")
+    except (OSError, ValueError):
         return ""
 
 

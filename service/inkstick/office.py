@@ -480,14 +480,8 @@ class Office:
         engines = self._engines
         assert engines is not None
         roles: list[tuple[str, Engine | None]] = [("primary", engines.primary), ("fallback", engines.fallback)]
-        lanes = self._reader.stats().engines
-        return tuple(
-            [
-                await engine_info(engine, role, admits=bool(lanes[engine.name]["up"]))
-                for role, engine in roles
-                if engine is not None
-            ]
-        )
+        present = [(role, engine) for role, engine in roles if engine is not None]
+        return tuple([await engine_info(engine, role, admits=self._reader.admits(engine)) for role, engine in present])
 
     async def health(self) -> OfficeHealth:
         live = bool(self._tasks) and not any(task.done() for task in self._tasks)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bench.efficiency import machine
 from inkstick_image import debs, hashes, layers, medium, recipe, trees
+from vm.appliance import UNATTENDED
 from vm.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,6 @@ menuentry "Debian live" {
     initrd /live/initrd.img
 }
 """
-SETTINGS = {"inkstick.toml": '[data]\nwhere = "memory"\n[network]\nmode = "direct"\n'}
 LIMIT = 3600  # against hangs alone
 SHOWN = ("UserspaceTimestampMonotonic", "FinishTimestampMonotonic")
 
@@ -125,7 +125,7 @@ def main() -> None:
     for _ in range(options.repeat):
         for name, iso, target, given in (
             ("stock", other, "multi-user.target", {}),
-            ("inkstick", options.iso, "inkstick.target", SETTINGS),
+            ("inkstick", options.iso, "inkstick.target", UNATTENDED),
         ):
             found[name].append(start(iso, target, given))
             told(name, found[name][-1])

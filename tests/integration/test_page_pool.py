@@ -20,11 +20,12 @@ from PIL import Image, ImageDraw
 from corpora import hostile
 from inkstick.document import Block, Flag, Kind, Line, Page, page_json
 from inkstick.errors import Damaged, DocumentError, Encrypted, Internal, Unsupported
-from inkstick.pages.child import Child
+from inkstick.pages.child import MODULE, Child
 from inkstick.pages.pool import PagePool
 from inkstick.pages.sandbox import Sandbox
 from inkstick.pages.view import Budget, Ink, PageView, TextLayerMode
-from support.units import Units, children
+from inkstick.supervise.process import descendants
+from support.units import Units
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("parsers")]
 PROSE = [
@@ -82,7 +83,8 @@ def kill_parsers(pool: PagePool) -> None:
             assert isinstance(life, Child)
             os.killpg(life.popen.pid, signal.SIGKILL)
     else:
-        parsers = [parser for warden in children(os.getpid()) for parser in children(warden)]
+        below = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())}
+        parsers = [pid for pid, command in below.items() if MODULE.encode() in command]
         assert len(parsers) == 2
         for parser in parsers:
             os.kill(parser, signal.SIGKILL)

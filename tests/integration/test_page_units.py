@@ -23,8 +23,9 @@ from inkstick.pages import pool as pools
 from inkstick.pages import sandbox
 from inkstick.pages.pool import PagePool
 from inkstick.pages.sandbox import Sandbox
+from inkstick.supervise.process import descendants
 from support import bad_parser
-from support.units import Units, children, environment
+from support.units import Units, environment
 
 BAD = "support.bad_parser"
 
@@ -58,7 +59,7 @@ async def started(
             parsers = units.parsers
         else:
             pool = PagePool(processes=1, page_seconds=600, sandbox=Sandbox(), module=BAD)
-            parsers = lambda: children(os.getpid())  # noqa: E731
+            parsers = lambda: descendants(os.getpid())  # noqa: E731
         await pool.start()
         yield Started(pool, parsers, document)
         await pool.close()

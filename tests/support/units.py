@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from inkstick.pages.sandbox import environment as _environment
+from inkstick.supervise.process import descendants
 
 _ANOTHER_PARSER = """
 from inkstick.pages import sandbox, warden
@@ -57,7 +58,7 @@ class Units:
 
     def parsers(self) -> list[int]:
         """The living parsers' process ids."""
-        return [pid for warden in self.wardens for pid in children(warden.pid)]
+        return [pid for warden in self.wardens for pid in descendants(warden.pid)]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,12 +74,3 @@ class Units:
             warden.send_signal(signal.SIGKILL)
             warden.wait()
         shutil.rmtree(self._folder)
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of the children of all its threads; none of a process that is gone."""
-    try:
-        lists = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:
-        return []
-    return [int(child) for text in lists for child in text.split()]

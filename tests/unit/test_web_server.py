@@ -106,11 +106,13 @@ def test_a_service_answers_on_the_one_of_systemds_sockets_that_is_its_address(tm
         assert process.returncode == 0
 
 
-def test_sockets_that_were_meant_for_another_process_are_left_alone() -> None:
+def test_sockets_that_were_meant_for_another_process_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert inherited("127.0.0.1", port, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
-    assert inherited("127.0.0.1", port, {}) is None
+        assert inherited("127.0.0.1", port) is None
+        monkeypatch.setenv("LISTEN_PID", "1")
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        assert inherited("127.0.0.1", port) is None
 
 
 def test_a_service_that_sees_no_interface_says_the_address_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:

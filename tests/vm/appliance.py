@@ -19,6 +19,8 @@ READ_SECONDS = 1800
 here, on a busy machine still more."""
 DATA = "/var/lib/inkstick"
 STATUS = "/run/inkstick/status.json"
+UNATTENDED = {"inkstick.toml": '[data]\nwhere = "memory"\n[network]\nmode = "direct"\n'}
+"""Credentials with which it asks nothing: documents in memory, the cable gives addresses."""
 
 
 def wait_for_services(machine: Machine) -> None:

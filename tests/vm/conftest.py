@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from vm.appliance import BOOT_SECONDS, wait_for_services
+from vm.appliance import BOOT_SECONDS, UNATTENDED, wait_for_services
 from vm.cable import Cable
 from vm.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
-UNATTENDED = '[data]\nwhere = "memory"\n[network]\nmode = "direct"\n'
 _shared = contextlib.ExitStack()
 
 
@@ -42,7 +41,7 @@ def cable(iso: Path) -> Iterator[Cable]:
 @pytest.fixture(scope="session")
 def machine(iso: Path, cable: Cable) -> Machine:
     """Under BIOS, set up by inkstick.toml: documents in memory, the cable gives addresses; its services are up."""
-    devices = Machine(iso, credentials={"inkstick.toml": UNATTENDED}, devices=cable.devices, within=cable.within)
+    devices = Machine(iso, credentials=UNATTENDED, devices=cable.devices, within=cable.within)
     machine = _shared.enter_context(devices)
     cable.plug()
     print(f"BIOS: agent after {machine.wait(BOOT_SECONDS):.0f} s, {machine.uptime:.0f} s of them the kernel's")

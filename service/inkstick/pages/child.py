@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,11 @@ from typing import IO
 from inkstick.pages.sandbox import Sandbox
 
 MODULE = "inkstick.pages.worker"
+
+
+def arguments(module: str, memory_bytes: int, page_seconds: float) -> list[str]:
+    """Of the interpreter that is to be a parser."""
+    return ["-m", module, json.dumps({"memory": memory_bytes, "seconds": page_seconds})]
 
 
 class Child:

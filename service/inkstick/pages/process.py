@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import time
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from inkstick.errors import Damaged, DocumentError, Internal, TooComplex
 from inkstick.pages import wire
-from inkstick.pages.child import MODULE, Child
+from inkstick.pages.child import MODULE, Child, arguments
 from inkstick.pages.sandbox import Sandbox
 from inkstick.pages.unit import Unit
 
@@ -51,8 +50,7 @@ class Process:
         if sandbox.units is not None:
             self.life = Unit(sandbox.units, memory_bytes, page_seconds)
         else:
-            limits = json.dumps({"memory": memory_bytes, "seconds": page_seconds})
-            self.life = Child(sandbox, ["-m", module, limits])
+            self.life = Child(sandbox, arguments(module, memory_bytes, page_seconds))
         self.sock = self.life.sock
         try:
             self._await_ready()

@@ -69,8 +69,6 @@ class Unit:
         if self._end is None:
             try:
                 self._end = wire.receive(self._last)
-            except TimeoutError:
-                return None
             except wire.WireError as error:
                 if not isinstance(error.__cause__, TimeoutError):
                     self._end = wire.Frame({})

@@ -9,7 +9,6 @@ dies, the service is told how. Either way the unit ends, and systemd ends whatev
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -19,7 +18,7 @@ import sys
 import tempfile
 
 from inkstick.pages import sandbox, wire
-from inkstick.pages.child import MODULE, last_line
+from inkstick.pages.child import MODULE, arguments, last_line
 
 
 def keep(connection: socket.socket, module: str) -> None:
@@ -30,8 +29,7 @@ def keep(connection: socket.socket, module: str) -> None:
         raise wire.WireError("unexpected greeting")
     sandbox.confine(memory)
     with socket.socket(fileno=hello.fds[0]) as last, tempfile.TemporaryFile() as errors:
-        limits = json.dumps({"memory": memory, "seconds": seconds})
-        child = sandbox.Sandbox().popen(["-m", module, limits], connection, errors.fileno())
+        child = sandbox.Sandbox().popen(arguments(module, memory, seconds), connection, errors.fileno())
         wait(connection, child)
         with contextlib.suppress(wire.WireError):
             wire.send(last, {"status": child.returncode, "said": last_line(errors)})

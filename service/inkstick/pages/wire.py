@@ -93,14 +93,12 @@ def _blob_lengths(value: object) -> list[int]:
 
 
 def _exactly(sock: socket.socket, length: int) -> bytes:
-    if not length:
-        return b""
-    try:
-        data = sock.recv(length, socket.MSG_WAITALL)
-    except OSError as error:
-        raise PeerGone(str(error)) from error
+    data = b""
     while len(data) < length:  # a signal may cut MSG_WAITALL short
-        more = sock.recv(length - len(data), socket.MSG_WAITALL)
+        try:
+            more = sock.recv(length - len(data), socket.MSG_WAITALL)
+        except OSError as error:
+            raise PeerGone(str(error)) from error
         if not more:
             raise PeerGone("closed in the middle of a frame")
         data += more

@@ -223,6 +223,10 @@ class Reader:
         open_lanes = [lane.limit for lane in self._lanes if lane.up]
         return open_lanes[0] if open_lanes else max((lane.limit for lane in self._lanes), default=1)
 
+    def admits(self, engine: Engine) -> bool:
+        """Whether pages are let in to one of the engines."""
+        return any(lane.up for lane in self._lanes if lane.engine is engine)
+
     def submit(self, job: Job) -> Ticket:
         """Take a job on. It waits by itself while no engine is there."""
         task = asyncio.get_running_loop().create_task(self._run(job), name=f"job {job.id}")

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -32,8 +32,6 @@ from inkstick.web.security import is_loopback
 SOCKET = "service.sock"
 ADDRESS = "address"
 GRACE_SECONDS = 1
-LISTEN_FDS_START = 3
-"""Where systemd puts the sockets that it opened for a process (sd_listen_fds)."""
 
 
 class _Server(uvicorn.Server):
@@ -71,11 +69,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def inherited(host: str, port: int, environment: Mapping[str, str] = os.environ) -> socket.socket | None:
+def inherited(host: str, port: int) -> socket.socket | None:
     """The listening socket for this address that systemd opened for this process; None where there is none."""
-    if environment.get("LISTEN_PID") != str(os.getpid()):
+    if "LISTEN_FDS" not in os.environ:
         return None
-    for fd in range(LISTEN_FDS_START, LISTEN_FDS_START + int(environment.get("LISTEN_FDS", "0"))):
+    from systemd import daemon
+
+    for fd in daemon.listen_fds():
         listener = socket.socket(fileno=os.dup(fd))
         if listener.getsockname()[:2] == (host, port):
             return listener
