@@ -19,7 +19,7 @@ from inkstick import desk
 from inkstick.config import Settings
 from inkstick.document import Task
 from inkstick.engines.info import engine_info
-from inkstick.engines.openai import Deadlines, OpenAiEngine
+from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
 from inkstick.office import Office
@@ -31,7 +31,6 @@ from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
 
-QUICK = Deadlines(connect=1.0, first=2.0, idle=1.0, total=15.0, figures=1.0)
 ENDED = ("done", "partial", "failed")
 
 
@@ -48,7 +47,7 @@ async def fake() -> AsyncIterator[FakeEngine]:
 
 @asynccontextmanager
 async def open_office(settings: Settings, fake: FakeEngine, disk: Disk | None = None) -> AsyncIterator[Office]:
-    engine = OpenAiEngine(fake.url, deadlines=QUICK, in_flight=8)
+    engine = OpenAiEngine(fake.url, in_flight=8)
     office = Office(settings, engines=Engines(engine), disk=disk)
     await office.start()
     try:
@@ -273,7 +272,7 @@ async def test_documents_wait_while_no_engine_is_there_and_are_read_when_it_is_b
 
 
 async def test_an_engine_is_told_to_be_ready_once_pages_are_let_in(fake: FakeEngine) -> None:
-    engine = OpenAiEngine(fake.url, deadlines=QUICK)
+    engine = OpenAiEngine(fake.url)
     await engine.start()
     told = [await engine_info(engine, "primary", admits=admits) for admits in (False, True)]
     await engine.close()
