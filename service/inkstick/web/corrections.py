@@ -17,13 +17,13 @@ from inkstick.web.corrections_port import PageNow, Wish
 from inkstick.web.documents import PROBLEMS, Id
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.access import person_of
-from inkstick.web.shapes import ERRORS, Problem
+from inkstick.web.shapes import ERRORS, problem
 
 Number = Annotated[int, Path(ge=1, le=10_000_000, description="The page's number, from 1.")]
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "Somebody else changed the page meanwhile, or it cannot be changed now."}
+    409: problem("Somebody else changed the page meanwhile, or it cannot be changed now.")
 }
-BUSY: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "No engine reads now."}}
+BUSY: dict[int | str, dict[str, Any]] = {503: problem("No engine reads now.")}
 
 
 class DoubtOf(BaseModel):

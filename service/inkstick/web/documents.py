@@ -24,7 +24,7 @@ from inkstick.web import wishes
 from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
 from inkstick.web.screens_shapes import Password
-from inkstick.web.shapes import ERRORS, Document, DocumentList, Found, FoundList, PageList, PageOf, Problem
+from inkstick.web.shapes import ERRORS, Document, DocumentList, Found, FoundList, PageList, PageOf, problem
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 MEDIA: Mapping[Format, str] = {
@@ -38,12 +38,12 @@ MEDIA: Mapping[Format, str] = {
     Format.DOCX: "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "There is no such document."},
-    422: {"model": Problem, "description": "The request cannot be understood."},
+    404: problem("There is no such document."),
+    422: problem("The request cannot be understood."),
 }
 UPLOAD_PROBLEMS = PROBLEMS | {
-    413: {"model": Problem, "description": "Larger than this appliance accepts."},
-    507: {"model": Problem, "description": "The disk is nearly full; said before the body is read."},
+    413: problem("Larger than this appliance accepts."),
+    507: problem("The disk is nearly full; said before the body is read."),
 }
 _FORMATS = "|".join(Format)
 OPTIONS: list[dict[str, Any]] = [
@@ -263,7 +263,7 @@ def router(office: OfficePort) -> APIRouter:
     return api
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {409: problem("Not in a state for that.")}
 
 
 def filter_of(**asked: str | None) -> Filter:

@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 
 from inkstick.errors import Unavailable, UsageError
 from inkstick.web.office_port import Event, OfficePort
-from inkstick.web.shapes import ERRORS, Problem, event_json
+from inkstick.web.shapes import ERRORS, event_json, problem
 
 HEARTBEAT = 15.0
 RECONNECT_MS = 2000
@@ -109,7 +109,7 @@ class _Batch:
 _NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"},
-    503: {"model": Problem, "description": "Too many clients follow already."},
+    503: problem("Too many clients follow already."),
 }
 
 

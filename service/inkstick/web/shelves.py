@@ -23,12 +23,12 @@ from inkstick.web.screens_shapes import (
     StripOf,
     System,
 )
-from inkstick.web.shapes import ERRORS, Problem
+from inkstick.web.shapes import ERRORS, Problem, problem
 
 ORIGINAL = file_answer("application/octet-stream")
 ARCHIVE = file_answer("application/zip")
-NOT_READY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Not in a state for that."}}
-_NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "The machine does not."}}
+NOT_READY: dict[int | str, dict[str, Any]] = {409: problem("Not in a state for that.")}
+_NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: problem("The machine does not.")}
 Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
 
 
