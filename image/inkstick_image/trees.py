@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,15 @@ def tidy(tree: Path) -> None:
         (tree / name).unlink(missing_ok=True)
     for backup in (tree / "etc").glob("*-"):
         backup.unlink()
+    without_borrowed_rights(tree)
+
+
+def without_borrowed_rights(tree: Path) -> None:
+    """No program runs with its owner's or group's rights: nobody logs in; what needs rights is a unit that has them."""
+    for path in tree.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+            path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
 
 
 def squash(

@@ -92,7 +92,7 @@ def test_an_ordinary_user_s_layers_are_root_s_and_belong_to_that_user() -> None:
             ["unsquashfs", "-lln", person.folder / "low.squashfs"], capture_output=True, text=True, check=True
         ).stdout
         assert re.search(r"^drwxrwsr-x 8/12 .*/var/lib/mail$", listed, re.MULTILINE)
-        assert re.search(r"^-rwsr-xr-x 0/0 .*/bin/su$", listed, re.MULTILINE)
+        assert re.search(r"^-rwxr-xr-x 0/0 .*/bin/su$", listed, re.MULTILINE), "no program has its owner's rights"
         assert re.search(r"^-rw-r--r-- 65534/65534 .*/etc/nobody$", listed, re.MULTILINE)
         assert not re.search(r"^[bc]", listed, re.MULTILINE)
         if os.geteuid() == 0:
