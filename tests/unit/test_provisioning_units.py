@@ -23,7 +23,7 @@ HIGHEST = {
     "inkstick-console": 1.0,
     "inkstick-firewall": 2.0,
     "inkstick-keeper": 6.5,
-    "inkstick-engine": 2.9,
+    "inkstick-engine": 0.8,
     "inkstick-pages@": 0.2,
     "inkstick-serve": 0.3,
     "inkstick-settings": 1.0,

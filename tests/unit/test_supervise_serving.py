@@ -419,7 +419,7 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     environment["INKSTICK_ENGINE_PYTHON"] = str(tmp_path / "bin" / "python")
     model = str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))
     with subprocess.Popen([*command, "--model", model], env=environment, stderr=subprocess.PIPE) as process:
-        path, end = tmp_path / "data" / "state" / statefile.STATE, time.monotonic() + 60
+        path, end = tmp_path / "data" / "state/engine" / statefile.STATE, time.monotonic() + 60
         while (state := statefile.read(path)) is None and time.monotonic() < end:
             time.sleep(0.05)
         process.terminate()

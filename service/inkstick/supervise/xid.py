@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 
 KMSG = Path("/dev/kmsg")
+GIVEN = "kernel-log"
+"""What the unit calls it."""
 _XID = re.compile(r"NVRM: Xid \(?(?:PCI:)?([0-9a-fA-F:.]+)\)?: (\d{1,4})\b,?\s*(.*)")
 _LOST = re.compile(r"NVRM:.*?(?:PCI:|GPU )([0-9a-fA-F]{4}:[0-9a-fA-F:.]+)?.*?(?:fallen off the bus|GPU is lost)")
 
@@ -102,12 +104,15 @@ def worst(records: list[str]) -> Xid | None:
 
 
 class KernelLog:
-    """The kernel's log from now on, never waited for. Where it may not be read, nothing is ever new."""
+    """The kernel's log from now on, never waited for. Where it may not be read, nothing is ever new. `handle`: open
+    already."""
 
-    def __init__(self, path: Path = KMSG) -> None:
-        self._handle: int | None = None
+    def __init__(self, path: Path = KMSG, handle: int | None = None) -> None:
+        self._handle = handle
         with contextlib.suppress(OSError):
-            self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._handle is None:
+                self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.set_blocking(self._handle, False)
             with contextlib.suppress(OSError):  # a pipe has no end to go to
                 os.lseek(self._handle, 0, os.SEEK_END)
 
@@ -134,3 +139,13 @@ class KernelLog:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def kernel_log() -> KernelLog:
+    """The one that systemd opened for this process (a unit that is kept from the kernel's log cannot), else by name."""
+    given: dict[int, str] = {}
+    if "LISTEN_FDS" in os.environ:
+        from systemd import daemon
+
+        given = daemon.listen_fds_with_names()
+    return KernelLog(handle=next((fd for fd, name in given.items() if name == GIVEN), None))
