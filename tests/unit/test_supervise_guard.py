@@ -80,6 +80,27 @@ def test_the_kernel_log_gives_what_is_new_and_nothing_where_it_may_not_be_read(t
     assert missing.new() == []
 
 
+GIVEN = """
+import os
+from inkstick.supervise.xid import kernel_log
+print(kernel_log().new())
+"""
+
+
+def test_the_kernel_log_that_systemd_opened_is_read(tmp_path: Path) -> None:
+    """`OpenFile=` of the engine's unit: at the third descriptor, with its name."""
+    pipe = tmp_path / "kmsg"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDWR)
+    os.write(handle, f"{LOST}\n".encode())
+    shell = 'LISTEN_PID=$$ exec "$@"'
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "kernel-log"}
+    command = ["sh", "-c", f"exec 3<{pipe}; {shell}", "sh", sys.executable, "-c", GIVEN]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+    os.close(handle)
+    assert done.stdout.strip() == str([LOST]), done.stderr
+
+
 def test_a_machine_that_slept_is_noticed_once() -> None:
     slept = [100.0]
     guard = Guard(kernel=KernelLog(Path("/nonexistent")), slept=lambda: slept[0])

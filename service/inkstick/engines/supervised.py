@@ -1,7 +1,7 @@
 """The engine that `inkstick engine` supervises: a client of its socket that believes its supervisor.
 
-Whether pages may be sent, how many at once, and what is wrong are in DATA/state/engine/state.json. A server that answers but
-was not proved yet, or is being tested, gets no pages.
+Whether pages may be sent, how many at once, and what is wrong are in DATA/state/engine/state.json. A server that
+answers but was not proved yet, or is being tested, gets no pages.
 """
 
 from __future__ import annotations

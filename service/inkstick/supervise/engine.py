@@ -8,7 +8,8 @@
                the card (kernel log), a machine that slept, its age and memory (`supervise.guard`)
     fail       down the ladder (`supervise.ladder`), up again after good minutes
 
-/health is never asked: a server whose computing part hangs still says 200. What is known is told in a file (`supervise.statefile`).
+/health is never asked: a server whose computing part hangs still says 200. What is known is told in a file:
+`supervise.statefile`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether an engine's process has no network here: by bubblewrap, found and tried, or by the unit that this process is."""
+"""Whether an engine has no network here: by bubblewrap, found and tried, or because this process has none itself."""
 
 from __future__ import annotations
 
