@@ -17,8 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 KMSG = Path("/dev/kmsg")
-GIVEN = "kernel-log"
-"""What the unit calls it."""
+DEVICE = os.makedev(1, 11)  # the kernel's admin-guide/devices.txt
 _XID = re.compile(r"NVRM: Xid \(?(?:PCI:)?([0-9a-fA-F:.]+)\)?: (\d{1,4})\b,?\s*(.*)")
 _LOST = re.compile(r"NVRM:.*?(?:PCI:|GPU )([0-9a-fA-F]{4}:[0-9a-fA-F:.]+)?.*?(?:fallen off the bus|GPU is lost)")
 
@@ -141,11 +140,10 @@ class KernelLog:
             os.close(handle)
 
 
-def kernel_log() -> KernelLog:
-    """The one that systemd opened for this process (a unit that is kept from the kernel's log cannot), else by name."""
-    given: dict[int, str] = {}
-    if "LISTEN_FDS" in os.environ:
-        from systemd import daemon
-
-        given = daemon.listen_fds_with_names()
-    return KernelLog(handle=next((fd for fd, name in given.items() if name == GIVEN), None))
+def kernel_log(path: Path = KMSG) -> KernelLog:
+    """The one that this process was given as its input (a unit that is kept from the kernel's log cannot open it), else
+    the one at `path`."""
+    with contextlib.suppress(OSError):
+        if os.fstat(0).st_rdev == DEVICE:
+            return KernelLog(handle=0)
+    return KernelLog(path)
