@@ -132,7 +132,7 @@ BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.v
 
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {
-    image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux"
+    image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux nsenter:util-linux systemd-nspawn:systemd-container"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
     # Where systemd runs, Samba's package starts a file server of its own: there the tests of the share are skipped.
     [ -d /run/systemd/system ] || image_packages "smbd:samba smbclient:smbclient"
