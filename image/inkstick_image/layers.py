@@ -53,7 +53,8 @@ def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
 def base_key(place: Place, recipe: Recipe, *, firmware: bool) -> str:
     overlay = hashes.of_tree(place.repository / "image/overlay/base")
     packages = debian(place, *recipe.base_set(firmware=firmware))
-    return hashes.of_value([RULES["base"], place.level, recipe.epoch, recipe.data_uid, packages, overlay])
+    made = [RULES["base"], place.level, recipe.epoch, recipe.data_uid, packages, overlay]
+    return hashes.of_value([*made, builder_key(place, recipe)])  # whose programs pack it
 
 
 def builder_key(place: Place, recipe: Recipe) -> str:
