@@ -17,6 +17,15 @@ from pathlib import Path
 
 PAGE, OURS, PORT = "10.77.0.1", "10.77.0.2", 8443
 TAP = "inkstick0"
+SLOW = (
+    "No KVM on this computer: every instruction is emulated. The first question comes after some five minutes, the "
+    "page answers after ten, or after thirty where other work takes the processor."
+)
+SCREENS = {
+    "curses": "This terminal can show letters only: choose 'Safe graphics' in the boot menu, at once.",
+    "none": "There is neither a window nor a terminal, so no screen: without --settings FILE nobody can answer.",
+}
+"""QEMU's display → what a person must know of it."""
 EMULATED_CPU = "max,erms=off,fsrm=off,la57=off,avx=off,avx2=off,fma=off"
 """Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
 AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line of
@@ -97,11 +106,10 @@ def steps_of_tap() -> tuple[Sequence[str], ...]:
 def words(wanted: Wanted) -> list[str]:
     """What a person needs to know beforehand."""
     address = f"https://{PAGE}/" if wanted.tap else f"https://127.0.0.1:{PORT}/ (as root it would be https://{PAGE}/)"
-    speed = (
-        [] if wanted.kvm else ["No KVM on this computer: every instruction is emulated, and the start takes minutes."]
-    )
+    told = [] if wanted.kvm else [SLOW]
+    told += [sentence for display, sentence in SCREENS.items() if display in wanted.display]
     return [
-        *speed,
+        *told,
         f"Answer the first start on its screen; with the network mode 'direct' the page is at {address}",
         "and waits for the PIN that the screen shows. Nothing is kept: the machine's documents are in its memory.",
     ]
