@@ -398,6 +398,8 @@ def vm(options: argparse.Namespace) -> int:
     wanted = qemu.Wanted(options.iso, options.memory, qemu.has_kvm(), qemu.has_tap(), display, settings)
     for line in qemu.words(wanted):
         _say(line)
+    if "curses" in display:  # which draws over what was said
+        input("Enter starts it. ")
     return qemu.run(wanted)
 
 

@@ -26,6 +26,7 @@ _DROP = (
     "var/lib/apt/lists/*",
     "var/log/*",
     "run/adduser",
+    "usr/share/python3/debpython/__pycache__",  # written while installing: with dates or not, as mmdebstrap is
     "dev/*",
     "tmp/*",
 )
