@@ -119,7 +119,8 @@ def run(wanted: Wanted) -> int:
     """Until the machine is switched off; QEMU's exit status."""
     if not wanted.tap:
         return subprocess.run(command(wanted)).returncode
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the cable goes away then, too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the cable goes away then, too: a closed terminal hangs up
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         for step in steps_of_tap():
             subprocess.run(list(step), check=True)
