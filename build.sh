@@ -128,7 +128,7 @@ missing_programs() {
 
 image_packages() { install_packages "$(missing_programs "$1" | tr '\n' ' ')"; }
 
-BUILDERS="mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin openssl:openssl"
+BUILDERS="mount:mount mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xorriso mkfs.vfat:dosfstools mcopy:mtools veritysetup:cryptsetup-bin openssl:openssl"
 
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {

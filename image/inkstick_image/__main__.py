@@ -317,6 +317,7 @@ def _stack(
     firmware = not options.quick
     with progress.step("builder tree"):
         builder = layers.cached(place, "builder", layers.builder_key(place, rules), layers.builder(place)) / "tree"
+    place = replace(place, packer=builder)
     with progress.step("10-base"):
         base_key = layers.base_key(place, rules, firmware=firmware)
         base = layers.cached(place, "base", base_key, layers.base(place, rules, firmware=firmware))
@@ -397,6 +398,8 @@ def vm(options: argparse.Namespace) -> int:
     wanted = qemu.Wanted(options.iso, options.memory, qemu.has_kvm(), qemu.has_tap(), display, settings)
     for line in qemu.words(wanted):
         _say(line)
+    if "curses" in display:  # which draws over what was said
+        input("Enter starts it. ")
     return qemu.run(wanted)
 
 

@@ -19,7 +19,7 @@ from inkstick_image.sbom import Component
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
-RULES = {"base": 3, "builder": 2, "python": 3, "app": 4}
+RULES = {"base": 4, "builder": 2, "python": 4, "app": 5}
 """Raise a layer's number when its function makes something else of the same inputs."""
 APP = "opt/inkstick"
 VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
@@ -43,7 +43,8 @@ PIP = (
 
 # A compiler writes the folder in which it works into what it makes, and pip takes another one each time.
 SAME = {"CFLAGS": "-g0", "LDFLAGS": "-Wl,--build-id=none"}
-COMPILE = ("python3", "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash")
+# In one process: bytecode tells which constants had other users, and so which files the same process compiled before.
+COMPILE = ("python3", "-m", "compileall", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash")
 
 
 def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
@@ -53,7 +54,8 @@ def debian(place: Place, name: str, packages: tuple[str, ...]) -> list[str]:
 def base_key(place: Place, recipe: Recipe, *, firmware: bool) -> str:
     overlay = hashes.of_tree(place.repository / "image/overlay/base")
     packages = debian(place, *recipe.base_set(firmware=firmware))
-    return hashes.of_value([RULES["base"], place.level, recipe.epoch, recipe.data_uid, packages, overlay])
+    made = [RULES["base"], place.level, recipe.epoch, recipe.data_uid, packages, overlay]
+    return hashes.of_value([*made, builder_key(place, recipe)])  # whose programs pack it
 
 
 def builder_key(place: Place, recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick_image import hashes, trees
@@ -100,7 +100,7 @@ def make(place: Place, contents: Contents, iso: Path) -> Made:
     esp = _esp(place, root)
     part = iso.with_suffix(".part")  # (an ISO that a virtual machine has open stays what it is)
     part.unlink(missing_ok=True)
-    _xorriso(place, contents, root, esp, part)
+    _xorriso(replace(place, packer=contents.builder_tree), contents, root, esp, part)
     _pad(part)
     part.rename(iso)
     shutil.rmtree(root)
@@ -196,7 +196,7 @@ def _esp(place: Place, root: Path) -> Path:
 def _xorriso(place: Place, contents: Contents, root: Path, esp: Path, iso: Path) -> None:
     hybrid = contents.builder_tree / "usr/lib/grub/i386-pc/boot_hybrid.img"
     command = [
-        "xorriso",
+        *place.packing("xorriso"),
         "-as",
         "mkisofs",
         "-r",
@@ -222,7 +222,7 @@ def _xorriso(place: Place, contents: Contents, root: Path, esp: Path, iso: Path)
     ]
     command += ["-c", "boot.cat", "-append_partition", "2", ESP_TYPE, esp, "-appended_part_as_gpt"]
     command += ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", root]
-    run([str(word) for word in command], env=place.dates, log=place.log)
+    run(command, env=place.dates, log=place.log)
 
 
 def _pad(iso: Path) -> None:

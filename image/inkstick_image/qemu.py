@@ -17,8 +17,24 @@ from pathlib import Path
 
 PAGE, OURS, PORT = "10.77.0.1", "10.77.0.2", 8443
 TAP = "inkstick0"
-# What emulates in the least time, and with one processor without a rare panic: tests/vm/machine.py.
-EMULATED = ("tcg", "max,erms=off,fsrm=off,la57=off", "1")
+SLOW = (
+    "No KVM on this computer: every instruction is emulated. The first question comes after some five minutes, the "
+    "page answers after ten, or after thirty where other work takes the processor."
+)
+SCREENS = {
+    "curses": "This terminal can show letters only: choose 'Safe graphics' in the boot menu, at once.",
+    "none": "There is neither a window nor a terminal, so no screen: without --settings FILE nobody can answer.",
+}
+"""QEMU's display → what a person must know of it."""
+EMULATED_CPU = "max,erms=off,fsrm=off,la57=off,avx=off,avx2=off,fma=off"
+"""Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
+AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line of
+text is read in 73 s instead of 31."""
+EMULATOR = "tcg,thread=multi,tb-size=64"
+"""A library's page runs at another address in every process, and QEMU keeps a translation of it for each. When the page
+is used for something else they are taken out of a list one by one: minutes, with the default of 1 GiB of them."""
+# One processor: with two emulated ones Linux once panicked in a function that it patches while it runs.
+EMULATED = (EMULATOR, EMULATED_CPU, "1")
 PROBE = ("-machine", "q35", "-accel", "kvm", "-cpu", "max", "-m", "64", "-S", "-display", "none", "-monitor", "stdio")
 
 
@@ -90,11 +106,10 @@ def steps_of_tap() -> tuple[Sequence[str], ...]:
 def words(wanted: Wanted) -> list[str]:
     """What a person needs to know beforehand."""
     address = f"https://{PAGE}/" if wanted.tap else f"https://127.0.0.1:{PORT}/ (as root it would be https://{PAGE}/)"
-    speed = (
-        [] if wanted.kvm else ["No KVM on this computer: every instruction is emulated, and the start takes minutes."]
-    )
+    told = [] if wanted.kvm else [SLOW]
+    told += [sentence for display, sentence in SCREENS.items() if display in wanted.display]
     return [
-        *speed,
+        *told,
         f"Answer the first start on its screen; with the network mode 'direct' the page is at {address}",
         "and waits for the PIN that the screen shows. Nothing is kept: the machine's documents are in its memory.",
     ]
@@ -104,7 +119,8 @@ def run(wanted: Wanted) -> int:
     """Until the machine is switched off; QEMU's exit status."""
     if not wanted.tap:
         return subprocess.run(command(wanted)).returncode
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the cable goes away then, too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the cable goes away then, too: a closed terminal hangs up
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         for step in steps_of_tap():
             subprocess.run(list(step), check=True)

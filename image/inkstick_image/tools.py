@@ -24,6 +24,7 @@ BUILD = {
     "mcopy": "mtools",
     "veritysetup": "cryptsetup-bin",
     "dpkg-deb": "dpkg",
+    "mount": "mount",  # a small Debian 13 lacks it
 }
 RUN = {"qemu-system-x86_64": "qemu-system-x86"}
 FIRMWARE = {"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd": "ovmf"}

@@ -27,6 +27,7 @@ _DROP = (
     "var/lib/apt/lists/*",
     "var/log/*",
     "run/adduser",
+    "usr/share/python3/debpython/__pycache__",  # written while installing: with dates or not, as mmdebstrap is
     "dev/*",
     "tmp/*",
 )
@@ -41,7 +42,8 @@ _BUILDERS = ("etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap")  # they 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`cache`: kept between builds; `work`: this build's folder; `log`: what the tools said; `level`: zstd's."""
+    """`cache`: kept between builds; `work`: this build's folder; `log`: what the tools said; `level`: zstd's. `packer`:
+    the tree whose programs pack, so that every machine packs alike; None: this machine's own do."""
 
     repository: Path
     cache: Path
@@ -49,6 +51,15 @@ class Place:
     log: Path
     epoch: int
     level: int = 9
+    packer: Path | None = None
+
+    def packing(self, program: str) -> list[str | Path]:
+        """The start of a command that packs. (By the tree's own loader and libraries: nothing need be mounted.)"""
+        if self.packer is None:
+            return [program]
+        libraries = self.packer / "usr/lib/x86_64-linux-gnu"
+        loader = libraries / "ld-linux-x86-64.so.2"
+        return [loader, "--library-path", libraries, self.packer / "usr/bin" / program]
 
     @property
     def dates(self) -> dict[str, str]:
@@ -229,7 +240,7 @@ def squash(
 
     def pack(source: Path, target: Path) -> int:
         target.unlink(missing_ok=True)
-        run(["mksquashfs", source, target, *form], env={"TZ": "UTC"}, log=place.log)
+        run([*place.packing("mksquashfs"), source, target, *form], env={"TZ": "UTC"}, log=place.log)
         return target.stat().st_size
 
     size = pack(tree, out)

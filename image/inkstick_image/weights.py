@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from inkstick.models.manifest import Manifest
 
 FOLDER = "opt/inkstick/models"
-RULES = 1  # raise it when this module makes something else of the same inputs
+RULES = 2  # raise it when this module makes something else of the same inputs
 BUILDER = "the builder of this image"
 SHARE = "usr/share/inkstick"
 STORED = ("-noI", "-noD", "-noF", "-noX", "-b", "1M")

@@ -18,7 +18,7 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import DocumentError
+from inkstick.errors import Blocked, DocumentError
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
@@ -111,7 +111,7 @@ class _File:
         try:
             with tempfile.TemporaryDirectory(dir=self._target.parent, prefix=".inkstick-") as scratch:
                 outcome = await self._read(order, max_bytes, Path(scratch))
-        except DocumentError as error:
+        except (DocumentError, Blocked) as error:  # nobody would try it again here
             outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=error.as_json())
         self._on_progress(self._path, self._total or 0, self._total or 0)
         return outcome

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from inkstick.errors import Damaged, DocumentError, Internal, TooComplex
+from inkstick.errors import Damaged, DocumentError, TooComplex, Unavailable
 from inkstick.pages import pool as pools
 from inkstick.pages import sandbox
 from inkstick.pages.pool import PagePool
@@ -26,6 +26,7 @@ from inkstick.pages.sandbox import Sandbox
 from inkstick.supervise.process import descendants
 from support import bad_parser
 from support.units import Units, environment
+from support.until import until
 
 BAD = "support.bad_parser"
 
@@ -122,6 +123,40 @@ async def test_an_old_parser_is_replaced_between_two_documents(
     assert set(started.parsers()).isdisjoint(before)
 
 
+async def test_a_parser_that_dies_while_it_is_idle_costs_no_document_its_reading(started: Started) -> None:
+    before = started.parsers()
+    os.kill(before[0], signal.SIGKILL)
+    await gone(started.pool)
+    await started.ask(bad_parser.FINE)
+    assert set(started.parsers()).isdisjoint(before)
+
+
+async def test_where_no_connection_is_to_be_had_the_next_call_tries_again(tmp_path: Path) -> None:
+    """Whose turn it was is not at fault: it has not been looked at."""
+    (tmp_path / "document").write_bytes(b"x")
+    with Units(BAD, most=1) as units:
+        pool = PagePool(processes=1, page_seconds=600, units=units.path)
+        started = Started(pool, units.parsers, tmp_path / "document")
+        await pool.start()
+        os.kill(units.parsers()[0], signal.SIGKILL)
+        await gone(pool)
+        units.wardens[0].wait(60)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(str(units.path))
+            await until(lambda: len(units.wardens) == 2)
+            with pytest.raises(Unavailable, match="does not start"):
+                await started.ask(bad_parser.FINE)
+        units.wardens[1].wait(60)
+        await started.ask(bad_parser.FINE)
+        await pool.close()
+
+
+async def gone(pool: PagePool) -> None:
+    """Until the death of its only parser is to be seen."""
+    (seat,) = pool._seats
+    await until(lambda: seat.process is not None and seat.process.gone)
+
+
 async def test_a_service_that_is_killed_leaves_no_parser(tmp_path: Path) -> None:
     (tmp_path / "document").write_bytes(b"x")
     with Units(BAD) as units:
@@ -160,14 +195,14 @@ asyncio.run(main())
 async def test_a_parser_that_does_not_start_says_why(tmp_path: Path) -> None:
     with Units("support.cannot_start") as units:
         pool = PagePool(processes=1, page_seconds=60, units=units.path)
-        with pytest.raises(Internal, match="something is missing"):
+        with pytest.raises(Unavailable, match="something is missing"):
             await pool.start()
         await pool.close()
 
 
 async def test_without_its_socket_no_weaker_way_is_taken(tmp_path: Path) -> None:
     pool = PagePool(processes=1, page_seconds=60, units=tmp_path / "nobody")
-    with pytest.raises(Internal, match="nobody"):
+    with pytest.raises(Unavailable, match="nobody"):
         await pool.start()
     await pool.close()
     assert "unit" in pool.describe()["outer"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from inkstick.profile import EngineChoice, Priority, Profile
 from inkstick.reading.reader import Engines, Job, JobSummary, PartFile, Reader, Ticket
 from support import drawn_pool, page_code
 from support.fake_engine import FakeEngine, Rule
+from support.until import until
 
 QUICK = Deadlines(connect=1.0, first=1.0, idle=0.6, total=8.0, figures=1.0)
 
@@ -125,12 +126,6 @@ async def desk_with(
         yield Desk(reader, tmp_path)
     finally:
         await reader.close()
-
-
-async def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_pages_of_several_documents_are_read_once_each_with_their_own_text(tmp_path: Path) -> None:

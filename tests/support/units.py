@@ -32,12 +32,14 @@ def environment() -> dict[str, str]:
 
 
 class Units:
-    """Listens at `path` while entered. `module`: what the wardens start in place of the parser."""
+    """Listens at `path` while entered. `module`: what the wardens start in place of the parser. `most`: so many live at
+    a time, and whoever comes then is hung up on (MaxConnections=)."""
 
-    def __init__(self, module: str = "") -> None:
+    def __init__(self, module: str = "", most: int = 1000) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="units"))  # short: a socket's path has 107 bytes
         self.path = self._folder / "socket"
         started = ["-c", _ANOTHER_PARSER, module] if module else ["-m", "inkstick.pages.warden"]
+        self._most = most
         self._command = [sys.executable, *started]
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self.path))
@@ -51,6 +53,8 @@ class Units:
             while True:
                 connection, _ = self._listener.accept()
                 with connection:
+                    if sum(warden.poll() is None for warden in self.wardens) >= self._most:
+                        continue
                     fd = connection.fileno()
                     self.wardens.append(
                         subprocess.Popen(self._command, stdin=fd, env=environment(), cwd="/", start_new_session=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import debs, flash, hashes, lock, manifest, recipe, wheels
+from inkstick_image import debs, flash, hashes, lock, manifest, recipe, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.trees import Place
@@ -75,6 +75,20 @@ def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
     with pytest.raises(ImageError):
         cached(place, "app", "f" * 64, fail)
     assert [path.name for path in (tmp_path / "layers").iterdir() if path.suffix != ".part"] == [first.name]
+
+
+def test_layers_are_packed_by_the_builder_tree_s_program_where_there_is_one(tmp_path: Path) -> None:
+    """Each version packs otherwise, and machines have different ones."""
+    packer, said, out = tmp_path / "packer", tmp_path / "said", tmp_path / "10-base.squashfs"
+    loader = packer / "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    loader.parent.mkdir(parents=True)
+    loader.write_text(f'#!/bin/sh\necho "$@" > {said}\necho packed > "$5"\n', encoding="ascii")
+    loader.chmod(0o755)
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0, packer=packer)
+    assert trees.squash(place, tmp_path / "tree", out) == [out]
+    assert out.read_text(encoding="ascii") == "packed\n"
+    words = said.read_text(encoding="utf-8").split()
+    assert words[:3] == ["--library-path", str(loader.parent), str(packer / "usr/bin/mksquashfs")]
 
 
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:

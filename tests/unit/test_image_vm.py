@@ -37,3 +37,9 @@ def test_the_iso_is_never_written_and_settings_go_in_as_a_credential() -> None:
 def test_a_machine_without_kvm_is_said_to_be_slow() -> None:
     assert "emulated" in " ".join(qemu.words(Wanted(ISO)))
     assert "emulated" not in " ".join(qemu.words(Wanted(ISO, kvm=True)))
+
+
+def test_a_terminal_that_cannot_show_the_screen_s_picture_and_no_screen_at_all_are_said() -> None:
+    assert "Safe graphics" not in " ".join(qemu.words(Wanted(ISO)))
+    assert "Safe graphics" in " ".join(qemu.words(Wanted(ISO, display=("-display", "curses"))))
+    assert "--settings" in " ".join(qemu.words(Wanted(ISO, display=("-display", "none"))))

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 from PIL import Image
 
+from inkstick_image.qemu import EMULATED
+
 AGENT = r"""
 import base64, json, os, subprocess
 port = os.open("/dev/virtio-ports/org.inkstick.test", os.O_RDWR)
@@ -62,13 +64,6 @@ WatchdogSec=1800
 Environment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800
 """
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
-# Without the "fast" string instructions: emulated they go byte by byte, and the kernel clears every page with them.
-# AVX is emulated slowly too: with it openssl's SHA-256, which is dm-verity's, does 17 MB/s instead of 38, and one line
-# of text is read in 73 s instead of 31.
-CPU = "max,erms=off,fsrm=off,la57=off,avx=off,avx2=off,fma=off"
-# A library's page runs at another address in every process, and QEMU keeps a translation of it for each. When the page
-# is used for something else they are taken out of a list one by one: minutes, with the default of 1 GiB of them.
-ACCEL = "tcg,thread=multi,tb-size=64"
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 
@@ -106,9 +101,9 @@ class Machine:
         self._agent = _connect(self.folder / "agent", 20)
         self._answers = self._agent.makefile("r")
 
-    # One processor: with two emulated ones Linux once panicked in a function that it patches while it runs.
     def _command(self, iso: Path, firmware: str, bus: str, memory_mib: int) -> list[str]:
-        out = ["qemu-system-x86_64", "-accel", ACCEL, "-cpu", CPU, "-m", str(memory_mib), "-smp", "1"]
+        accelerator, processor, count = EMULATED
+        out = ["qemu-system-x86_64", "-accel", accelerator, "-cpu", processor, "-m", str(memory_mib), "-smp", count]
         out += ["-machine", "q35,smm=on", "-display", "none", "-vga", "std", "-nic", "none", "-device", "qemu-xhci"]
         out += ["-drive", f"if=none,id=stick,file={iso},format=raw,snapshot=on"]
         stick = {"usb": "usb-storage,removable=on", "disk": "virtio-blk-pci"}[bus]

@@ -4,7 +4,8 @@
 - A call has a deadline. Past it, or when the process dies, the process is replaced, and only this call fails.
 - A document is not tied to a process: its descriptor is handed to whichever process gets its next page.
 - A cancelled caller leaves its process working to the end of the page, within the deadline; nothing is torn.
-- Processes are replaced after `RECYCLE_DOCUMENTS` documents, `RECYCLE_PAGES` pages, or when they have grown or are old.
+- Processes are replaced after `RECYCLE_DOCUMENTS` documents, `RECYCLE_PAGES` pages, or when they have grown, are old or
+  died while they were idle. One that does not start is no document's fault: Unavailable, and the next call tries again.
 Back-pressure is the caller's: at most N calls run, the others wait in order of arrival.
 """
 
@@ -22,7 +23,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inkstick.document import Box
-from inkstick.errors import Damaged, DocumentError, Internal, Timeout, TooComplex, Unavailable, Unsupported
+from inkstick.errors import (
+    Damaged,
+    DocumentError,
+    InkstickError,
+    Internal,
+    Timeout,
+    TooComplex,
+    Unavailable,
+    Unsupported,
+)
 from inkstick.pages import answer, sandbox, wire
 from inkstick.pages.child import MODULE
 from inkstick.pages.expand import Expansion, Limits, Member
@@ -59,8 +69,9 @@ class _Seat:
     def worn(self) -> bool:
         return self.documents >= RECYCLE_DOCUMENTS or self.pages >= RECYCLE_PAGES or self.rss > RECYCLE_BYTES
 
-    def old(self) -> bool:
-        return self.process is not None and self.process.age > RECYCLE_SECONDS
+    def spent(self) -> bool:
+        """Its process is too old, or died while it was idle: no document is given to it any more."""
+        return self.process is not None and (self.process.age > RECYCLE_SECONDS or self.process.gone)
 
     def clear(self) -> None:
         if self.process is not None:
@@ -145,7 +156,7 @@ class PagePool:
         """The most resident memory that any process reported after a call."""
 
     async def start(self) -> None:
-        """Start the processes. Raises Internal if they do not come up."""
+        """Start the processes. Raises Unavailable if they do not come up."""
         if self.sandbox is None:
             self.sandbox = await self._blocking(sandbox.detect, self._units)
         await asyncio.gather(*(self._staff(seat) for seat in self._seats))
@@ -267,7 +278,7 @@ class PagePool:
 
         async def run() -> T:
             try:
-                if seat.old():
+                if seat.spent():
                     await self._blocking(seat.clear)
                 if seat.process is None:
                     await self._staff(seat)
@@ -372,7 +383,7 @@ class PagePool:
         try:
             await self._blocking(seat.clear)
             await self._staff(seat)
-        except DocumentError:
+        except InkstickError:
             seat.process = None  # the next call tries again, and reports it
         finally:
             self._hand_over(seat)

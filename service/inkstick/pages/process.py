@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from inkstick.errors import Damaged, DocumentError, Internal, TooComplex
+from inkstick.errors import Damaged, DocumentError, Internal, TooComplex, Unavailable
 from inkstick.pages import wire
 from inkstick.pages.child import MODULE, Child, arguments
 from inkstick.pages.sandbox import Sandbox
-from inkstick.pages.unit import Unit
+from inkstick.pages.unit import AGAIN, Unit
 
 START_SECONDS = 900.0  # an old laptop, a slow stick: against a hang only
 _OUT_OF_BOUNDS = {signal.SIGKILL, signal.SIGABRT, signal.SIGXCPU, signal.SIGXFSZ}
@@ -43,7 +44,8 @@ class Process:
     """A running worker. Used by one thread at a time, except `kill`, which any may call."""
 
     def __init__(self, sandbox: Sandbox, memory_bytes: int, page_seconds: float, module: str = MODULE) -> None:
-        """Start it and wait until it has loaded its parsers. Raises Internal if it does not come up.
+        """Start it and wait until it has loaded its parsers. Raises Unavailable if it does not come up: no
+        document is at fault, for it has seen none.
 
         `module`: what a child runs; a unit runs what it runs."""
         self.life: Life
@@ -58,7 +60,7 @@ class Process:
             self.kill()
             said = self.life.said()
             self.life.close()
-            raise Internal(f"The parser process does not start: {said or error}") from error
+            raise Unavailable(f"The parser process does not start: {said or error}", hint=AGAIN) from error
         self.life.started()
         self.dead = False
         self._since = time.monotonic()
@@ -67,6 +69,13 @@ class Process:
     def age(self) -> float:
         """Seconds since it was ready."""
         return time.monotonic() - self._since
+
+    @property
+    def gone(self) -> bool:
+        """Whether it died, or talks, while nothing is asked of it: then there is something to be read."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def _await_ready(self) -> None:
         self.sock.settimeout(START_SECONDS)

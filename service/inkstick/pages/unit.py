@@ -12,18 +12,19 @@ import signal
 import socket
 from pathlib import Path
 
-from inkstick.errors import Internal
+from inkstick.errors import Unavailable
 from inkstick.pages import wire
 
 CONNECT_SECONDS = 60.0  # against a hang only
 END_SECONDS = 10.0
+AGAIN = "Nothing is lost: it is tried again and again. Restart Inkstick if it stays so."
 
 
 class Unit:
     """Started, with a channel to it in `sock`. See `inkstick.pages.process.Life`."""
 
     def __init__(self, path: Path, memory_bytes: int, page_seconds: float) -> None:
-        """Raises Internal when nobody listens."""
+        """Raises Unavailable when nobody listens."""
         self._end: wire.Frame | None = None
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._last, theirs = socket.socketpair()
@@ -35,7 +36,7 @@ class Unit:
                 wire.send(self.sock, {"memory": memory_bytes, "seconds": page_seconds}, fds=[theirs.fileno()])
         except (OSError, wire.WireError) as error:
             self.close()
-            raise Internal(f"The parser process does not start: {path}: {error}") from error
+            raise Unavailable(f"The parser process does not start: {path}: {error}", hint=AGAIN) from error
 
     def end(self) -> None:
         """Hang up, and wait until the warden has ended the process. Whoever waits for an answer reads the end at once.
