@@ -20,7 +20,19 @@ import pytest
 
 from inkstick.supervise.serving import WALLS
 from vm import machine as vm
-from vm.appliance import STATUS, journal, status
+from vm.appliance import (
+    READ_SECONDS,
+    STATUS,
+    UNATTENDED,
+    drop,
+    exposure,
+    journal,
+    parser_units,
+    read,
+    scanned,
+    status,
+    wait_for_services,
+)
 from vm.machine import Machine
 
 ISO = os.environ.get("INKSTICK_GPU_ISO", "")
@@ -28,6 +40,7 @@ BOOT_SECONDS = 2400
 # Of a unit that on a laptop is done in a second.
 SLOW = "[Service]\nTimeoutStartSec=1800\nEnvironment=INKSTICK_GPU_SECONDS=900\n"
 PATIENCE = {"systemd.unit-dropin.inkstick-gpu.service~test": SLOW}
+ENGINE_EXPOSED = 2.9  # vLLM runs in bubblewrap inside its unit
 CACHE = "/var/lib/inkstick/state/engine-cache"
 DROP_IN = "/run/systemd/system/inkstick-engine.service.d"
 # In place of the engine, in its unit and behind its walls: what Triton does, a library compiled and loaded.
@@ -59,7 +72,7 @@ OWNER = "3f6b7d7a-4b0a-4a57-9b54-3d9a6a2d1c11"  # of the signature list: any num
 
 pytestmark = [
     pytest.mark.vm_full,
-    pytest.mark.timeout(2 * BOOT_SECONDS + 600),
+    pytest.mark.timeout(2 * BOOT_SECONDS + READ_SECONDS),
     pytest.mark.skipif(not ISO, reason="INKSTICK_GPU_ISO names no ISO of the gpu edition"),
     pytest.mark.skipif(not Path(vm.OVMF_CODE).exists(), reason="no UEFI firmware for QEMU here: install ovmf"),
 ]
@@ -108,7 +121,7 @@ def judged(machine: Machine) -> str:
 def with_key(enrolled: Path) -> Iterator[Machine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vm, "OVMF_VARS", str(enrolled))
-        with Machine(Path(ISO), "uefi", credentials=PATIENCE) as machine:
+        with Machine(Path(ISO), "uefi", credentials=PATIENCE | UNATTENDED) as machine:
             started(machine)
             yield machine
 
@@ -152,6 +165,29 @@ def test_libraries_programs_and_tools_of_the_engine_are_where_they_are_looked_fo
     assert with_key.run("test", "-x", "/opt/inkstick/engine/bin/python")[0] == 0
     assert with_key.run("test", "-e", "/opt/inkstick/models")[0] == 0
     assert with_key.run("test", "-e", "/usr/include/python3.13/Python.h")[0] == 0
+
+
+def test_the_processor_reads_a_scan_that_a_unit_of_its_own_opened(with_key: Machine) -> None:
+    wait_for_services(with_key)
+    print(f"ready after {with_key.seconds:.0f} s")
+    drop(with_key, "scan.pdf", scanned("Invoice 4711 is paid"))
+    found = read(with_key, "scan.pdf")
+    print(f"read after {with_key.seconds:.0f} s: {found}")
+    assert "4711" in found and "Invoice" in found, found
+    assert parser_units(with_key)
+
+
+def test_no_unit_of_the_edition_is_more_exposed_than_the_goals(with_key: Machine) -> None:
+    """The service has a drop-in here, and the engine is here alone."""
+    goals = {parser_units(with_key)[0]: 0.2, "inkstick-serve.service": 0.3, "inkstick-watch.service": 0.5}
+    goals["inkstick-engine.service"] = ENGINE_EXPOSED
+    assert {unit: goal for unit, goal in goals.items() if exposure(with_key, unit) > goal} == {}
+
+
+def test_nothing_failed_or_was_started_anew(with_key: Machine) -> None:
+    assert with_key.text("systemctl", "--failed", "--no-legend", "--plain") == ""
+    restarts = with_key.text("systemctl", "show", "--property=Id,NRestarts", "inkstick-*.service")
+    assert set(line for line in restarts.splitlines() if line.startswith("NRestarts")) == {"NRestarts=0"}, restarts
 
 
 def test_the_engine_s_unit_loads_what_it_compiled_and_nobody_else_may(with_key: Machine) -> None:
