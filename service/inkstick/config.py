@@ -61,11 +61,22 @@ class DataFolder:
     def ledger(self) -> Path:
         return self.state / "ledger.sqlite"
 
+    @property
+    def engine(self) -> Path:
+        """All that the engine and its supervisor write: on the appliance they see nothing else of the data."""
+        return self.state / "engine"
+
     def create(self) -> None:
         """Make the folders that are missing; state/ is for the service alone."""
         for folder in (self.inbox, self.results, self.done, self.failed):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.state, self.spool):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.create_engine()
+
+    def create_engine(self) -> None:
+        """Only what the engine's process needs: on the appliance it may make nothing else."""
+        for folder in (self.state, self.engine):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
@@ -75,7 +86,7 @@ class Settings:
 
     data: data folder. host, port: where the page is served. engine, engine_url, model: what reads. engine_python: the
     Python of the engine's own environment, with vLLM. engine_cache: where the engine keeps what it compiles and loads
-    again as programs, so a place where programs may be run (state/engine-cache). models: where fetched models lie
+    again as programs, so a place where programs may be run (state/engine/cache). models: where fetched models lie
     (data/models).
     workers: CPU OCR processes (0: one per core). parsers: sandboxed parser processes (0: as many as workers, 2 to 4).
     pages_socket: where systemd starts a unit for each parser; without it they are children, behind bubblewrap.
@@ -137,7 +148,7 @@ class Settings:
 
     @property
     def engine_cache_folder(self) -> Path:
-        return self.engine_cache or self.folder.state / "engine-cache"
+        return self.engine_cache or self.folder.engine / "cache"
 
     @property
     def parser_processes(self) -> int:

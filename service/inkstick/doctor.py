@@ -203,7 +203,7 @@ def _own_engine(settings: Settings) -> Finding:
     from inkstick.engines.registry import runs, supervises
     from inkstick.engines.supervised import SupervisedEngine, sentence
     from inkstick.errors import UsageError
-    from inkstick.supervise import weights
+    from inkstick.supervise import statefile, weights
 
     try:
         if not supervises(settings):
@@ -213,7 +213,7 @@ def _own_engine(settings: Settings) -> Finding:
         state = SupervisedEngine(settings.folder, weights.chosen(settings).spec).told()
     except UsageError as error:
         return Finding(Level.BAD, "engine", error.message, error.hint)
-    hint = "" if state.ready else f"The CPU engine reads meanwhile. Its log: {settings.folder.state / 'engine.log'}"
+    hint = "" if state.ready else f"The CPU engine reads meanwhile. Its log: {settings.folder.engine / statefile.LOG}"
     return Finding(Level.OK if state.ready else Level.WARN, "engine", sentence(state), hint)
 
 

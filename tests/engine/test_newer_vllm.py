@@ -50,13 +50,13 @@ def settled(data: Path) -> EngineState:
     """The state in which it stays: ready, or refused."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        state = statefile.read(data / "state" / statefile.STATE)
+        state = statefile.read(data / "state/engine" / statefile.STATE)
         if state is not None and state.state in (Stage.READY, Stage.REFUSED):
             return state
         if state is not None and state.state is Stage.GIVEN_UP:
             break
         time.sleep(0.5)
-    raise AssertionError((data / "state" / statefile.LOG).read_text()[-4000:])
+    raise AssertionError((data / "state/engine" / statefile.LOG).read_text()[-4000:])
 
 
 def test_the_canary_lets_no_page_get_anothers_text(engine: setup.Engine, supervised: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_canary_lets_no_page_get_anothers_text(engine: setup.Engine, supervi
     assert state.in_flight < 4
 
     async def read() -> list[str | None]:
-        client = OpenAiEngine(f"unix://{supervised / 'state' / statefile.SOCKET}", in_flight=state.in_flight)
+        client = OpenAiEngine(f"unix://{supervised / 'state/engine' / statefile.SOCKET}", in_flight=state.in_flight)
         await client.start()
         try:
             pages = [pixels(engine.pages / name) for name in TEXTS]

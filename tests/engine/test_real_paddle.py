@@ -46,7 +46,7 @@ class Served:
 
     @property
     def socket(self) -> Path:
-        return self.data / "state" / statefile.SOCKET
+        return self.data / "state/engine" / statefile.SOCKET
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def socket(served: Served) -> Path:
 
 def _wait(process: subprocess.Popen[bytes], data: Path) -> None:
     end = time.monotonic() + START_SECONDS
-    while (state := statefile.read(data / "state" / statefile.STATE)) is None or not state.ready:
+    while (state := statefile.read(data / "state/engine" / statefile.STATE)) is None or not state.ready:
         told = (data.parent / "engine.log").read_text()
         assert process.poll() is None, told
         assert state is None or state.state is not statefile.Stage.REFUSED, told

@@ -61,7 +61,7 @@ class Tree:
         raise AssertionError(f"not within {seconds} s: {self.state()} {self.documents()}")
 
     def state(self) -> EngineState:
-        return statefile.read(self.data / "state" / statefile.STATE) or EngineState(Stage.STOPPED)
+        return statefile.read(self.data / "state/engine" / statefile.STATE) or EngineState(Stage.STOPPED)
 
     def ready(self) -> EngineState:
         """The engine's state once it is ready and the office lets pages in: that comes a look after the other."""
@@ -170,7 +170,7 @@ def test_concurrent_answers_equal_serial_ones(tree: Tree) -> None:
     tree.ready()
 
     async def prove() -> canary.Verdict:
-        engine = OpenAiEngine(f"unix://{tree.data / 'state' / statefile.SOCKET}", in_flight=16)
+        engine = OpenAiEngine(f"unix://{tree.data / 'state/engine' / statefile.SOCKET}", in_flight=16)
         await engine.start()
         try:
             return await canary.prove(canary.asker(engine, default_spec()), 16)
@@ -191,7 +191,7 @@ def test_the_transformers_engine_gives_the_answers_of_vllm(
     shots = [pixels(path) for path in sorted(tree.engine.pages.glob("*.png"))]
 
     async def answers() -> list[tuple[str | None, str | None]]:
-        served = OpenAiEngine(f"unix://{tree.data / 'state' / statefile.SOCKET}", in_flight=4)
+        served = OpenAiEngine(f"unix://{tree.data / 'state/engine' / statefile.SOCKET}", in_flight=4)
         await served.start()
         async with reading(tree.engine, tmp_path) as plain:
             both = [(await served.read(shot, ASKED), await plain.read(shot, ASKED)) for shot in shots]
@@ -276,7 +276,7 @@ def test_an_engine_killed_in_the_middle_loses_doubles_and_mixes_nothing(tree: Tr
 def test_a_frozen_engine_is_found_and_loses_doubles_and_mixes_nothing(tree: Tree) -> None:
     before = tree.ready()
     stems, core, stopped = in_the_middle(tree, "frozen")
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(tree.data / "state" / statefile.SOCKET))) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(tree.data / "state/engine" / statefile.SOCKET))) as client:
         assert client.get("http://engine/health", timeout=60).status_code == 200  # the server itself sees nothing
     tree.until(lambda: not tree.state().ready, WAIT_SECONDS)
     print(f"the hang was seen after {time.monotonic() - stopped:.1f} s")

@@ -94,7 +94,7 @@ def test_reading_files_takes_vllm_only_where_it_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not run"):
         engines_for(vllm, beside=False)
     state = EngineState(Stage.READY, now=statefile.uptime(), in_flight=4)
-    statefile.write(auto.folder.state / statefile.STATE, state)
+    statefile.write(auto.folder.engine / statefile.STATE, state)
     for settings in (auto, vllm):
         engines = engines_for(settings, beside=False)
         assert isinstance(engines.primary, SupervisedEngine)
@@ -116,7 +116,7 @@ def test_the_doctor_tells_how_the_engine_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "hunyuan_vl"}')
     missing = replace(missing, engine_python=tmp_path / "none" / "python", model=str(tmp_path))
     assert "does not run now" in engine().text
-    path = missing.folder.state / statefile.STATE
+    path = missing.folder.engine / statefile.STATE
     statefile.write(path, EngineState(Stage.RESTARTING, "It hung.", now=statefile.uptime()))
     assert (engine().level, engine().text) == (Level.WARN, "Engine restarting: It hung.")
     statefile.write(path, EngineState(Stage.READY, "All is well.", now=statefile.uptime()))

@@ -261,7 +261,7 @@ def test_the_builder_s_acceptance_is_laid_out_but_replaces_nobody_s(gpu: ModuleT
     gpu.prepare(state, share)
     assert (state / "licences/a.json").read_text() == "builder"
     assert (state / "licences/b.json").read_text() == "somebody here"
-    assert (state / "engine-cache").is_dir()
+    assert (state / "engine/cache").is_dir()
 
 
 def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
@@ -270,8 +270,8 @@ def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
         assert f"\n{line}\n" in text
     for line in ("PrivateNetwork=yes", "DevicePolicy=closed", "DeviceAllow=char-nvidia-uvm rw", "User=inkstick"):
         assert f"\n{line}\n" in text
-    cache = "/var/lib/inkstick/state/engine-cache"
-    assert f"INKSTICK_ENGINE_CACHE={cache}\n" in text and f"ExecPaths=-{cache}\n" in text
+    cache = "/var/lib/inkstick/state/engine/cache"
+    assert f"\nExecPaths={cache}\n" in text
 
 
 def test_every_link_of_the_gpu_overlay_leads_somewhere() -> None:

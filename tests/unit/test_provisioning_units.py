@@ -23,7 +23,8 @@ HIGHEST = {
     "inkstick-console": 1.0,
     "inkstick-firewall": 2.0,
     "inkstick-keeper": 6.5,
-    "inkstick-engine": 2.9,
+    "inkstick-engine": 0.8,
+    "inkstick-engine-folder": 0.5,
     "inkstick-pages@": 0.2,
     "inkstick-serve": 0.3,
     "inkstick-settings": 1.0,
@@ -31,8 +32,8 @@ HIGHEST = {
     "inkstick-usb@": 2.2,
     "inkstick-watch": 0.5,
 }
-"""What `systemd-analyze security` may say at most (0 is best). For parsers, page and watcher: DESIGN's goals. The
-keeper has the rights that everybody else lacks; the engine builds its own walls around vLLM (docs/provisioning.md)."""
+"""What `systemd-analyze security` may say at most (0 is best). For parsers, page, watcher and engine: DESIGN's
+goals. The keeper has the rights that everybody else lacks."""
 
 
 def unit(path: Path) -> configparser.ConfigParser:

@@ -51,7 +51,7 @@ class Watched:
         return Launch(self._command or [*fake, *fast, *self._options], environment, in_flight)
 
     def state(self) -> EngineState:
-        return statefile.read(self.folder.state / statefile.STATE) or EngineState(Stage.STOPPED)
+        return statefile.read(self.folder.engine / statefile.STATE) or EngineState(Stage.STOPPED)
 
     async def until(self, good: Callable[[EngineState], bool], seconds: float = 60) -> EngineState:
         end = time.monotonic() + seconds
@@ -95,7 +95,7 @@ async def test_an_engine_that_answers_alike_alone_and_in_company_is_ready(tmp_pa
         assert "page 7" in (reading.raw or "").lower()
         assert client.limit == 8
         await client.close()
-    assert statefile.read(engine.folder.state / statefile.STATE).state is Stage.STOPPED  # type: ignore[union-attr]
+    assert statefile.read(engine.folder.engine / statefile.STATE).state is Stage.STOPPED  # type: ignore[union-attr]
     assert statefile.started_at(state.pid) is None
 
 
@@ -203,8 +203,8 @@ async def test_a_start_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 async def test_good_minutes_climb_back(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state" / statefile.LADDER).write_text('{"step": 3, "failures": 3}')
+    (tmp_path / "state/engine").mkdir(parents=True)
+    (tmp_path / "state/engine" / statefile.LADDER).write_text('{"step": 3, "failures": 3}')
     patience = Patience(idle=0.4, canary=1.0, busy=1.0, poll=0.1, good=0.4, pause=0.1)
     async with watched(tmp_path, patience=patience) as engine:
         state = await engine.until(lambda state: state.ready and state.rung == "normal")
@@ -218,7 +218,7 @@ async def test_an_engine_left_behind_is_ended_by_the_next_supervisor(tmp_path: P
     left = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
     started = statefile.started_at(left.pid)
     state = EngineState(Stage.READY, now=statefile.uptime(), pid=left.pid, started=started)
-    statefile.write(folder.state / statefile.STATE, state)
+    statefile.write(folder.engine / statefile.STATE, state)
     async with watched(tmp_path) as engine:
         assert await asyncio.wait_for(left.wait(), 60) == -signal.SIGKILL
         await engine.until(ready)

@@ -80,6 +80,30 @@ def test_the_kernel_log_gives_what_is_new_and_nothing_where_it_may_not_be_read(t
     assert missing.new() == []
 
 
+GIVEN = """
+import sys
+from pathlib import Path
+from inkstick.supervise.xid import kernel_log
+print(kernel_log(Path(sys.argv[1])).readable)
+"""
+
+
+def test_the_kernel_log_that_a_process_was_given_needs_no_name(tmp_path: Path) -> None:
+    """As in the engine's unit (`StandardInput=file:/dev/kmsg`), which may not open it."""
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY)
+    except OSError:
+        pytest.skip("the kernel's log may not be read here")
+    command = [sys.executable, "-c", GIVEN, str(tmp_path / "none")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = [
+        subprocess.run(command, env=environment, stdin=given, capture_output=True, text=True, timeout=60).stdout.strip()
+        for given in (log, subprocess.DEVNULL)
+    ]
+    os.close(log)
+    assert said == ["True", "False"]
+
+
 def test_a_machine_that_slept_is_noticed_once() -> None:
     slept = [100.0]
     guard = Guard(kernel=KernelLog(Path("/nonexistent")), slept=lambda: slept[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from inkstick.supervise.engine import Patience, Watch
 from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder
 from inkstick.supervise.machine import Card
-from inkstick.supervise.process import Log
+from inkstick.supervise.process import Log, clear_away
 from inkstick.supervise.statefile import Stage
 
 MODELS = catalogue.read()
@@ -419,7 +420,7 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     environment["INKSTICK_ENGINE_PYTHON"] = str(tmp_path / "bin" / "python")
     model = str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))
     with subprocess.Popen([*command, "--model", model], env=environment, stderr=subprocess.PIPE) as process:
-        path, end = tmp_path / "data" / "state" / statefile.STATE, time.monotonic() + 60
+        path, end = tmp_path / "data" / "state/engine" / statefile.STATE, time.monotonic() + 60
         while (state := statefile.read(path)) is None and time.monotonic() < end:
             time.sleep(0.05)
         process.terminate()
@@ -452,3 +453,48 @@ def test_what_a_killed_engine_had_in_shared_memory_goes_with_it(tmp_path: Path) 
     name = done.stdout.strip()
     assert name.startswith("psm_"), done.stderr
     assert not Path("/dev/shm", name).exists()
+
+
+FIRST = """
+import os, subprocess, sys, time
+from inkstick.supervise.process import clear_away
+subprocess.run(["sh", "-c", "sleep 0.1 &"])  # left to process 1
+open("/dev/shm/psm_left", "w").close()
+def children():
+    return open(f"/proc/self/task/{os.getpid()}/children").read().split()
+while not children():
+    time.sleep(0.01)
+time.sleep(0.5)
+clear_away()
+print(os.getpid(), children(), os.listdir("/dev/shm"))
+"""
+
+
+def test_the_first_process_of_a_unit_clears_up_after_an_engine() -> None:
+    """As on the appliance, where systemd gives the unit its processes and its shared memory; here bubblewrap does."""
+    bwrap = isolation()
+    if bwrap is None:
+        pytest.skip("bubblewrap cannot take the network away here")
+    command = [bwrap, *serving.WALLS, "--as-pid-1", sys.executable, "-c", FIRST]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "1 [] []\n", done.stderr
+
+
+def test_any_other_process_leaves_shared_memory_alone(tmp_path: Path) -> None:
+    (tmp_path / "psm_somebody_s").touch()
+    clear_away(tmp_path)
+    assert (tmp_path / "psm_somebody_s").exists()
+
+
+def test_a_process_knows_whether_it_has_a_network() -> None:
+    bwrap = isolation()
+    if bwrap is None:
+        pytest.skip("bubblewrap cannot take the network away here")
+    program = "from inkstick.supervise.isolation import alone; print(alone())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for walls in ((), (bwrap, *serving.WALLS)):
+        command = [*walls, sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        inside = bool(walls) or {name for _, name in socket.if_nameindex()} == {"lo"}
+        assert done.stdout.strip() == str(inside), done.stderr

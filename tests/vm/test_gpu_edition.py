@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from inkstick.supervise.serving import WALLS
 from vm import machine as vm
 from vm.appliance import (
     READ_SECONDS,
@@ -40,25 +39,35 @@ BOOT_SECONDS = 2400
 # Of a unit that on a laptop is done in a second.
 SLOW = "[Service]\nTimeoutStartSec=1800\nEnvironment=INKSTICK_GPU_SECONDS=900\n"
 PATIENCE = {"systemd.unit-dropin.inkstick-gpu.service~test": SLOW}
-ENGINE_EXPOSED = 2.9  # vLLM runs in bubblewrap inside its unit
-CACHE = "/var/lib/inkstick/state/engine-cache"
+ENGINE_EXPOSED = 0.8
+STATE = "/var/lib/inkstick/state"
+CARD = "/run/inkstick/gpu.env"  # written where a card answers
+PROGRAM = "/usr/local/lib/instead.py"
 DROP_IN = "/run/systemd/system/inkstick-engine.service.d"
-# In place of the engine, in its unit and behind its walls: what Triton does, a library compiled and loaded.
-COMPILE = """
-import ctypes, os, pathlib, subprocess
-folder = pathlib.Path(os.environ["INKSTICK_ENGINE_CACHE"])
+# In place of the engine, in its unit: what Triton does, a library compiled and loaded; what it sees of the data, of the
+# processes and of the network; and the kernel's log, which is its input.
+INSTEAD = """
+import ctypes, json, os, pathlib, socket, subprocess
+state = pathlib.Path("/var/lib/inkstick/state")
+folder = state / "engine/cache"
 (folder / "answer.c").write_text("int answer(void) { return 42; }")
 subprocess.run(["gcc", "-shared", "-fPIC", "-o", "answer.so", "answer.c"], cwd=folder, check=True)
-(folder / "said").write_text(str(ctypes.CDLL(folder / "answer.so").answer()))
+seen = {
+    "answer": ctypes.CDLL(folder / "answer.so").answer(),
+    "data": sorted(path.name for path in state.parent.iterdir()),
+    "state": sorted(path.name for path in state.iterdir()),
+    "run": sorted(path.name for path in pathlib.Path("/run").iterdir()),
+    "process": os.getpid(),
+    "interfaces": [name for _, name in socket.if_nameindex()],
+    "kernel": os.read(0, 8192).decode(errors="replace").partition(";")[2],
+}
+(folder / "said.json").write_text(json.dumps(seen))
 """
-INSTEAD = f"""[Unit]
-ConditionPathExists=
-[Service]
+UNIT = f"""[Service]
 Type=oneshot
 Restart=no
-EnvironmentFile=
 ExecStart=
-ExecStart=bwrap {" ".join(WALLS)} /opt/inkstick/engine/bin/python -I /run/compile.py
+ExecStart=/opt/inkstick/engine/bin/python -I {PROGRAM}
 """
 # What the screen would say of a card that this machine has not: an RTX 3060, with this firmware's own keys.
 JUDGE = """
@@ -190,17 +199,26 @@ def test_nothing_failed_or_was_started_anew(with_key: Machine) -> None:
     assert set(line for line in restarts.splitlines() if line.startswith("NRestarts")) == {"NRestarts=0"}, restarts
 
 
-def test_the_engine_s_unit_loads_what_it_compiled_and_nobody_else_may(with_key: Machine) -> None:
-    """The unit itself, with another program: its folder lies on the data folder, which is mounted noexec."""
-    with_key.run("sh", "-c", "cat > /run/compile.py", data=COMPILE.encode())
+def test_the_engine_s_unit_loads_what_it_compiled_and_sees_nothing_else(with_key: Machine) -> None:
+    """The unit itself, started as if a card had answered, with another program. The folder in which it compiles lies on
+    the data folder, which is mounted noexec for everybody else."""
+    with_key.run("sh", "-c", f"cat > {PROGRAM}", data=INSTEAD.encode())
     with_key.run("mkdir", "-p", DROP_IN)
-    with_key.run("sh", "-c", f"cat > {DROP_IN}/test.conf", data=INSTEAD.encode())
+    with_key.run("sh", "-c", f"cat > {DROP_IN}/test.conf", data=UNIT.encode())
+    with_key.run("touch", CARD)
     with_key.run("systemctl", "daemon-reload")
     with_key.run("systemctl", "start", "inkstick-engine", seconds=1800)
-    said = with_key.text("cat", f"{CACHE}/said")
+    log = with_key.text("journalctl", "-u", "inkstick-engine*", "--no-pager", "-n", "40")
+    with_key.run("rm", CARD, f"{DROP_IN}/test.conf")
+    with_key.run("systemctl", "daemon-reload")
+    said = with_key.text("cat", f"{STATE}/engine/cache/said.json")
     print(f"compiled and loaded after {with_key.seconds:.0f} s: {said}")
-    assert said == "42", with_key.text("journalctl", "-u", "inkstick-engine", "--no-pager", "-n", "40")
-    load = f"import ctypes; ctypes.CDLL('{CACHE}/answer.so')"
+    assert said, log
+    seen = json.loads(said)
+    assert seen["answer"] == 42 and seen["process"] == 1 and seen["interfaces"] == ["lo"], seen
+    assert set(seen["data"]) <= {"state", "models"} and set(seen["state"]) <= {"engine", "licences"}, seen
+    assert seen["kernel"], seen
+    load = f"import ctypes; ctypes.CDLL('{STATE}/engine/cache/answer.so')"
     failed, _, words = with_key.run("/usr/bin/python3", "-I", "-c", load)
     assert failed and "failed to map segment" in words, words
 

@@ -14,11 +14,12 @@ from inkstick.errors import UsageError
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
 from inkstick.supervise.guard import Guard, Limits
-from inkstick.supervise.isolation import isolation
+from inkstick.supervise.isolation import alone, isolation
 from inkstick.supervise.ladder import Rung
 from inkstick.supervise.machine import Card
 from inkstick.supervise.statefile import EngineState, Stage
 from inkstick.supervise.weights import Weights
+from inkstick.supervise.xid import kernel_log
 
 SMALL_BYTES = 500 << 20
 """Weights below this read a page on the CPU in seconds; larger ones are given more patience there."""
@@ -26,7 +27,7 @@ SMALL_BYTES = 500 << 20
 
 def engine(settings: Settings, say: Callable[[str], None]) -> int:
     """Until SIGTERM or SIGINT. Raises UsageError if nothing can be started: no vLLM, no model."""
-    settings.folder.create()
+    settings.folder.create_engine()
     served, interpreter = weights.chosen(settings), python.require(settings)
     found = machine.look()
     if found.trouble:
@@ -43,7 +44,7 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
         launch,
         patience=patience(served, found.card),
         say=say,
-        guard=Guard(Limits(settings.engine_hours, settings.engine_pages)),
+        guard=Guard(Limits(settings.engine_hours, settings.engine_pages), kernel_log()),
         reload=(str(settings.uvm_reload),) if settings.uvm_reload else (),
     )
     asyncio.run(_until_signal(supervisor))
@@ -55,8 +56,9 @@ def launcher(
 ) -> Callable[[Rung, int | None], Launch]:
     """How each start is done. Raises UsageError at once if the card will not do, or the cache."""
     cache = settings.engine_cache_folder
-    socket = settings.folder.state / statefile.SOCKET
+    socket = settings.folder.engine / statefile.SOCKET
     bwrap = isolation()
+    isolated = bwrap is not None or alone()
 
     def plan(rung: Rung, cap: int | None) -> serving.Plan:
         return serving.plan(
@@ -75,7 +77,7 @@ def launcher(
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = serving.command(interpreter, chosen.arguments, bwrap)
         environment = serving.environment(os.environ, cache, cpu=card is None)
-        return Launch(command, environment, chosen.in_flight, bwrap is not None)
+        return Launch(command, environment, chosen.in_flight, isolated)
 
     plan(Rung("normal"), None)
     _check_socket(socket)
@@ -117,7 +119,7 @@ async def _refused(settings: Settings, served: Weights, why: str, say: Callable[
     since = statefile.uptime()
     while not stopped.is_set():
         state = EngineState(Stage.REFUSED, why, since=since, now=statefile.uptime(), model=served.name)
-        statefile.write(settings.folder.state / statefile.STATE, state)
+        statefile.write(settings.folder.engine / statefile.STATE, state)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BEAT_SECONDS):
                 await stopped.wait()

@@ -48,7 +48,7 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
 
 def runs(settings: Settings) -> bool:
     """Whether an engine process looks after this data folder now."""
-    state = statefile.read(settings.folder.state / statefile.STATE)
+    state = statefile.read(settings.folder.engine / statefile.STATE)
     return state is not None and state.state is not statefile.Stage.STOPPED
 
 

@@ -1,7 +1,7 @@
 """The engine that `inkstick engine` supervises: a client of its socket that believes its supervisor.
 
-Whether pages may be sent, how many at once, and what is wrong are in DATA/state/engine.json. A server that answers but
-was not proved yet, or is being tested, gets no pages.
+Whether pages may be sent, how many at once, and what is wrong are in DATA/state/engine/state.json. A server that
+answers but was not proved yet, or is being tested, gets no pages.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class SupervisedEngine(OpenAiEngine):
     def __init__(self, folder: DataFolder, spec: ModelSpec, *, deadline_seconds: float = 300.0) -> None:
         deadlines = Deadlines(first=min(120.0, deadline_seconds), total=deadline_seconds)
         super().__init__(
-            f"unix://{folder.state / statefile.SOCKET}", spec=spec, deadlines=deadlines, in_flight=MOST_IN_FLIGHT
+            f"unix://{folder.engine / statefile.SOCKET}", spec=spec, deadlines=deadlines, in_flight=MOST_IN_FLIGHT
         )
-        self._file: Path = folder.state / statefile.STATE
+        self._file: Path = folder.engine / statefile.STATE
         self._allowed = MOST_IN_FLIGHT
 
     @property

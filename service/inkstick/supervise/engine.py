@@ -8,7 +8,8 @@
                the card (kernel log), a machine that slept, its age and memory (`supervise.guard`)
     fail       down the ladder (`supervise.ladder`), up again after good minutes
 
-/health is never asked: a server whose computing part hangs still says 200. What is known is told in engine.json.
+/health is never asked: a server whose computing part hangs still says 200. What is known is told in a file:
+`supervise.statefile`.
 """
 
 from __future__ import annotations
@@ -104,10 +105,10 @@ class Supervisor:
         self._guard, self._reload = guard or Guard(), reload
         self._spec, self._launch, self._say = spec, launch, say
         self._clock, self._patience = clock or SystemClock(), patience or Patience()
-        self._state_file = folder.state / statefile.STATE
-        self._ladder_file = folder.state / statefile.LADDER
-        self.socket = folder.state / statefile.SOCKET
-        self._log = Log(folder.state / statefile.LOG)
+        self._state_file = folder.engine / statefile.STATE
+        self._ladder_file = folder.engine / statefile.LADDER
+        self.socket = folder.engine / statefile.SOCKET
+        self._log = Log(folder.engine / statefile.LOG)
         self._ladder = Ladder()
         self._cap: int | None = None
         self.state = EngineState(Stage.STARTING, model=spec.id)

@@ -25,6 +25,7 @@ LOG_BYTES = 2 << 20
 """The log is kept in two files of at most this size."""
 TERMINATE_SECONDS = 2.0
 CORE = "EngineCore"
+SHARED = Path("/dev/shm")  # noqa: S108
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 """What vLLM writes before each line: which process, when, where."""
 
@@ -109,6 +110,20 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         await asyncio.to_thread(self._popen.wait)
+        clear_away()
+
+
+def clear_away(shared: Path = SHARED) -> None:
+    """After the engine's end, as process 1 of a unit that has processes and shared memory of its own: collect the
+    processes that were left to it, and remove what they left in memory. Elsewhere bubblewrap's own end does both."""
+    if os.getpid() != 1:
+        return
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    with contextlib.suppress(OSError):
+        for left in shared.iterdir():
+            left.unlink()
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the engine process tells about itself: DATA/state/engine.json, for the service to read."""
+"""What the engine process tells about itself: DATA/state/engine/state.json, for the service to read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-STATE, SOCKET, LADDER, LOG = "engine.json", "engine.sock", "engine-ladder.json", "engine.log"
+STATE, SOCKET, LADDER, LOG = "state.json", "socket", "ladder.json", "log"
 STALE_SECONDS = 15.0
 """The file is written anew at least every few seconds: an older one is a supervisor that is no more."""
 

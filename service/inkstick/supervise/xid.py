@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 KMSG = Path("/dev/kmsg")
+DEVICE = os.makedev(1, 11)  # the kernel's admin-guide/devices.txt
 _XID = re.compile(r"NVRM: Xid \(?(?:PCI:)?([0-9a-fA-F:.]+)\)?: (\d{1,4})\b,?\s*(.*)")
 _LOST = re.compile(r"NVRM:.*?(?:PCI:|GPU )([0-9a-fA-F]{4}:[0-9a-fA-F:.]+)?.*?(?:fallen off the bus|GPU is lost)")
 
@@ -102,12 +103,15 @@ def worst(records: list[str]) -> Xid | None:
 
 
 class KernelLog:
-    """The kernel's log from now on, never waited for. Where it may not be read, nothing is ever new."""
+    """The kernel's log from now on, never waited for. Where it may not be read, nothing is ever new. `handle`: open
+    already."""
 
-    def __init__(self, path: Path = KMSG) -> None:
-        self._handle: int | None = None
+    def __init__(self, path: Path = KMSG, handle: int | None = None) -> None:
+        self._handle = handle
         with contextlib.suppress(OSError):
-            self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._handle is None:
+                self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.set_blocking(self._handle, False)
             with contextlib.suppress(OSError):  # a pipe has no end to go to
                 os.lseek(self._handle, 0, os.SEEK_END)
 
@@ -134,3 +138,12 @@ class KernelLog:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def kernel_log(path: Path = KMSG) -> KernelLog:
+    """The one that this process was given as its input (a unit that is kept from the kernel's log cannot open it), else
+    the one at `path`."""
+    with contextlib.suppress(OSError):
+        if os.fstat(0).st_rdev == DEVICE:
+            return KernelLog(handle=0)
+    return KernelLog(path)

@@ -70,7 +70,8 @@ def load() -> Found:
 
 def prepare(state: Path, share: Path = SHARE) -> None:
     """The builder's acceptance of a model's licence counts until somebody here decides otherwise."""
-    (state / "engine-cache").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (state, state / "engine", state / "engine/cache"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     licences = state / "licences"
     licences.mkdir(mode=0o700, exist_ok=True)
     for given in share.glob("licences/*.json"):
