@@ -121,8 +121,8 @@ def clear_away(shared: Path = SHARED) -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    with contextlib.suppress(OSError):
-        for left in shared.iterdir():
+    for left in shared.iterdir():
+        with contextlib.suppress(OSError):
             left.unlink()
 
 
