@@ -39,6 +39,7 @@ from inkstick_image.trees import OVERLAY, Place, release
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked trees, layers and the ISO, at their peak
+AGAIN_BYTES = {"cpu": 2 << 30, "gpu": 11 << 30}  # --twice, beside the first build's layers and ISO
 DIST = REPOSITORY / "dist"
 MANIFESTS = REPOSITORY / "models-manifest"
 
@@ -126,7 +127,7 @@ def ours(folder: Path) -> None:
     )
 
 
-def check_host(*, offline: bool, edition: str, cache: Path) -> None:
+def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False) -> None:
     """Everything that could be missing, before the long part."""
     programs = {name: package for name, package in tools.BUILD.items() if not (offline and name == "apt-get")}
     if os.geteuid() != 0:
@@ -136,14 +137,15 @@ def check_host(*, offline: bool, edition: str, cache: Path) -> None:
         lacking.append("debian-archive-keyring")
     if lacking:
         raise Missing(f"Programs are missing: {' '.join(lacking)}", f"sudo apt-get install {' '.join(lacking)}")
-    needed = FREE_BYTES[edition]
     kept = sum(file.stat().st_size for file in cache.glob("*/**/*.squashfs")) + sum(
         file.stat().st_size for file in cache.glob("wheels-engine/*")
     )
+    needed = FREE_BYTES[edition] + (AGAIN_BYTES[edition] if twice else 0)
     if (free := shutil.disk_usage(cache).free) < needed - min(kept, needed // 2):
         raise ImageError(
             f"Only {free >> 30} GiB are free for {cache}.",
-            f"The {edition} edition needs {needed >> 30} GiB from nothing; INKSTICK_CACHE names another folder.",
+            f"The {edition} edition{', built twice,' if twice else ''} needs {needed >> 30} GiB from nothing;"
+            " INKSTICK_CACHE names another folder.",
         )
 
 
@@ -257,7 +259,7 @@ def _name(file: Path) -> str:
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
     place = _place(rules, level=1 if options.quick else 9)
-    check_host(offline=options.offline, edition=options.edition, cache=place.cache)
+    check_host(offline=options.offline, edition=options.edition, cache=place.cache, twice=options.twice)
     gpu = options.edition == "gpu"
     if os.geteuid() != 0:
         namespace.check(place.work, OVERLAY if gpu else "no")

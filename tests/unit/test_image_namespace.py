@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import namespace
+from inkstick_image import namespace, tools
 from inkstick_image.errors import ImageError
 from inkstick_image.namespace import Facts
 
@@ -81,3 +83,19 @@ def test_all_that_is_missing_is_one_apt_line(monkeypatch: pytest.MonkeyPatch, tm
     assert line.startswith("sudo apt-get install ")
     assert {"mmdebstrap", "squashfs-tools", "xorriso", "uidmap"} <= set(line.split())
     assert len(line.split()) == len(set(line.split()))
+
+
+@pytest.mark.parametrize(("edition", "twice", "needed"), [("cpu", False, 6), ("gpu", False, 30), ("gpu", True, 41)])
+def test_too_little_disk_is_said_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, edition: str, twice: bool, needed: int
+) -> None:
+    def check(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+        builder.check_host(offline=False, edition=edition, cache=tmp_path, twice=twice)
+
+    monkeypatch.setattr(tools, "missing", lambda programs: [])
+    monkeypatch.setattr(tools, "KEYRING", tmp_path)
+    check(needed << 30)
+    with pytest.raises(ImageError, match=f"Only {needed - 1} GiB are free") as raised:
+        check((needed << 30) - 1)
+    assert f"needs {needed} GiB from nothing" in raised.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from typing import Any
 
@@ -79,6 +80,30 @@ def printed(words: str) -> bytes:
     document.new_page(width=400, height=50).insert_text((12, 33), words, fontsize=24)
     out: bytes = document.tobytes()
     return out
+
+
+def scanned(words: str) -> bytes:
+    """The scanned strip as a PDF without text: a parser opens it, and an engine has to read it."""
+    document = pymupdf.open()
+    page = document.new_page(width=307, height=38)
+    page.insert_image(page.rect, stream=scan(words))
+    out: bytes = document.tobytes()
+    return out
+
+
+def exposure(machine: Machine, unit: str) -> float:
+    """Its score, as the systemd of the image counts."""
+    said = machine.text("systemd-analyze", "security", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found, said
+    print(unit, found[1])
+    return float(found[1])
+
+
+def parser_units(machine: Machine) -> list[str]:
+    """The units that run and open documents."""
+    listed = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service")
+    return [line.split()[0] for line in listed.splitlines()]
 
 
 def read_layers(machine: Machine) -> dict[str, Any]:

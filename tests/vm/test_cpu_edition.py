@@ -6,11 +6,21 @@ One boot under BIOS serves the tests here and those of test_network.py.
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 
-from vm.appliance import BOOT_SECONDS, DATA, READ_SECONDS, drop, printed, read, scan, verity_targets
+from vm.appliance import (
+    BOOT_SECONDS,
+    DATA,
+    READ_SECONDS,
+    drop,
+    exposure,
+    parser_units,
+    printed,
+    read,
+    scan,
+    verity_targets,
+)
 from vm.machine import Machine
 
 pytestmark = pytest.mark.timeout(BOOT_SECONDS + READ_SECONDS + 600)
@@ -60,13 +70,8 @@ def test_the_service_has_no_network_of_its_own(machine: Machine) -> None:
 
 
 def test_no_unit_is_more_exposed_than_the_goals(machine: Machine) -> None:
-    """As the systemd of the image counts, of the units that run."""
-    parser = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service").split()[0]
-    for name, goal in ((parser, 0.2), ("inkstick-serve.service", 0.3), ("inkstick-watch.service", 0.5)):
-        said = machine.text("systemd-analyze", "security", "--no-pager", name)
-        found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
-        assert found and float(found[1]) <= goal, said
-        print(name, found[1])
+    goals = {parser_units(machine)[0]: 0.2, "inkstick-serve.service": 0.3, "inkstick-watch.service": 0.5}
+    assert {unit: goal for unit, goal in goals.items() if exposure(machine, unit) > goal} == {}
 
 
 def main_process(machine: Machine, unit: str) -> str:

@@ -19,7 +19,19 @@ from pathlib import Path
 import pytest
 
 from vm import machine as vm
-from vm.appliance import STATUS, journal, status
+from vm.appliance import (
+    READ_SECONDS,
+    STATUS,
+    UNATTENDED,
+    drop,
+    exposure,
+    journal,
+    parser_units,
+    read,
+    scanned,
+    status,
+    wait_for_services,
+)
 from vm.machine import Machine
 
 ISO = os.environ.get("INKSTICK_GPU_ISO", "")
@@ -27,24 +39,35 @@ BOOT_SECONDS = 2400
 # Of a unit that on a laptop is done in a second.
 SLOW = "[Service]\nTimeoutStartSec=1800\nEnvironment=INKSTICK_GPU_SECONDS=900\n"
 PATIENCE = {"systemd.unit-dropin.inkstick-gpu.service~test": SLOW}
-CACHE = "/var/lib/inkstick/state/engine/cache"
+ENGINE_EXPOSED = 0.8
+STATE = "/var/lib/inkstick/state"
+CARD = "/run/inkstick/gpu.env"  # written where a card answers
+PROGRAM = "/usr/local/lib/instead.py"
 DROP_IN = "/run/systemd/system/inkstick-engine.service.d"
-# In place of the engine, in its unit: what Triton does, a library compiled and loaded; and what it sees of the rest.
-COMPILE = """
-import ctypes, os, pathlib, subprocess
-folder = pathlib.Path("/var/lib/inkstick/state/engine/cache")
+# In place of the engine, in its unit: what Triton does, a library compiled and loaded; what it sees of the data, of the
+# processes and of the network; and the kernel's log, which is its input.
+INSTEAD = """
+import ctypes, json, os, pathlib, socket, subprocess
+state = pathlib.Path("/var/lib/inkstick/state")
+folder = state / "engine/cache"
 (folder / "answer.c").write_text("int answer(void) { return 42; }")
 subprocess.run(["gcc", "-shared", "-fPIC", "-o", "answer.so", "answer.c"], cwd=folder, check=True)
-(folder / "said").write_text(str(ctypes.CDLL(folder / "answer.so").answer()))
+seen = {
+    "answer": ctypes.CDLL(folder / "answer.so").answer(),
+    "data": sorted(path.name for path in state.parent.iterdir()),
+    "state": sorted(path.name for path in state.iterdir()),
+    "run": sorted(path.name for path in pathlib.Path("/run").iterdir()),
+    "process": os.getpid(),
+    "interfaces": [name for _, name in socket.if_nameindex()],
+    "kernel": os.read(0, 8192).decode(errors="replace").partition(";")[2],
+}
+(folder / "said.json").write_text(json.dumps(seen))
 """
-INSTEAD = """[Unit]
-ConditionPathExists=
-[Service]
+UNIT = f"""[Service]
 Type=oneshot
 Restart=no
-EnvironmentFile=
 ExecStart=
-ExecStart=/opt/inkstick/engine/bin/python -I /run/compile.py
+ExecStart=/opt/inkstick/engine/bin/python -I {PROGRAM}
 """
 # What the screen would say of a card that this machine has not: an RTX 3060, with this firmware's own keys.
 JUDGE = """
@@ -58,7 +81,7 @@ OWNER = "3f6b7d7a-4b0a-4a57-9b54-3d9a6a2d1c11"  # of the signature list: any num
 
 pytestmark = [
     pytest.mark.vm_full,
-    pytest.mark.timeout(2 * BOOT_SECONDS + 600),
+    pytest.mark.timeout(2 * BOOT_SECONDS + READ_SECONDS),
     pytest.mark.skipif(not ISO, reason="INKSTICK_GPU_ISO names no ISO of the gpu edition"),
     pytest.mark.skipif(not Path(vm.OVMF_CODE).exists(), reason="no UEFI firmware for QEMU here: install ovmf"),
 ]
@@ -107,7 +130,7 @@ def judged(machine: Machine) -> str:
 def with_key(enrolled: Path) -> Iterator[Machine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vm, "OVMF_VARS", str(enrolled))
-        with Machine(Path(ISO), "uefi", credentials=PATIENCE) as machine:
+        with Machine(Path(ISO), "uefi", credentials=PATIENCE | UNATTENDED) as machine:
             started(machine)
             yield machine
 
@@ -153,17 +176,49 @@ def test_libraries_programs_and_tools_of_the_engine_are_where_they_are_looked_fo
     assert with_key.run("test", "-e", "/usr/include/python3.13/Python.h")[0] == 0
 
 
-def test_the_engine_s_unit_loads_what_it_compiled_and_nobody_else_may(with_key: Machine) -> None:
-    """The unit itself, with another program: its folder lies on the data folder, which is mounted noexec."""
-    with_key.run("sh", "-c", "cat > /run/compile.py", data=COMPILE.encode())
+def test_the_processor_reads_a_scan_that_a_unit_of_its_own_opened(with_key: Machine) -> None:
+    wait_for_services(with_key)
+    print(f"ready after {with_key.seconds:.0f} s")
+    drop(with_key, "scan.pdf", scanned("Invoice 4711 is paid"))
+    found = read(with_key, "scan.pdf")
+    print(f"read after {with_key.seconds:.0f} s: {found}")
+    assert "4711" in found and "Invoice" in found, found
+    assert parser_units(with_key)
+
+
+def test_no_unit_of_the_edition_is_more_exposed_than_the_goals(with_key: Machine) -> None:
+    """The service has a drop-in here, and the engine is here alone."""
+    goals = {parser_units(with_key)[0]: 0.2, "inkstick-serve.service": 0.3, "inkstick-watch.service": 0.5}
+    goals["inkstick-engine.service"] = ENGINE_EXPOSED
+    assert {unit: goal for unit, goal in goals.items() if exposure(with_key, unit) > goal} == {}
+
+
+def test_nothing_failed_or_was_started_anew(with_key: Machine) -> None:
+    assert with_key.text("systemctl", "--failed", "--no-legend", "--plain") == ""
+    restarts = with_key.text("systemctl", "show", "--property=Id,NRestarts", "inkstick-*.service")
+    assert set(line for line in restarts.splitlines() if line.startswith("NRestarts")) == {"NRestarts=0"}, restarts
+
+
+def test_the_engine_s_unit_loads_what_it_compiled_and_sees_nothing_else(with_key: Machine) -> None:
+    """The unit itself, started as if a card had answered, with another program. The folder in which it compiles lies on
+    the data folder, which is mounted noexec for everybody else."""
+    with_key.run("sh", "-c", f"cat > {PROGRAM}", data=INSTEAD.encode())
     with_key.run("mkdir", "-p", DROP_IN)
-    with_key.run("sh", "-c", f"cat > {DROP_IN}/test.conf", data=INSTEAD.encode())
+    with_key.run("sh", "-c", f"cat > {DROP_IN}/test.conf", data=UNIT.encode())
+    with_key.run("touch", CARD)
     with_key.run("systemctl", "daemon-reload")
     with_key.run("systemctl", "start", "inkstick-engine", seconds=1800)
-    said = with_key.text("cat", f"{CACHE}/said")
+    log = with_key.text("journalctl", "-u", "inkstick-engine*", "--no-pager", "-n", "40")
+    with_key.run("rm", CARD, f"{DROP_IN}/test.conf")
+    with_key.run("systemctl", "daemon-reload")
+    said = with_key.text("cat", f"{STATE}/engine/cache/said.json")
     print(f"compiled and loaded after {with_key.seconds:.0f} s: {said}")
-    assert said == "42", with_key.text("journalctl", "-u", "inkstick-engine", "--no-pager", "-n", "40")
-    load = f"import ctypes; ctypes.CDLL('{CACHE}/answer.so')"
+    assert said, log
+    seen = json.loads(said)
+    assert seen["answer"] == 42 and seen["process"] == 1 and seen["interfaces"] == ["lo"], seen
+    assert set(seen["data"]) <= {"state", "models"} and set(seen["state"]) <= {"engine", "licences"}, seen
+    assert seen["kernel"], seen
+    load = f"import ctypes; ctypes.CDLL('{STATE}/engine/cache/answer.so')"
     failed, _, words = with_key.run("/usr/bin/python3", "-I", "-c", load)
     assert failed and "failed to map segment" in words, words
 
