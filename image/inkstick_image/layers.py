@@ -19,7 +19,7 @@ from inkstick_image.sbom import Component
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
-RULES = {"base": 4, "builder": 2, "python": 4, "app": 5}
+RULES = {"base": 5, "builder": 2, "python": 4, "app": 5}
 """Raise a layer's number when its function makes something else of the same inputs."""
 APP = "opt/inkstick"
 VENV = Component("debian", "python3-venv", "3.13", ("PSF-2.0",))
