@@ -279,4 +279,4 @@ async def test_on_loopback_nothing_is_asked_and_nothing_written_down(tmp_path: P
         assert "nobody is asked" in (await client.get("/access")).text
         assert (await client.get("/pair")).headers["location"] == "/"
     await office.close()
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["pin.lock", "spool"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["engine", "pin.lock", "spool"]
