@@ -17,6 +17,8 @@ from pathlib import Path
 
 PAGE, OURS, PORT = "10.77.0.1", "10.77.0.2", 8443
 TAP = "inkstick0"
+BROWSER = f'chromium --host-resolver-rules="MAP {PAGE}:443 127.0.0.1:{PORT}" https://{PAGE}/'
+"""Without a real cable. (The page answers to its own names alone, and 127.0.0.1 is none of them.)"""
 SLOW = (
     "No KVM on this computer: every instruction is emulated. The first question comes after some five minutes, the "
     "page answers after ten, or after thirty where other work takes the processor."
@@ -105,7 +107,7 @@ def steps_of_tap() -> tuple[Sequence[str], ...]:
 
 def words(wanted: Wanted) -> list[str]:
     """What a person needs to know beforehand."""
-    address = f"https://{PAGE}/" if wanted.tap else f"https://127.0.0.1:{PORT}/ (as root it would be https://{PAGE}/)"
+    address = f"https://{PAGE}/" if wanted.tap else f"https://{PAGE}/ for this browser, and only for it:\n  {BROWSER}\n"
     told = [] if wanted.kvm else [SLOW]
     told += [sentence for display, sentence in SCREENS.items() if display in wanted.display]
     return [

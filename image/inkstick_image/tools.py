@@ -46,12 +46,14 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
 ) -> str:
-    """Run to the end; its standard output. With `log`, everything it says is appended there.
+    """Run to the end; its standard output. What tells our own Python where its parts are is kept from other trees'
+    Pythons (an installation script's, say). With `log`, everything it says is appended there.
 
     Raises ImageError with the last lines of what it said."""
     words = [str(word) for word in command]
     started = time.monotonic()
-    done = subprocess.run(words, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(words, env={**inherited, **(env or {})}, cwd=cwd, capture_output=True, text=True)
     if log is not None:
         with log.open("a", encoding="utf-8") as out:
             seconds = time.monotonic() - started
