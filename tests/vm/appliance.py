@@ -1,4 +1,4 @@
-"""What tests do with an appliance that runs in a `Machine`: wait for it, drop documents, take their text."""
+"""What tests do with an appliance in a `Machine`, or in a container: wait for it, drop documents, take their text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pymupdf
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from vm.machine import Machine
+from vm.machine import Inside, Machine
 
 BOOT_SECONDS = 1800
 READ_SECONDS = 1800
@@ -33,7 +33,7 @@ def wait_for_services(machine: Machine, seconds: float = BOOT_SECONDS) -> None:
         time.sleep(10)  # (each question is work for the one emulated processor, which is to get ready)
 
 
-def journal(machine: Machine) -> str:
+def journal(machine: Inside) -> str:
     return machine.text("journalctl", "-b", "--no-pager", "-n", "80")
 
 
@@ -43,13 +43,13 @@ def status(machine: Machine) -> dict[str, Any]:
     return told
 
 
-def drop(machine: Machine, name: str, content: bytes) -> None:
+def drop(machine: Inside, name: str, content: bytes) -> None:
     """As a person would: the document appears in the inbox whole."""
     part = f"{DATA}/inbox/.part"
     machine.run("sh", "-c", f"cat > {part} && chown inkstick: {part} && mv {part} {DATA}/inbox/{name}", data=content)
 
 
-def read(machine: Machine, name: str) -> str:
+def read(machine: Inside, name: str) -> str:
     """All text of the document `name`, once it is read. Fails with the journal."""
     stem, end = name.rpartition(".")[0], time.monotonic() + READ_SECONDS
     while True:
@@ -91,7 +91,7 @@ def scanned(words: str) -> bytes:
     return out
 
 
-def exposure(machine: Machine, unit: str) -> float:
+def exposure(machine: Inside, unit: str) -> float:
     """Its score, as the systemd of the image counts."""
     said = machine.text("systemd-analyze", "security", "--no-pager", unit)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
@@ -100,7 +100,7 @@ def exposure(machine: Machine, unit: str) -> float:
     return float(found[1])
 
 
-def parser_units(machine: Machine) -> list[str]:
+def parser_units(machine: Inside) -> list[str]:
     """The units that run and open documents."""
     listed = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service")
     return [line.split()[0] for line in listed.splitlines()]

@@ -8,26 +8,39 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
+UNITS = "/etc/systemd/system"
+WITHOUT_A_MACHINE: Mapping[str, str | None] = {
+    **{f"{UNITS}/inkstick-{name}.service": None for name in ("console", "firewall", "keeper", "layers", "share")},
+    f"{UNITS}/var-lib-inkstick.mount": """[Mount]
+What=tmpfs
+Where=/var/lib/inkstick
+Type=tmpfs
+Options=uid=800,gid=800,mode=0750,nodev,nosuid,noexec
+""",
+}
+"""Laid over an image: nothing starts that looks after a machine; documents lie in memory, as by the unit replaced."""
 NEEDS = ("systemd-nspawn", "nsenter", "mount", "umount", "xorriso")
 CGROUPS = {"UNIFIED_CGROUP_HIERARCHY": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def lacks() -> str | None:
-    """Why none can be started here; None if one can be tried."""
-    missing = [name for name in NEEDS if shutil.which(name) is None]
-    return f"{', '.join(missing)} not found here" if missing else None
+class CannotStart(Exception):
+    """No container starts on this machine; the message says what stood in the way."""
 
 
 class Container:
     """`iso`: whose layers. `files`: laid over them, by their path inside (None: the unit of that name does not exist).
-    `mounts`: folders of this machine, shown read-only at a path inside."""
+    `mounts`: folders of this machine, shown read-only at a path inside. Raises CannotStart."""
 
     def __init__(self, iso: Path, files: Mapping[str, str | None], mounts: Mapping[str, Path]) -> None:
+        if missing := [name for name in NEEDS if shutil.which(name) is None]:
+            raise CannotStart(f"{', '.join(missing)} not found")
         self._stack = contextlib.ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="inkstick-container-")))
         try:
@@ -35,6 +48,10 @@ class Container:
             for inside, text in files.items():
                 self._lay(inside, text)
             self._process = self._start(mounts)
+            self.first = self._first()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self._stack.close()
+            raise CannotStart(str(error)) from error
         except BaseException:
             self._stack.close()
             raise
@@ -88,28 +105,27 @@ class Container:
             process.kill()
             process.wait()
 
-    @property
-    def first(self) -> int:
-        """The number of its process 1, as seen from outside. Raises AssertionError with its log if it has ended."""
+    def _first(self) -> int:
+        """The number of its process 1, as seen from outside."""
         end = time.monotonic() + 60
-        while time.monotonic() < end:
-            assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2000:]
+        while time.monotonic() < end and self._process.poll() is None:
             pid = self._process.pid
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
             if children and Path(f"/proc/{children[0]}/comm").read_text(encoding="utf-8").strip() == "systemd":
                 return int(children[0])
             time.sleep(0.2)
-        raise AssertionError("its systemd did not start")
+        raise CannotStart((self.folder / "log").read_text(errors="replace")[-2000:] or "its systemd did not start")
 
-    def run(self, *command: str, data: str = "") -> subprocess.CompletedProcess[str]:
-        """A command inside, as root."""
+    def run(self, *command: str, data: bytes = b"", seconds: float = 300) -> tuple[int, bytes, str]:
+        """A command inside, as root: status, output, errors."""
         enter: Sequence[str] = ["nsenter", "--target", str(self.first), "--mount", "--uts", "--ipc", "--net", "--pid"]
         enter = [*enter, "--cgroup", "--root", "--wd"]
-        return subprocess.run([*enter, *command], input=data, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*enter, *command], input=data, capture_output=True, timeout=seconds)
+        return done.returncode, done.stdout, done.stderr.decode(errors="replace")
 
-    def text(self, *command: str) -> str:
+    def text(self, *command: str, data: bytes = b"", seconds: float = 300) -> str:
         """Its output, whatever its status."""
-        return self.run(*command).stdout
+        return self.run(*command, data=data, seconds=seconds)[1].decode(errors="replace")
 
     def __enter__(self) -> Self:
         return self
@@ -118,3 +134,14 @@ class Container:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+@contextlib.contextmanager
+def started(iso: Path, files: Mapping[str, str | None], mounts: Mapping[str, Path]) -> Iterator[Container]:
+    """For a fixture: skips, with the reason, where none starts. (That the image does, a virtual machine shows.)"""
+    try:
+        inside = Container(iso, files, mounts)
+    except CannotStart as why:
+        pytest.skip(f"no container starts here: {why}")
+    with inside:
+        yield inside

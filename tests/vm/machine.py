@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from PIL import Image
 
@@ -66,6 +66,16 @@ Environment=INKSTICK_ENGINE_SECONDS=3600 INKSTICK_PAGE_SECONDS=1800
 WANTS = "[Unit]\nWants=inkstick-test-agent.service\n"
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+
+
+class Inside(Protocol):
+    """Where commands run beside the appliance's units: a `Machine`, or a `container.Container`."""
+
+    def run(self, *command: str, data: bytes = b"", seconds: float = 300) -> tuple[int, bytes, str]:
+        """A command inside, as root: status, output, errors."""
+
+    def text(self, *command: str, data: bytes = b"", seconds: float = 300) -> str:
+        """Its output, whatever its status."""
 
 
 class Machine:

@@ -1,6 +1,7 @@
 """Parsers as units, at their limits: one that runs out of its unit's memory, and more of them than the socket lets in.
 
-On the machine of test_cpu_edition.py, after it.
+The first on the machine of test_cpu_edition.py, after it, since a container's kernel may not count memory; the others
+natively (`container`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from vm.appliance import BOOT_SECONDS, DATA, READ_SECONDS, drop, journal, printed, read
+from vm import container
+from vm.appliance import BOOT_SECONDS, DATA, READ_SECONDS, drop, journal, parser_units, printed, read
+from vm.container import WITHOUT_A_MACHINE, Container
 from vm.laptop import until
-from vm.machine import Machine
+from vm.machine import Inside, Machine
 
 CONNECTIONS = 16
 """MaxConnections= of inkstick-pages.socket."""
@@ -39,16 +43,10 @@ for row in known.execute("select state, code from documents where name = ?", [sy
     print(*row)
 """
 
-pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(BOOT_SECONDS + 4 * READ_SECONDS)]
+pytestmark = pytest.mark.timeout(BOOT_SECONDS + 4 * READ_SECONDS)
 
 
-def parsers(machine: Machine) -> list[str]:
-    """The units in which a parser or its warden lives."""
-    listed = machine.text("systemctl", "list-units", "--plain", "--no-legend", "inkstick-pages@*.service")
-    return [line.split()[0] for line in listed.splitlines()]
-
-
-def state(machine: Machine, name: str) -> str:
+def state(machine: Inside, name: str) -> str:
     """What the ledger says of a document: its state and the code of what it waits for or failed by."""
     return machine.text("python3", "-c", STATE, f"{DATA}/state/ledger.sqlite", name).strip()
 
@@ -60,10 +58,19 @@ def blank(width: int, height: int) -> bytes:
     return out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def native(iso: Path) -> Iterator[Container]:
+    """Service, watcher and parsers of the image."""
+    with container.started(iso, WITHOUT_A_MACHINE, {}) as native:
+        until(lambda: native.run("systemctl", "start", "inkstick-watch", "inkstick-serve")[0] == 0, seconds=300)
+        yield native
+
+
+@pytest.mark.vm_full
 def test_a_document_that_takes_all_the_memory_of_its_parser_s_unit_fails_alone(machine: Machine) -> None:
     drop(machine, "before.pdf", printed("Before the large one"))
     read(machine, "before.pdf")
-    (parser,) = parsers(machine)
+    (parser,) = parser_units(machine)
     machine.run("systemctl", "set-property", "--runtime", parser, f"MemoryMax={LITTLE}")
     drop(machine, "large.png", blank(12_000, 8_000))
     error = f"{DATA}/failed/large.png.error.json"
@@ -73,11 +80,11 @@ def test_a_document_that_takes_all_the_memory_of_its_parser_s_unit_fails_alone(m
     assert "python" in killed, killed
     drop(machine, "after.pdf", printed("After the large one"))
     assert "After the large one" in read(machine, "after.pdf")
-    assert parser not in parsers(machine)
+    assert parser not in parser_units(machine)
     assert machine.text("systemctl", "--failed", "--no-legend", "--plain") == ""
 
 
-def test_more_documents_at_once_than_connections_are_all_read(machine: Machine) -> None:
+def test_more_documents_at_once_than_connections_are_all_read(native: Container) -> None:
     names = [f"paper-{number}.pdf" for number in range(PAPERS)]
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as packed:
@@ -88,36 +95,36 @@ def test_more_documents_at_once_than_connections_are_all_read(machine: Machine) 
             packed.addfile(entry, io.BytesIO(content))
     papers = f"{DATA}/.papers"
     script = f"mkdir {papers} && tar -x -C {papers} && chown -R inkstick: {papers} && mv {papers}/* {DATA}/inbox"
-    assert machine.run("sh", "-c", script, data=archive.getvalue())[0] == 0
+    assert native.run("sh", "-c", script, data=archive.getvalue())[0] == 0
     for number, name in enumerate(names):
-        assert f"This is paper {number}" in read(machine, name)
-    assert machine.text("systemctl", "--failed", "--no-legend", "--plain") == ""
+        assert f"This is paper {number}" in read(native, name)
+    assert native.text("systemctl", "--failed", "--no-legend", "--plain") == ""
 
 
 @pytest.fixture
-def holder(machine: Machine) -> Iterator[str]:
+def holder(native: Container) -> Iterator[str]:
     """A unit that takes every connection that is to be had, and says nothing on any."""
     yield "test-holder"
-    machine.run("systemctl", "stop", "test-holder")
+    native.run("systemctl", "stop", "test-holder")
 
 
 def test_a_document_for_which_there_is_no_connection_waits_and_is_read_when_there_is_one(
-    machine: Machine, holder: str
+    native: Container, holder: str
 ) -> None:
-    ours = parsers(machine)
-    assert machine.run("systemd-run", "--unit", holder, "--collect", "python3", "-c", HOLDER)[0] == 0
-    until(lambda: len(parsers(machine)) == CONNECTIONS, lambda: journal(machine), READ_SECONDS)
-    machine.run("systemctl", "stop", *ours)
+    ours = parser_units(native)
+    assert native.run("systemd-run", "--unit", holder, "--collect", "python3", "-c", HOLDER)[0] == 0
+    until(lambda: len(parser_units(native)) == CONNECTIONS, lambda: journal(native), READ_SECONDS)
+    native.run("systemctl", "stop", *ours)
     until(
-        lambda: len(parsers(machine)) == CONNECTIONS and not set(ours) & set(parsers(machine)),
-        lambda: journal(machine),
+        lambda: len(parser_units(native)) == CONNECTIONS and not set(ours) & set(parser_units(native)),
+        lambda: journal(native),
         READ_SECONDS,
     )
-    drop(machine, "patient.pdf", printed("Patience is rewarded"))
-    until(lambda: state(machine, "patient.pdf") not in ("", "queued None", "reading None"), seconds=READ_SECONDS)
-    assert state(machine, "patient.pdf") == "blocked unavailable"
-    assert machine.run("test", "-e", f"{DATA}/failed/patient.pdf")[0] != 0
-    machine.run("systemctl", "stop", holder)
-    assert "Patience is rewarded" in read(machine, "patient.pdf")
-    until(lambda: len(parsers(machine)) == len(ours), lambda: journal(machine), READ_SECONDS)
-    assert machine.text("systemctl", "--failed", "--no-legend", "--plain") == ""
+    drop(native, "patient.pdf", printed("Patience is rewarded"))
+    until(lambda: state(native, "patient.pdf") not in ("", "queued None", "reading None"), seconds=READ_SECONDS)
+    assert state(native, "patient.pdf") == "blocked unavailable"
+    assert native.run("test", "-e", f"{DATA}/failed/patient.pdf")[0] != 0
+    native.run("systemctl", "stop", holder)
+    assert "Patience is rewarded" in read(native, "patient.pdf")
+    until(lambda: len(parser_units(native)) == len(ours), lambda: journal(native), READ_SECONDS)
+    assert native.text("systemctl", "--failed", "--no-legend", "--plain") == ""
