@@ -458,7 +458,7 @@ def test_what_a_killed_engine_had_in_shared_memory_goes_with_it(tmp_path: Path) 
 FIRST = """
 import os, subprocess, sys, time
 from inkstick.supervise.process import clear_away
-subprocess.run(["sh", "-c", "sleep 0.1 &"])  # left to process 1
+subprocess.run(["sh", "-c", "sleep 600 & sleep 0.1 &"])  # left to process 1
 open("/dev/shm/psm_left", "w").close()
 def children():
     return open(f"/proc/self/task/{os.getpid()}/children").read().split()

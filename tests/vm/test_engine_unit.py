@@ -110,6 +110,13 @@ class Unit:
             time.sleep(0.5)
         raise AssertionError(self.journal())
 
+    def gone(self, pids: list[int]) -> None:
+        """Waits until the kernel has done away with them."""
+        end = time.monotonic() + 60
+        while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < end, left
+            time.sleep(0.1)
+
     def look(self, *command: str) -> str:
         """What a command prints behind the unit's walls, with the rights of the service's user."""
         enter = ["nsenter", "--target", str(self.core), "--all", "--wd=/", "--setuid", "800", "--setgid", "800"]
@@ -200,8 +207,7 @@ def test_a_killed_engine_leaves_nothing_and_reads_again(unit: Unit) -> None:
     after = unit.ready(after=before.since)
     assert after.restarts == before.restarts + 1
     assert not (shared / "psm_left").exists()
-    # (dead ones are among them until they are collected; what leaves the new life is collected at its end)
-    assert not set(old) & set(descendants(unit.supervisor))
+    assert not set(old) & set(descendants(unit.supervisor)), "dead, but never collected"
     assert unit.texts() == {sample.name: sample.text for sample in pages.SAMPLES}
 
 
@@ -217,7 +223,7 @@ def test_a_supervisor_that_dies_is_started_again_and_takes_the_engine_with_it(un
     while unit.inside.text("systemctl", "show", "--value", "--property=NRestarts", "inkstick-engine").strip() == "0":
         assert time.monotonic() < end, unit.journal()
         time.sleep(1)
-    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    unit.gone(family)
 
 
 def test_it_ends_when_it_is_told_to_and_nothing_of_it_is_left(unit: Unit) -> None:
@@ -225,5 +231,5 @@ def test_it_ends_when_it_is_told_to_and_nothing_of_it_is_left(unit: Unit) -> Non
         time.sleep(1)
     family = [unit.supervisor, *descendants(unit.supervisor)]
     assert unit.inside.run("systemctl", "stop", "inkstick-engine")[0] == 0
-    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    unit.gone(family)
     assert unit.inside.text("systemctl", "--failed", "--no-legend", "--plain") == ""

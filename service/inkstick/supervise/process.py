@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from inkstick.supervise.tree import die_with
 LOG_BYTES = 2 << 20
 """The log is kept in two files of at most this size."""
 TERMINATE_SECONDS = 2.0
+COLLECT_SECONDS = 5.0
 CORE = "EngineCore"
 SHARED = Path("/dev/shm")  # noqa: S108
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
@@ -110,20 +112,24 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         await asyncio.to_thread(self._popen.wait)
-        clear_away()
+        await asyncio.to_thread(clear_away)
 
 
 def clear_away(shared: Path = SHARED) -> None:
-    """After the engine's end, as process 1 of a unit that has processes and shared memory of its own: collect the
-    processes that were left to it, and remove what they left in memory. Elsewhere bubblewrap's own end does both."""
+    """After the engine's end, as process 1 of a unit that has processes and shared memory of its own: end and collect
+    the processes that were left to it, and remove what they left in memory. Elsewhere bubblewrap's end does both."""
     if os.getpid() != 1:
         return
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    for left in shared.iterdir():
+    end = time.monotonic() + COLLECT_SECONDS
+    while (left := descendants(1)) and time.monotonic() < end:
+        _signal(left, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+    for path in shared.iterdir():
         with contextlib.suppress(OSError):
-            left.unlink()
+            path.unlink()
 
 
 def descendants(pid: int) -> list[int]:
