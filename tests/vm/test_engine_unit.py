@@ -31,6 +31,7 @@ from inkstick.supervise.statefile import EngineState, Stage
 from vm import container
 from vm.appliance import exposure
 from vm.container import UNITS, WITHOUT_A_MACHINE, Container
+from vm.laptop import until
 
 START_SECONDS = 1500.0
 pytestmark = pytest.mark.timeout(2 * START_SECONDS + 300)
@@ -39,6 +40,8 @@ OURS = ("serve", "settings", "watch")
 DATA, ENGINE = "/var/lib/inkstick", "/var/lib/inkstick/state/engine"
 # As the driver's unit says it where a card answers; here the processor does.
 CARD = f"""[Unit]
+Requires=var-lib-inkstick.mount
+After=var-lib-inkstick.mount
 Before=inkstick-engine.service inkstick-engine-folder.service
 Wants=inkstick-engine.service
 [Service]
@@ -60,9 +63,7 @@ def overlay(version: str) -> dict[str, str | None]:
         **{f"{UNITS}/inkstick-{name}.service": None for name in OURS},
         **units,
         "/usr/lib/inkstick/gpu.py": (GPU / "usr/lib/inkstick/gpu.py").read_text(),
-        f"{UNITS}/inkstick-gpu.service": CARD.replace(
-            "[Unit]\n", "[Unit]\nAfter=var-lib-inkstick.mount\nRequires=var-lib-inkstick.mount\n"
-        ),
+        f"{UNITS}/inkstick-gpu.service": CARD,
         f"{UNITS}/multi-user.target.d/test.conf": "[Unit]\nWants=inkstick-gpu.service\n",
         f"{UNITS}/inkstick-engine.service.d/test.conf": WITH,
         "/opt/venv/pyvenv.cfg": HOME.format(version=version),
@@ -120,10 +121,7 @@ class Unit:
 
     def gone(self, pids: list[int]) -> None:
         """Waits until the kernel has done away with them."""
-        end = time.monotonic() + 60
-        while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
-            assert time.monotonic() < end, left
-            time.sleep(0.1)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), seconds=60)
 
     def look(self, *command: str) -> str:
         """What a command prints behind the unit's walls, with the rights of the service's user."""
@@ -227,16 +225,13 @@ def test_a_supervisor_that_dies_is_started_again_and_takes_the_engine_with_it(un
     unit.ready()
     family = [unit.supervisor, *descendants(unit.supervisor)]
     os.kill(family[0], signal.SIGKILL)
-    end = time.monotonic() + 120
-    while unit.inside.text("systemctl", "show", "--value", "--property=NRestarts", "inkstick-engine").strip() == "0":
-        assert time.monotonic() < end, unit.journal()
-        time.sleep(1)
+    asked = ("systemctl", "show", "--value", "--property=NRestarts", "inkstick-engine")
+    until(lambda: unit.inside.text(*asked).strip() != "0", unit.journal, seconds=120)
     unit.gone(family)
 
 
 def test_it_ends_when_it_is_told_to_and_nothing_of_it_is_left(unit: Unit) -> None:
-    while unit.inside.run("systemctl", "is-active", "inkstick-engine")[0]:
-        time.sleep(1)
+    until(lambda: unit.inside.run("systemctl", "is-active", "inkstick-engine")[0] == 0, unit.journal, seconds=120)
     family = [unit.supervisor, *descendants(unit.supervisor)]
     assert unit.inside.run("systemctl", "stop", "inkstick-engine")[0] == 0
     unit.gone(family)
