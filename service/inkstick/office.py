@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,24 @@ class Office:
         self._changed = asyncio.Event()
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened = contextlib.AsyncExitStack()
         self._probe: tuple[float, str] = (float("-inf"), "not started")
         self._system = System(settings, self._clock)
 
     # ---- life
 
     async def start(self) -> None:
+        """See `OfficePort`. Each part is closed again, in the opposite order, where a later one fails or the start is
+        cancelled."""
+        async with contextlib.AsyncExitStack() as opened:
+            await self._open(opened)
+            self._opened = opened.pop_all()
+
+    async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         self._system.start()
+        opened.callback(self._system.close)
         self._folder.create()
-        self._ledger = await asyncio.to_thread(Ledger, self._folder.ledger)
+        await _to_the_end(asyncio.to_thread(self._open_ledger, opened))
         self._spool = Spool(
             self._folder,
             self._disk,
@@ -99,7 +108,7 @@ class Office:
             original=self._original,
             notify=self._tell,
         )
-        await asyncio.to_thread(self._recover)
+        await _to_the_end(asyncio.to_thread(self._recover))
         engines = self._engines = self._engines or engines_for(self.settings)
         self._pool = PagePool(
             processes=self.settings.parser_processes,
@@ -110,15 +119,28 @@ class Office:
             pool=self._pool, engines=engines, clock=self._clock, image_bytes=self.settings.image_bytes
         )
         self._desk = Desk(self.settings, self._spool, self._ledger, self._pool, self._reader, self._tell)
+        opened.push_async_callback(self._pool.close)
         await self._pool.start()
+        opened.push_async_callback(self._reader.close)
         await self._reader.start()
         self.uploads = Uploads(self._spool, self.settings.max_bytes, self._uploaded)
-        await self.uploads.resume()
+        await _to_the_end(self.uploads.resume())
+        opened.push_async_callback(self._corrections.close)
+        self._corrections.start(self._pool, self._reader, engines)
         self._tasks = [
             asyncio.create_task(self._desk.run(), name="desk"),
             asyncio.create_task(self._system.keep(), name="system"),
         ]
-        self._corrections.start(self._pool, self._reader, engines)
+        opened.push_async_callback(self._end_tasks)
+
+    def _open_ledger(self, opened: contextlib.AsyncExitStack) -> None:
+        self._ledger = Ledger(self._folder.ledger)
+        opened.push_async_callback(asyncio.to_thread, self._ledger.close)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def corrections(self) -> Corrections:
@@ -141,14 +163,7 @@ class Office:
             self._spool.sweep_checkpoints(works)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._corrections.close()
-        await self._reader.close()
-        await self._pool.close()
-        await asyncio.to_thread(self._ledger.close)
-        self._system.close()
+        await self._opened.aclose()
 
     def _tell(self) -> None:
         """Something changed: wake those who wait for events. Who waits from now on waits for the next change."""
@@ -523,6 +538,16 @@ class Office:
                 profile = replace(asked.profile, passwords=(*asked.profile.passwords, *_passwords(row)))
                 asked = replace(asked, number=number, profile=profile)
             return await atonce.read(self._pool, self._reader, path, media_type, asked, told)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Not given up in the middle: a cancellation waits until it is done."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _passwords(row: Row) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,10 +25,13 @@ from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
 from inkstick.office import Office
+from inkstick.pages import pool
+from inkstick.pages.process import Process
 from inkstick.reading.reader import Engines
 from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger
+from inkstick.supervise.process import descendants
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
@@ -338,3 +343,56 @@ async def test_one_image_is_read_at_once_and_leaves_nothing(settings: Settings, 
     assert page.text().startswith("Page 70")
     assert page.text().split("\n\n")[1] == text_for(70).split("\n\n")[1]
     assert not list(settings.folder.state.glob("read-*"))
+
+
+class Waited(OpenAiEngine):
+    """An engine that is not ready before somebody gives it up."""
+
+    def __init__(self, fake: FakeEngine) -> None:
+        super().__init__(fake.url)
+        self.starts, self.closed = asyncio.Event(), False
+
+    async def start(self) -> None:
+        self.starts.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed = True
+        await super().close()
+
+
+async def test_a_start_that_is_given_up_leaves_the_folder_free_and_nothing_running(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    engine, before = Waited(fake), set(descendants(os.getpid()))
+    starting = asyncio.create_task(Office(settings, engines=Engines(engine)).start())
+    await asyncio.wait_for(engine.starts.wait(), 60)
+    assert set(descendants(os.getpid())) > before  # the parsers
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert engine.closed
+    assert set(descendants(os.getpid())) <= before
+    async with open_office(settings, fake) as office:
+        assert (await ended(office, await upload(office, "one.pdf", numbered.pdf([1])))).state == "done"
+
+
+async def test_parsers_that_are_still_coming_when_a_start_is_given_up_are_ended(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, coming, go_on = set(descendants(os.getpid())), threading.Event(), threading.Event()
+
+    class Coming(Process):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            coming.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(pool, "Process", Coming)
+    starting = asyncio.create_task(Office(settings, engines=Engines(OpenAiEngine(fake.url))).start())
+    assert await asyncio.to_thread(coming.wait, 60)
+    starting.cancel()
+    asyncio.get_running_loop().call_later(0.2, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert set(descendants(os.getpid())) <= before

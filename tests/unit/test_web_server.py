@@ -185,3 +185,26 @@ def test_sigterm_ends_it_even_with_a_page_open(tmp_path: Path) -> None:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+class SlowOffice(MemoryOffice):
+    """Its start ends only by being given up."""
+
+    given_up = False
+
+    async def start(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up = True
+
+
+async def test_told_to_stop_while_it_starts_it_gives_up_the_start(tmp_path: Path) -> None:
+    office, stop = SlowOffice(tmp_path, settings=Settings(data=tmp_path, port=0)), asyncio.Event()
+    serving = asyncio.create_task(serve(office, pytest.fail, stop=stop))
+    await asyncio.sleep(0.1)
+    assert not serving.done()
+    stop.set()
+    await asyncio.wait_for(serving, 60)
+    assert office.given_up
+    assert not (tmp_path / "state" / "address").exists()

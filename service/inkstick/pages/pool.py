@@ -156,10 +156,11 @@ class PagePool:
         """The most resident memory that any process reported after a call."""
 
     async def start(self) -> None:
-        """Start the processes. Raises Unavailable if they do not come up."""
+        """Start the processes. Raises Unavailable if they do not come up. Where this is cancelled, `close` ends those
+        that are still coming."""
         if self.sandbox is None:
             self.sandbox = await self._blocking(sandbox.detect, self._units)
-        await asyncio.gather(*(self._staff(seat) for seat in self._seats))
+        await asyncio.gather(*(asyncio.shield(self._background(self._staff(seat))) for seat in self._seats))
         self._idle = list(self._seats)
 
     async def close(self) -> None:

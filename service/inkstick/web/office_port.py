@@ -177,7 +177,8 @@ class OfficePort(ScreensPort, Protocol):
         """Everything about single pages: as they are now, changed, read once more."""
 
     async def start(self) -> None:
-        """Open the ledger, recover, start pool and engines. Raises `UsageError` if another service has the folder."""
+        """Open the ledger, recover, start pool and engines. Raises `UsageError` if another service has the folder.
+        Where it fails or is cancelled, nothing of it is left open or running."""
 
     async def close(self) -> None:
         """Stop reading within two seconds; what was accepted stays accepted."""

@@ -127,7 +127,7 @@ async def serve(
     notifier: Notifier | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT (or `stop`), then end within about two seconds.
+    """Serve until SIGTERM or SIGINT (or `stop`), then end within about two seconds, also while it is still starting.
 
     `say` is told the address once requests are answered. Raises `UsageError` for a bad address, a taken port, or where
     there is no key for TLS."""
@@ -137,12 +137,27 @@ async def serve(
     check_host(settings.host)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     with contextlib.closing(listener), _stops_on_signals(stop):
-        await office.start()
+        if not await _started(office, stop):
+            return
         try:
             await _serve(office, listener, await _key(settings), say, notifier, stop)
         finally:
             notifier.stopping()
             await office.close()
+
+
+async def _started(office: OfficePort, stop: asyncio.Event) -> bool:
+    """False where `stop` came first: a start may take minutes on a slow machine, and whoever switches it off waits."""
+    starting, told = asyncio.create_task(office.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+    if starting.cancelled():
+        return False
+    await starting
+    return True
 
 
 async def _key(settings: Settings) -> Key | None:
