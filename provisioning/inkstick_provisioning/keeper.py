@@ -26,6 +26,7 @@ from inkstick.config import DataFolder
 from inkstick.errors import InkstickError
 from inkstick_provisioning import (
     firststart,
+    given,
     hardware,
     identity,
     luks,
@@ -38,10 +39,11 @@ from inkstick_provisioning import (
     share,
     status,
     unattended,
+    units,
     untrusted,
     volume,
 )
-from inkstick_provisioning.faults import StillWriting, UnattendedError
+from inkstick_provisioning.faults import UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
@@ -55,55 +57,16 @@ from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
 TICK = 1.0
 SEEN_SECONDS = 300.0
 SLOW_SECONDS = 10.0
-LARGEST = 1 << 20
-"""Bytes of a file that is read whole."""
 DATA = Path("/var/lib/inkstick")
 OPENED = status.RUN / "volume"
 CONSOLE = Path("/run/inkstick-console")  # a folder of the console's own: nobody else writes there
 PAGE = DATA / "state/requests"
-SHARE = "inkstick-share.service"
-SERVICES = ("inkstick-watch.service", "inkstick-serve.service")
-WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inkstick-engine.service", SHARE)
-"""Whoever has a file of the data folder open, and the socket by which a browser would start the service again."""
 LAN = "INKSTICK_HOST=0.0.0.0\nINKSTICK_PORT=443\n"
 """Which of its two listening sockets (inkstick-serve.socket) the service takes while a port is in use."""
-PARTS = ("serve", "watch")
 NETWORK, LOGIND = Path("/run/systemd/network"), Path("/run/systemd/logind.conf.d")
 PIN = ("/opt/inkstick/.venv/bin/inkstick", "pin")
 PIN_SECONDS = 60.0
 USER = 800
-
-
-def run(command: Sequence[str], text: str = "", user: int | None = None) -> str:
-    """Its output, "" where it failed: a broken part must not take the keeper with it. `user`: as whom."""
-    who: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
-    try:
-        done = subprocess.run(list(command), input=text, capture_output=True, text=True, timeout=120, **who)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        sys.stderr.write(f"{command[0]}: {error}\n")
-        return ""
-    if done.returncode != 0:
-        sys.stderr.write(f"{' '.join(command[:3])}: {done.stderr.strip()[:300]}\n")
-    return str(done.stdout)
-
-
-def systemctl(*arguments: str) -> str:
-    return run(["systemctl", *arguments])
-
-
-def visits() -> list[str]:
-    """The units of the sticks that are plugged in; each may be copying documents."""
-    states = "--state=active,activating"
-    shown = systemctl("list-units", "--plain", "--no-legend", "--full", states, "inkstick-usb@*.service")
-    return [line.split()[0] for line in shown.splitlines() if line.strip()]
-
-
-def stop_writers(guests: Sequence[str] = ()) -> None:
-    """Raises StillWriting where one of them runs on: what it wrote into memory that is carried away would be lost."""
-    systemctl("stop", *WRITERS, *guests)
-    states = systemctl("show", "--property=ActiveState", "--value", *WRITERS, *guests).split()
-    if {"active", "activating", "deactivating", "reloading"} & set(states):
-        raise StillWriting
 
 
 # ---- network
@@ -116,7 +79,7 @@ def ports() -> list[Port]:
 
 def put_network(modes: dict[str, Mode]) -> None:
     """Rules first, then the ports: there is no moment in which an open port has no rules."""
-    run(["nft", "-f", "-"], network.ruleset(modes))
+    units.run(["nft", "-f", "-"], network.ruleset(modes))
     folder = NETWORK
     folder.mkdir(parents=True, exist_ok=True)
     wanted = network.files(modes)
@@ -126,17 +89,17 @@ def put_network(modes: dict[str, Mode]) -> None:
     for name, text in wanted.items():
         (folder / name).write_text(text, encoding="ascii")
     # (not waited for, and nothing is done where it has not started yet: it reads the files when it does)
-    systemctl("--no-block", "try-reload-or-restart", "systemd-networkd.service")
+    units.systemctl("--no-block", "try-reload-or-restart", "systemd-networkd.service")
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
     """The page's addresses, from `ip -json -4 address`: those that are fixed first, then those that were given."""
     fixed = list(network.direct_addresses(modes).values())
-    given = []
+    leased = []
     for entry in json.loads(listed or "[]"):
         if modes.get(str(entry.get("ifname", ""))) in (Mode.JOIN, Mode.DIRECT):
-            given += [str(a["local"]) for a in entry.get("addr_info", ()) if a.get("scope") == "global"]
-    hosts = dict.fromkeys([*fixed, *given])
+            leased += [str(a["local"]) for a in entry.get("addr_info", ()) if a.get("scope") == "global"]
+    hosts = dict.fromkeys([*fixed, *leased])
     return tuple(f"https://{host}/" for host in hosts)
 
 
@@ -164,7 +127,7 @@ class Keeper:
         self.pairing: dict[str, Any] = {}
         self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
-        self.shared = share.read(_read(status.RUN / share.TOLD))
+        self.shared = share.read(untrusted.text(status.RUN / share.TOLD))
         self.password = self.shared.password if self.shared else share.password()
         self.slow_at = self.seen_at = self.pin_at = -1e9
         self.dialogue = self._again() or self._begin()
@@ -173,7 +136,7 @@ class Keeper:
 
     def _clock(self) -> moment.Clock:
         built = Path(__file__).stat().st_mtime  # in the image every file has the date of the build
-        return moment.judge(time.time(), built, moment.parse_seen(_read(DATA / "state" / moment.SEEN)))
+        return moment.judge(time.time(), built, moment.parse_seen(untrusted.text(DATA / "state" / moment.SEEN)))
 
     def _situation(self) -> Situation:
         try:
@@ -185,7 +148,7 @@ class Keeper:
 
     def _again(self) -> Dialogue | None:
         """After a restart of this process: nothing is asked a second time."""
-        kept = _json(_read(status.RUN / "keeper.json"))
+        kept = _json(untrusted.text(status.RUN / "keeper.json"))
         if not kept.get("done"):
             return None
         try:
@@ -227,7 +190,7 @@ class Keeper:
         if not self.clock.right:
             _set_clock(self.clock.best)
         try:
-            found = find_file()
+            found = given.find()
             if found is None:
                 known = self._known(situation)
                 return firststart.again(situation, known) if known else firststart.begin(situation)
@@ -292,7 +255,7 @@ class Keeper:
         if wishes.lid != self.wishes.lid:
             LOGIND.mkdir(parents=True, exist_ok=True)
             (LOGIND / "50-inkstick.conf").write_text(power.lid_settings(wishes.lid), encoding="ascii")
-            systemctl("kill", "--signal=HUP", "systemd-logind.service")
+            units.systemctl("kill", "--signal=HUP", "systemd-logind.service")
         self.wishes = wishes
         status.write(status.RUN / "wishes.json", {"usb": wishes.usb.value, "language": wishes.language})
 
@@ -303,9 +266,9 @@ class Keeper:
         names = ",".join([self.name(), *hosts])
         text = f"{LAN}INKSTICK_NAMES={names}\n" if lan else ""
         path = status.RUN / "network.env"
-        if _read(path) != text:
+        if untrusted.text(path) != text:
             path.write_text(text, encoding="ascii")
-            systemctl("try-restart", "--no-block", "inkstick-serve.service")
+            units.systemctl("try-restart", "--no-block", "inkstick-serve.service")
         if lan:
             self.new_pin()
 
@@ -331,16 +294,16 @@ class Keeper:
         self.shared = wanted
         status.write(status.RUN / share.TOLD, share.told(wanted), 0o600)
         as_service(_make_folders)
-        run(["nft", "-f", "-"], network.ruleset(self.modes, share=True))
-        systemctl("restart", "--no-block", SHARE)
+        units.run(["nft", "-f", "-"], network.ruleset(self.modes, share=True))
+        units.systemctl("restart", "--no-block", units.SHARE)
 
     def end_share(self) -> None:
         """The port closed, then the share stopped: it may not see the data folder that comes next."""
         if self.shared is not None:
             self.shared = None
-            run(["nft", "-f", "-"], network.ruleset(self.modes))
+            units.run(["nft", "-f", "-"], network.ruleset(self.modes))
             (status.RUN / share.TOLD).unlink(missing_ok=True)
-            systemctl("stop", SHARE)
+            units.systemctl("stop", units.SHARE)
 
     # -- the data volume
 
@@ -352,8 +315,8 @@ class Keeper:
         if found is not Checked.CLEAN:
             self.lines.append(Line("The data volume was repaired after it was not closed properly."))
         self.device = _backing() or offer.device
-        self.guests = visits()
-        stop_writers(self.guests)
+        self.guests = units.visits()
+        units.stop_writers(self.guests)
         os.chown(OPENED, USER, USER)
         OPENED.chmod(0o750)
         luks.carry(DATA, OPENED)
@@ -361,12 +324,12 @@ class Keeper:
         _empty(DATA)
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
-        systemctl("restart", "--no-block", "inkstick-settings.service")
+        units.systemctl("restart", "--no-block", "inkstick-settings.service")
         self.resume()
 
     def resume(self) -> None:
         """Those who write, and the sticks that were stopped with them, go on."""
-        systemctl("start", "--no-block", *SERVICES, *self.guests)
+        units.systemctl("start", "--no-block", *units.SERVICES, *self.guests)
         self.guests = []
 
     def recovery(self, dialogue: Dialogue) -> str:
@@ -380,8 +343,8 @@ class Keeper:
     def close_volume(self) -> None:
         """Locked again: the key is forgotten, data are in memory until it is opened."""
         self.end_share()
-        self.guests = [*self.guests, *visits()]
-        systemctl("stop", *WRITERS, *self.guests)
+        self.guests = [*self.guests, *units.visits()]
+        units.systemctl("stop", *units.WRITERS, *self.guests)
         for folder in (OPENED, DATA):
             if _is_volume(folder):
                 _mount(["umount", str(folder)])
@@ -452,9 +415,9 @@ class Keeper:
         """In good order: the writers end, the volume is unmounted, the machine goes off."""
         self.leaving = how
         self.tell()
-        systemctl("stop", *WRITERS)
+        units.systemctl("stop", *units.WRITERS)
         os.sync()
-        systemctl("--no-block", how)
+        units.systemctl("--no-block", how)
 
     # -- what is watched
 
@@ -471,7 +434,7 @@ class Keeper:
 
     def medium_gone(self) -> None:
         """Nothing can be loaded from the stick any more, so no program is started: the kernel does the rest."""
-        freeze(WRITERS)
+        units.freeze(units.WRITERS)
         self.say_last(Line("The stick that this computer was started from is gone. What was accepted is safe. "
                            "It switches itself off."))  # fmt: skip
         os.sync()
@@ -519,14 +482,14 @@ class Keeper:
     def look(self) -> dict[str, Any]:
         """What systemd, the service's commands and the firewall say."""
         self.look_at_card()
-        units = [f"inkstick-{part}.service" for part in PARTS] + ([SHARE] if self.shared else [])
-        shown = systemctl("show", "--property=Id,ActiveState,StatusText", *units)
+        watched = [*units.SERVICES, *([units.SHARE] if self.shared else [])]
+        shown = units.systemctl("show", "--property=Id,ActiveState,StatusText", *watched)
         pairing = self.pair()
-        counters = _json(run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
+        counters = _json(units.run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
         digits = str(pairing.get("pin") or "")
         return {
-            "parts": parts(shown),
-            "addresses": addresses(self.modes, run(["ip", "-json", "-4", "address"])),
+            "parts": units.states(shown),
+            "addresses": addresses(self.modes, units.run(["ip", "-json", "-4", "address"])),
             "pin": f"{digits[:4]} {digits[4:]}".strip(),
             "fingerprint": str(pairing.get("fingerprint") or fingerprint(DATA / "state/tls")),
             "dropped": tuple(sorted(network.dropped(counters).items())),
@@ -592,18 +555,11 @@ def _empty(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def parts(shown: str) -> tuple[tuple[str, str, str], ...]:
-    """From `systemctl show`: (part, state, its own words), one block per unit."""
-    blocks = [dict(line.split("=", 1) for line in b.splitlines() if "=" in line) for b in shown.split("\n\n")]
-    names = [(b, b["Id"].removeprefix("inkstick-").removesuffix(".service")) for b in blocks if b.get("Id")]
-    return tuple((name, b.get("ActiveState", ""), b.get("StatusText", "")) for b, name in names)
-
-
 def fingerprint(folder: Path) -> str:
     """Of the certificate in a folder, "" without one."""
     for path in sorted(folder.glob("*.pem")) if folder.is_dir() else ():
         with contextlib.suppress(ValueError):
-            return identity.fingerprint(ssl.PEM_cert_to_DER_cert(_read(path)))
+            return identity.fingerprint(ssl.PEM_cert_to_DER_cert(untrusted.text(path)))
     return ""
 
 
@@ -613,63 +569,6 @@ def sticks() -> tuple[Stick, ...]:
         with contextlib.suppress(OSError, ValueError, TypeError):
             found.append(Stick(**json.loads(path.read_text(encoding="utf-8"))))
     return tuple(found)
-
-
-def freeze(units: Sequence[str], root: Path = Path("/sys/fs/cgroup/system.slice")) -> None:
-    """Stopped in the middle of whatever they do, at once and without starting any program. Units of a template lie in a
-    slice of their own below `root`."""
-    for unit in units:
-        for switch in root.glob(f"**/{unit}/cgroup.freeze"):
-            with contextlib.suppress(OSError):
-                switch.write_text("1", encoding="ascii")
-
-
-class Given:
-    """An `inkstick.toml` that was found, and the files beside it."""
-
-    def __init__(self, text: str, folder: Path | None) -> None:
-        self.text, self._folder = text, folder
-
-    def key(self, name: str) -> str:
-        """A key file's content, as a passphrase."""
-        return _read(self._folder / name).strip() if name and self._folder else ""
-
-
-def find_file() -> Given | None:
-    """As a systemd credential, or at the top of the medium or of a stick's FAT partition."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (text := _read(Path(credentials) / unattended.NAME)):
-        return Given(text, Path(credentials))
-    for folder in (Path(power.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
-        if text := _read(folder / unattended.NAME):
-            return Given(text, folder)
-    return None
-
-
-def mount_fat() -> None:
-    """FAT partitions of removable media, read-only, to look for the file; by the unit's own mount namespace."""
-    from inkstick_provisioning import blocks
-
-    for disk in blocks.parse(run(blocks.COMMAND) or '{"blockdevices": []}'):
-        for part in disk.everything():
-            if disk.transport in ("usb", "mmc") and part.filesystem == "vfat" and not part.mounts:
-                folder = status.RUN / "fat" / part.path.rpartition("/")[2]
-                folder.mkdir(parents=True, exist_ok=True)
-                run(["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec,umask=0077", part.path, str(folder)])
-
-
-def unmount_fat() -> None:
-    for folder in (status.RUN / "fat").glob("*"):
-        run(["umount", str(folder)])
-        folder.rmdir()
-
-
-def _read(path: Path) -> str:
-    """The text of a small file, "" where there is none."""
-    try:
-        return untrusted.content(path, LARGEST).decode("utf-8")
-    except (OSError, ValueError):
-        return ""
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -692,13 +591,13 @@ def _room() -> Room:
 
 def _is_volume(folder: Path) -> bool:
     """Whether the data volume is mounted there."""
-    mounts = (line.split() for line in _read(Path("/proc/self/mounts")).splitlines())
+    mounts = (line.split() for line in untrusted.text(Path("/proc/self/mounts")).splitlines())
     return any(device == f"/dev/mapper/{MAPPED}" and point == str(folder) for device, point, *_ in mounts)
 
 
 def _backing() -> str:
     """The device below the opened volume."""
-    for line in run(["cryptsetup", "status", MAPPED]).splitlines():
+    for line in units.run(["cryptsetup", "status", MAPPED]).splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "device":
             return value.strip()
@@ -719,7 +618,7 @@ def _mount(command: Sequence[str]) -> None:
 
 def _serial() -> str:
     for path in ("/sys/class/dmi/id/product_uuid", "/etc/machine-id"):
-        if text := _read(Path(path)).strip():
+        if text := untrusted.text(Path(path)).strip():
             return text
     return "inkstick"
 
@@ -740,11 +639,11 @@ def main() -> int:
     for folder in (status.RUN, status.RUN / "sticks"):
         folder.mkdir(parents=True, exist_ok=True)
     as_service(_make_state)
-    mount_fat()
+    given.mount_fat()
     try:
         keeper = Keeper()
     finally:
-        unmount_fat()
+        given.unmount_fat()
     keeper.put(keeper.wishes)
     keeper.settle()
     if "NOTIFY_SOCKET" in os.environ:

@@ -13,11 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from inkstick_provisioning import keeper, luks, machine, power, requests, share, status, terminal, unattended
+from inkstick_provisioning import (
+    given,
+    keeper,
+    luks,
+    machine,
+    power,
+    requests,
+    share,
+    status,
+    terminal,
+    unattended,
+    units,
+)
 from inkstick_provisioning.faults import StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
-from inkstick_provisioning.keeper import Keeper, addresses, find_file, freeze, parts
+from inkstick_provisioning.keeper import Keeper, addresses
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.requests import EVERYTHING, PAGE, Asked, take
 from inkstick_provisioning.status import Status
@@ -380,7 +392,7 @@ def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off
     found, order = Keeper(), []
     place.log.unlink(missing_ok=True)
     monkeypatch.setattr(power, "is_gone", lambda _: True)
-    monkeypatch.setattr(keeper, "freeze", lambda units: order.append("freeze" if units == keeper.WRITERS else ""))
+    monkeypatch.setattr(units, "freeze", lambda names: order.append("freeze" if names == units.WRITERS else ""))
     monkeypatch.setattr("inkstick_provisioning.keeper.time.sleep", lambda _: order.append("time to read"))
 
     def ask_kernel(letters: str) -> None:
@@ -423,8 +435,8 @@ def test_addresses_are_those_of_ports_in_use() -> None:
 def test_what_systemd_says() -> None:
     shown = "Id=inkstick-serve.service\nActiveState=active\nStatusText=a=b\n\n"
     shown += "Id=inkstick-watch.service\nActiveState=failed\n"
-    assert parts(shown) == (("serve", "active", "a=b"), ("watch", "failed", ""))
-    assert parts("") == ()
+    assert units.states(shown) == (("serve", "active", "a=b"), ("watch", "failed", ""))
+    assert units.states("") == ()
 
 
 def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
@@ -432,16 +444,16 @@ def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
     for switch in switches:
         switch.parent.mkdir(parents=True)
         switch.write_text("0")
-    freeze(["a.service", "missing.service", "b@*.service"], tmp_path)
+    units.freeze(["a.service", "missing.service", "b@*.service"], tmp_path)
     assert [switch.read_text() for switch in switches] == ["1", "1"]
 
 
 def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert find_file() is None
+    assert given.find() is None
     (tmp_path / "inkstick.toml").write_text("language = 'en'")
     (tmp_path / "inkstick.key").write_text("0123456789abcdef\n")
-    found = find_file()
+    found = given.find()
     assert found and found.key("inkstick.key") == "0123456789abcdef"
     assert found.key("missing") == ""
 
@@ -456,10 +468,10 @@ def test_memory_is_not_carried_away_while_a_writer_runs(
         asked.append(command)
         return states if "show" in command else ""
 
-    monkeypatch.setattr(keeper, "run", run)
+    monkeypatch.setattr(units, "run", run)
     with contextlib.nullcontext() if ended else pytest.raises(StillWriting):
-        keeper.stop_writers(["inkstick-usb@sdb1.service"])
-    assert asked[0] == ["systemctl", "stop", *keeper.WRITERS, "inkstick-usb@sdb1.service"]
+        units.stop_writers(["inkstick-usb@sdb1.service"])
+    assert asked[0] == ["systemctl", "stop", *units.WRITERS, "inkstick-usb@sdb1.service"]
 
 
 def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_goes_on_then(
@@ -477,7 +489,7 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
         return ""
 
     found = start()
-    monkeypatch.setattr(keeper, "run", run)
+    monkeypatch.setattr(units, "run", run)
     monkeypatch.setattr(keeper, "OPENED", place.root / "volume")
     monkeypatch.setattr(keeper, "USER", os.getuid())
     (place.root / "volume").mkdir()

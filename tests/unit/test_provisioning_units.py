@@ -12,7 +12,7 @@ import pytest
 
 from inkstick.config import Settings
 from inkstick.pages.pool import RECYCLE_SECONDS
-from inkstick_provisioning import keeper, network
+from inkstick_provisioning import keeper, network, units
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC = ROOT / "image/overlay/app/etc"
@@ -82,7 +82,7 @@ def test_the_page_has_a_socket_for_both_of_its_addresses() -> None:
     assert f"ListenStream={default.host}:{default.port}\n" in text
     lan = dict(line.split("=", 1) for line in keeper.LAN.splitlines())
     assert f"ListenStream={lan['INKSTICK_HOST']}:{lan['INKSTICK_PORT']}\n" in text
-    assert {"inkstick-serve.socket", "inkstick-serve.service"} <= set(keeper.WRITERS)
+    assert {"inkstick-serve.socket", "inkstick-serve.service"} <= set(units.WRITERS)
 
 
 def test_a_parser_is_replaced_before_its_unit_ends_it() -> None:

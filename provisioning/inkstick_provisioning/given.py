@@ -1,0 +1,49 @@
+"""The `inkstick.toml` by which everything is answered beforehand: where it can lie, and the files beside it.
+
+As a systemd credential, or at the top of the medium or of a stick's FAT partition. What it says: `unattended.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inkstick_provisioning import blocks, power, status, unattended, units, untrusted
+
+
+class Given:
+    """An `inkstick.toml` that was found, and the files beside it."""
+
+    def __init__(self, text: str, folder: Path | None) -> None:
+        self.text, self._folder = text, folder
+
+    def key(self, name: str) -> str:
+        """A key file's content, as a passphrase."""
+        return untrusted.text(self._folder / name).strip() if name and self._folder else ""
+
+
+def find() -> Given | None:
+    """None where there is none. FAT partitions are looked into while they are mounted (`mount_fat`)."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (text := untrusted.text(Path(credentials) / unattended.NAME)):
+        return Given(text, Path(credentials))
+    for folder in (Path(power.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
+        if text := untrusted.text(folder / unattended.NAME):
+            return Given(text, folder)
+    return None
+
+
+def mount_fat() -> None:
+    """FAT partitions of removable media, read-only, to look for the file; by the unit's own mount namespace."""
+    for disk in blocks.parse(units.run(blocks.COMMAND) or '{"blockdevices": []}'):
+        for part in disk.everything():
+            if disk.transport in ("usb", "mmc") and part.filesystem == "vfat" and not part.mounts:
+                folder = status.RUN / "fat" / part.path.rpartition("/")[2]
+                folder.mkdir(parents=True, exist_ok=True)
+                units.run(["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec,umask=0077", part.path, str(folder)])
+
+
+def unmount_fat() -> None:
+    for folder in (status.RUN / "fat").glob("*"):
+        units.run(["umount", str(folder)])
+        folder.rmdir()
