@@ -23,7 +23,7 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   lock  resolve the dependencies anew and write locks/ (for maintainers)
 
   image [--edition cpu|gpu] [--model ID]... [--weights DIR]... [--accept-licences] [--offline] [--quick] [--mirror URL]
-        [--mok-key FILE --mok-cert FILE] [--nvidia-run FILE] [--sign KEY]
+        [--mok-key FILE --mok-cert FILE] [--nvidia-run FILE] [--sign KEY] [--out DIR]
         build dist/inkstick-EDITION-VERSION.iso, its .sha256, manifest and bills of materials (as root, or as a user with
         subordinate ids; see docs/image.md)
   fetch [--edition cpu|gpu] [--model ID]... [--accept-licences]

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument(
         "--mok-cert", type=Path, metavar="FILE", help="its certificate (DER), which the boot menu enrols"
     )
+    image.add_argument("--out", type=Path, default=DIST, metavar="DIR", help="where the ISO goes (default: dist/)")
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
         command.add_argument("--edition", choices=["cpu", "gpu"], default="cpu")
         command.add_argument("--model", action="append", default=[], metavar="ID", help="gpu: a model of the manifests")
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
 def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
     cache = Path(os.environ.get("INKSTICK_CACHE") or REPOSITORY / "cache").resolve()
     place = Place(REPOSITORY, cache, cache / "work", cache / "build.log", rules.epoch, level)
-    for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work, DIST):
+    for folder in (cache / "debs", cache / "wheels", cache / "layers", place.work):
         ours(folder)
     return place
 
@@ -258,7 +259,8 @@ def _name(file: Path) -> str:
 
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
-    place = _place(rules, level=1 if options.quick else 9)
+    place, out = _place(rules, level=1 if options.quick else 9), options.out.resolve()
+    ours(out)
     check_host(offline=options.offline, edition=options.edition, cache=place.cache, twice=options.twice)
     gpu = options.edition == "gpu"
     if os.geteuid() != 0:
@@ -279,7 +281,7 @@ def image(options: argparse.Namespace) -> int:
     if gpu:
         models = models or _models(options, place, early=False)
     stack = _stack(options, place, rules, progress, version, key, models)
-    iso = DIST / f"inkstick-{options.edition}-{version}.iso"
+    iso = out / f"inkstick-{options.edition}-{version}.iso"
     menu = (REPOSITORY / "image/grub.cfg").read_text(encoding="ascii")
     with progress.step("medium"):
         made = medium.make(place, stack.contents(options.edition, version, menu), iso)
@@ -302,7 +304,8 @@ def image(options: argparse.Namespace) -> int:
         manifest.write_bill(iso, stack.app, stack.folders, made)
     if options.sign is not None:
         minisign.sign(iso.with_name(f"{iso.name}.json"), options.sign, f"inkstick {version} {options.edition}")
-    _say(f"{iso.relative_to(REPOSITORY)}: {iso.stat().st_size / 1e6:.0f} MB, sha256 {digest}")
+    shown = iso.relative_to(REPOSITORY) if iso.is_relative_to(REPOSITORY) else iso
+    _say(f"{shown}: {iso.stat().st_size / 1e6:.0f} MB, sha256 {digest}")
     return 0
 
 

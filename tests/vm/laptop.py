@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from vm.machine import Machine
+from vm.screen import keep
 
 PATIENCE = 3600.0
 STICK_BYTES = 12 << 30
@@ -28,8 +29,6 @@ KEYS = {
     "\\": "backslash", ";": "semicolon", "'": "apostrophe", ",": "comma", ".": "dot", "/": "slash", "`": "grave_accent",
 }  # fmt: skip
 KNOWN = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1], uri=True).execute('select sha256 from documents'))"
-PICTURES = "INKSTICK_PICTURES"
-"""Names a folder: what the screen shows at the steps of docs/field-guide.md is kept there."""
 
 
 def stick(iso: Path, folder: Path, size: int = STICK_BYTES) -> Path:
@@ -139,8 +138,8 @@ class Laptop(Machine):
     def picture(self, name: str = "") -> Image.Image:
         """What the screen shows; under its name kept for the field guide, if somebody asked for its pictures."""
         shown = super().picture()
-        if name and (folder := os.environ.get(PICTURES)):
-            keep(shown, Path(folder) / f"field-{name}.png")
+        if name:
+            keep(shown, name)
         return shown
 
     def json(self, path: str) -> dict[str, Any]:
@@ -199,9 +198,3 @@ def until(true: Callable[[], bool], story: Callable[[], str] = str, seconds: flo
     while not true():
         assert time.monotonic() < end, story()
         time.sleep(1)
-
-
-def keep(shown: Image.Image, file: Path) -> None:
-    """A small file: as few colours as the screen really has."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shown.convert("RGB").quantize(16, dither=Image.Dither.NONE).save(file, optimize=True)

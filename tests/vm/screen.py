@@ -1,10 +1,13 @@
-"""What is on a machine's screen, in words: read by the CPU engine, on this computer."""
+"""What is on a machine's screen: in words, read by the CPU engine on this computer; as a picture; the boot menu."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,6 +18,8 @@ from inkstick.engines.rapidocr import RapidOcrEngine
 from inkstick.pages.view import Pixels
 from vm.machine import Machine
 
+PICTURES = "INKSTICK_PICTURES"
+"""Names a folder: what the screen shows at the steps of docs/field-guide.md is kept there."""
 LARGER = 2
 """The letters of a text console are eight dots wide: drawn twice as large they are read better."""
 
@@ -44,3 +49,38 @@ def shows(machine: Machine, wanted: str, seconds: float) -> str:
         if (shown := machine.picture()) != seen:  # reading takes the processor that the machine needs
             seen, found = shown, words(shown)
     return found
+
+
+def keep(shown: Image.Image, name: str) -> None:
+    """Under its name for the field guide, if somebody asked for its pictures: a small file, with as few colours as the
+    screen really has."""
+    if folder := os.environ.get(PICTURES):
+        file = Path(folder) / f"field-{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shown.convert("RGB").quantize(16, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+def insist(machine: Machine, wanted: str, seconds: float) -> None:
+    """Press a key that does nothing, again and again, until these words are on a screen that stays as it is: so menus
+    stop counting down, while the words are being read too, which may take longer than their countdown."""
+    end, seen, found = time.monotonic() + seconds, None, ""
+    with ThreadPoolExecutor(1) as reader:
+        while seen is None or wanted.replace(" ", "") not in found or machine.picture() != seen:
+            assert time.monotonic() < end, found
+            seen = machine.picture()
+            reading = reader.submit(words, seen)
+            while not reading.done():
+                machine.press("home")
+            found = reading.result()
+
+
+def menu(machine: Machine, seconds: float) -> None:
+    """Until the boot menu is there and waits for somebody."""
+    insist(machine, "Check this stick", seconds)
+
+
+def choose(machine: Machine, line: int) -> None:
+    """The menu's line below so many others."""
+    for _ in range(line):
+        machine.press("down")
+    machine.press("ret")

@@ -14,14 +14,12 @@ import pytest
 
 from vm.appliance import BOOT_SECONDS, read_layers
 from vm.machine import Machine
-from vm.screen import shows, words
+from vm.screen import choose, menu, shows
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(3600)]
 LAYER = "20-python.squashfs"
 CHECK = 3
 """Lines of the boot menu above "Check this stick"."""
-STILL = 16
-"""Looks at the screen, a fifth of a second apart: longer unchanged, and no countdown runs."""
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +60,10 @@ def test_a_flipped_bit_in_a_layer_is_named_as_a_damaged_stick(damaged: Path) -> 
         assert "damaged" in state["sentence"] and state["bad"] == [LAYER]
 
 
-def menu(machine: Machine) -> None:
-    """Until the boot menu is there and waits for somebody."""
-    end, seen = time.monotonic() + BOOT_SECONDS, [machine.picture()]
-    while True:
-        machine.press("home")  # any key stops the menu's countdown; one that comes too early waits for the menu
-        seen = [*seen[-STILL:], machine.picture()]
-        if all(shown == seen[0] for shown in seen[1:]) and len(seen) > STILL and "Checkthisstick" in words(seen[0]):
-            break
-        assert time.monotonic() < end, words(seen[-1])
-
-
 def check(machine: Machine) -> str:
     """Chooses the check in the boot menu; what the screen says at its end."""
-    menu(machine)
-    for _ in range(CHECK):
-        machine.press("down")
-    machine.press("ret")
+    menu(machine, BOOT_SECONDS)
+    choose(machine, CHECK)
     said = shows(machine, "THE STICK IS", BOOT_SECONDS)
     print(f"checked after {machine.seconds:.0f} s:\n{said}")
     return said
@@ -90,7 +75,7 @@ def test_the_menu_s_check_names_the_damaged_file_and_starts_nothing(damaged: Pat
         assert "THESTICKISDAMAGED" in said
         assert re.findall(r"DAMAGED:\s*(\S+)", said) == [f"live/{LAYER}"], said
         machine.press("ret")
-        menu(machine)
+        menu(machine, BOOT_SECONDS)
 
 
 def test_the_menu_s_check_of_a_whole_stick_finds_nothing(iso: Path) -> None:

@@ -6,6 +6,10 @@ keyboard, and what is looked at is the emulated screen and the emulated sticks.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +18,15 @@ import numpy as np
 import pytest
 
 from vm.appliance import printed
-from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
+from vm.laptop import DATA, PATIENCE, STICK_BYTES, Laptop, listed, stick, until, usb_stick
 
 PASSPHRASE = "Four plain words here!"
 LETTER = printed("The letter of the archive")
-FIELD_MIB = 64
+MAGIC = b"LUKS\xba\xbe"
+HEADER_BYTES = 16 << 20
+"""Of LUKS2, as cryptsetup makes it."""
+LANGUAGE = os.environ.get("INKSTICK_PICTURES_LANGUAGE", "en")
+"""In which the person answers, and the pictures are; the second language of the first question is zh."""
 
 pytestmark = [pytest.mark.vm_full, pytest.mark.timeout(4 * PATIENCE)]
 
@@ -51,6 +59,10 @@ def second(first: Laptop, medium: Path) -> Iterator[Laptop]:
         yield laptop
 
 
+def named(step: str) -> str:
+    return step if LANGUAGE == "en" else f"{step}-{LANGUAGE}"
+
+
 def kept(laptop: Laptop) -> str:
     """What is mounted at the data folder, and how."""
     return laptop.text("findmnt", "--noheadings", "--output", "SOURCE,FSTYPE,OPTIONS", DATA).strip().splitlines()[-1]
@@ -58,7 +70,7 @@ def kept(laptop: Laptop) -> str:
 
 def test_the_dialogue_on_the_screen_makes_an_encrypted_volume_on_the_stick(first: Laptop) -> None:
     for step, typed in (
-        ("language", "1"),
+        ("language", "1" if LANGUAGE == "en" else "2"),
         ("network", "1"),
         ("where", "1"),
         ("passphrase", PASSPHRASE),
@@ -67,7 +79,7 @@ def test_the_dialogue_on_the_screen_makes_an_encrypted_volume_on_the_stick(first
         ("recovery", "1"),
     ):
         first.wait_for(step)
-        first.picture(step)
+        first.picture(named(step))
         first.type(f"{typed}\n")
     first.wait_for("done")
     assert kept(first).startswith("/dev/mapper/inkstick-data ext4"), kept(first)
@@ -87,7 +99,7 @@ def test_the_screen_s_code_leads_to_the_page_at_the_address_that_the_port_has(fi
 
 def code_on(laptop: Laptop) -> str:
     """What the QR code on the screen says, "" where none can be read."""
-    shown = np.asarray(laptop.picture("ready").convert("L"))
+    shown = np.asarray(laptop.picture(named("ready")).convert("L"))
     large = cv2.resize(shown, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
     return str(cv2.QRCodeDetector().detectAndDecode(large)[0])
 
@@ -97,10 +109,11 @@ def test_a_stick_is_offered_and_on_a_yes_copied(first: Laptop, kingston: Path) -
     until(lambda: first.stick_state() == "offered", first.journal)
     offered = first.status()["sticks"][0]
     assert (offered["name"], offered["count"]) == ("KINGSTON", 2), "what is no document is not counted"
-    first.picture("usb-offered")
+    first.picture(named("usb-offered"))
     first.type("y")
     until(lambda: first.stick_state() == "copied", first.journal)
     until(lambda: first.accepted(LETTER), first.journal)
+    first.picture(named("usb-copied"))
 
 
 def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) -> None:
@@ -109,7 +122,7 @@ def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) 
     print(f"first start: read after {first.seconds:.0f} s")
     first.type("b")
     until(lambda: first.stick_state() == "exported", first.journal)
-    first.picture("usb-exported")
+    first.picture(named("usb-exported"))
     first.unplug()
     first.forget()
     names = listed(kingston)
@@ -120,20 +133,48 @@ def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) 
 
 def test_it_switches_itself_off_in_good_order(first: Laptop) -> None:
     first.type("p")
-    first.picture("power-off")
+    first.picture(named("power-off"))
     first.type("y")
     first.wait_off()
 
 
 def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(second: Laptop) -> None:
     second.wait_for("unlock")
-    second.picture("unlock")
+    second.picture(named("unlock"))
     second.type("not this one\n")
     until(lambda: "does not open" in str(second.json("/run/inkstick/first-start.json").get("problem")), second.journal)
-    second.picture("unlock-wrong")
+    second.picture(named("unlock-wrong"))
     second.type(f"{PASSPHRASE}\n")
     second.wait_for("done")
     assert kept(second).startswith("/dev/mapper/inkstick-data ext4")
     assert second.text("find", f"{DATA}/results", "-name", "letter.md")
     assert second.text("find", f"{DATA}/done", "-name", "letter.pdf")
     assert not second.json("/run/inkstick/status.json")["warnings"], "it was closed properly: nothing was repaired"
+
+
+def test_a_wipe_destroys_every_key_and_switches_off(second: Laptop, medium: Path) -> None:
+    assert keyslots(medium) != {}
+    second.type("w")
+    second.picture(named("wipe"))
+    second.type("WIPE\n")
+    until(lambda: keyslots(medium) == {})
+    second.picture(named("wiped"))
+    second.wait_off()
+    print(f"second start: wiped and off after {second.seconds:.0f} s")
+
+
+def keyslots(medium: Path) -> dict[str, object]:
+    """What opens the volume on a stick, {} also where the whole header is gone: all that it holds is noise then."""
+    with medium.open("rb") as stick, tempfile.NamedTemporaryFile() as header:
+        for at in range(0, STICK_BYTES, 1 << 20):
+            stick.seek(at)
+            if stick.read(len(MAGIC)) == MAGIC:
+                stick.seek(at)
+                header.write(stick.read(HEADER_BYTES))
+                break
+        else:
+            return {}
+        header.flush()
+        dump = ["cryptsetup", "luksDump", "--dump-json-metadata", header.name]
+        found: dict[str, object] = json.loads(subprocess.run(dump, capture_output=True, check=True).stdout)["keyslots"]
+    return found

@@ -73,6 +73,7 @@ def test_a_folder_for_us_starts_by_itself_and_its_results_come_back(laptop: Lapt
 
 
 def test_pulled_out_in_the_middle_nothing_is_lost(laptop: Laptop, tmp_path: Path) -> None:
+    until(lambda: laptop.stick_state() == "", laptop.journal)  # nothing is told of the stick before it any more
     papers = documents(12)
     image = usb_stick(tmp_path / "usb.img", {f"inkstick-inbox/{name}": data for name, data in papers.items()}, mib=128)
     laptop.plug(image, slow=SLOW)
