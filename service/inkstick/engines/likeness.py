@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
-from functools import lru_cache
 
 ALIKE = 0.88
 """Share of characters in common, below which an answer is garbage or another page's."""
@@ -51,11 +50,8 @@ def judge(answer: str, number: int, serial: Sequence[str]) -> Judgement:
     return Judgement(Sort.CLOSE if alike else Sort.WRONG, own, other, digits_changed(mine, answer))
 
 
-@lru_cache(maxsize=256)
 def likeness(one: str, other: str) -> float:
-    """Share of characters that two texts have in common, in order: 1 for equal ones, 0 for nothing in common.
-
-    Remembered: it takes many milliseconds, and the answers that a proof compares are the same few, again and again."""
+    """Share of characters that two texts have in common, in order: 1 for equal ones, 0 for nothing in common."""
     if one == other:
         return 1.0
     return SequenceMatcher(None, one, other, autojunk=False).ratio()
