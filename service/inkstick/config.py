@@ -62,6 +62,16 @@ class DataFolder:
         return self.state / "ledger.sqlite"
 
     @property
+    def address(self) -> Path:
+        """A file with the address of the page, while it is served."""
+        return self.state / "address"
+
+    @property
+    def door(self) -> Path:
+        """The service's socket for the other processes of this user."""
+        return self.state / "service.sock"
+
+    @property
     def engine(self) -> Path:
         """All that the engine and its supervisor write: on the appliance they see nothing else of the data."""
         return self.state / "engine"

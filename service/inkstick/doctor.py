@@ -162,14 +162,15 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _page(settings: Settings) -> Iterator[Finding]:
+    from inkstick.access.place import check_host
     from inkstick.errors import UsageError
-    from inkstick.web.server import ADDRESS, check_host, listen
+    from inkstick.web.server import listen
 
     try:
         check_host(settings.host)
         listen(settings.host, settings.port).close()
     except UsageError as error:
-        running = settings.folder.state / ADDRESS
+        running = settings.folder.address
         if running.exists():
             yield Finding(Level.OK, "page", f"is being served at {running.read_text(encoding='utf-8')}")
         else:
@@ -200,10 +201,11 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
 
 def _own_engine(settings: Settings) -> Finding:
-    from inkstick.engines.registry import runs, supervises
+    from inkstick.engines.registry import runs
     from inkstick.engines.supervised import SupervisedEngine, sentence
     from inkstick.errors import UsageError
     from inkstick.supervise import statefile, weights
+    from inkstick.supervise.choice import supervises
 
     try:
         if not supervises(settings):

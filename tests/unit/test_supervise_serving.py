@@ -19,12 +19,12 @@ from inkstick.config import Settings, load
 from inkstick.document import Task
 from inkstick.engines import canary
 from inkstick.engines.protocol import Load
-from inkstick.engines.registry import supervises
 from inkstick.engines.spec import spec_of
 from inkstick.errors import UsageError
 from inkstick.models import catalogue
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, progress, python, serving, statefile, weights
+from inkstick.supervise.choice import supervises
 from inkstick.supervise.engine import Patience, Watch
 from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from inkstick.access.place import check_host, is_loopback
 from inkstick.errors import UsageError
 from inkstick.web import site
 from inkstick.web.app import create_app
-from inkstick.web.security import host_name, is_loopback
-from inkstick.web.server import check_host
+from inkstick.web.security import host_name
 from support.office import MemoryOffice
 
 HERE = "http://127.0.0.1:8080"

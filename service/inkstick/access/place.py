@@ -1,4 +1,5 @@
-"""Where this machine can be reached: its names and addresses, and which of them a request may use."""
+"""Where this machine can be reached: its names and addresses, on which the page can be served, and which a request may
+use."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import socket
 import struct
 from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from inkstick.errors import UsageError
 
 _SIOCGIFADDR = 0x8915
 _IF_INET6 = Path("/proc/net/if_inet6")
@@ -33,6 +36,30 @@ def configured(text: str) -> list[str]:
 
 def is_address(text: str) -> bool:
     return _address(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Does this name or address mean this very machine? Names other than localhost are never looked up."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def check_host(host: str) -> None:
+    """Raises `UsageError` for what is neither an address nor localhost."""
+    if is_loopback(host):
+        return
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise UsageError(
+            f"The page cannot be served on {host!r}: that is not an address.",
+            hint="Give an address of this machine, 0.0.0.0 for all of them, or leave --host out.",
+        ) from None
 
 
 def is_own(host: str, local: str | None, known: Collection[str]) -> bool:

@@ -14,11 +14,10 @@ from typing import Any
 import httpx
 
 from inkstick.config import DataFolder, Settings
-from inkstick.engines.registry import supervises
 from inkstick.plain import NO_TLS
+from inkstick.supervise.choice import supervises
 from inkstick.supervise.notify import Notifier
 from inkstick.supervise.tree import Command, Tree
-from inkstick.web.server import ADDRESS, SOCKET
 from inkstick.web.words import state
 
 SAMPLES = "samples"
@@ -29,7 +28,7 @@ ENDED = ("done", "partial", "failed")
 def run(settings: Settings, options: Sequence[str], samples: Path | None, say: Callable[[str], None]) -> int:
     """The tree until a signal; the exit status. `options` are passed to both children as they are."""
     settings.folder.create()
-    (settings.folder.state / ADDRESS).unlink(missing_ok=True)
+    settings.folder.address.unlink(missing_ok=True)
     names = ("serve", "watch", "engine") if supervises(settings) else ("serve", "watch")
     tree = Tree([_command(name, options) for name in names])
     host = _Host(settings.folder, samples, say)
@@ -99,7 +98,7 @@ class _Host:
         self._say(f"Drop documents into {self._folder.inbox}   (Ctrl-C stops)")
 
     def _address(self) -> str | None:
-        file = self._folder.state / ADDRESS
+        file = self._folder.address
         while not self._stopped.wait(0.1):
             if file.exists() and (text := file.read_text(encoding="utf-8").strip()):
                 return text
@@ -109,7 +108,7 @@ class _Host:
         """Say one line per sample as it ends, until all have ended."""
         waiting = set(dropped)
         started = time.monotonic()
-        door = httpx.HTTPTransport(uds=str(self._folder.state / SOCKET), verify=NO_TLS)
+        door = httpx.HTTPTransport(uds=str(self._folder.door), verify=NO_TLS)
         with httpx.Client(transport=door, base_url="http://service", timeout=10) as client:
             while waiting and not self._stopped.wait(0.5):
                 for document in self._ended(client):

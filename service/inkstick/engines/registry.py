@@ -18,7 +18,8 @@ from inkstick.errors import UsageError
 from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
-from inkstick.supervise import machine, python, serving, statefile, weights
+from inkstick.supervise import python, serving, statefile, weights
+from inkstick.supervise.choice import supervises
 from inkstick.supervise.isolation import isolation
 
 log = logging.getLogger("inkstick.engine")
@@ -50,27 +51,6 @@ def runs(settings: Settings) -> bool:
     """Whether an engine process looks after this data folder now."""
     state = statefile.read(settings.folder.engine / statefile.STATE)
     return state is not None and state.state is not statefile.Stage.STOPPED
-
-
-def supervises(settings: Settings) -> bool:
-    """Whether `inkstick engine` is to run beside the service: with engine vllm always (UsageError where it cannot),
-    with auto where vLLM and the model are here, and a GPU
-    or the model's name was given."""
-    if settings.engine_url is not None:
-        return False
-    if settings.engine is EngineChoice.VLLM:
-        python.require(settings)
-        weights.chosen(settings)
-        return True
-    if settings.engine is not EngineChoice.AUTO or python.find(settings) is None:
-        return False
-    if settings.model is None and machine.look().card is None:
-        return False  # a large model on a CPU takes minutes for a page: only when it is asked for
-    try:
-        weights.chosen(settings)
-    except UsageError:
-        return False
-    return True
 
 
 def _plain(settings: Settings) -> Engine:

@@ -31,7 +31,6 @@ from inkstick.store.spool import Spool
 from inkstick.supervise.notify import Notifier
 
 LOCK_NAME: Final = "watch.lock"
-SOCKET_NAME: Final = "service.sock"
 ID_LETTERS: Final = 26
 TELL_SECONDS: Final = 2.0
 HINT_FOLDERS: Final = 1000
@@ -69,7 +68,7 @@ async def watch_main(settings: Settings) -> int:
     notifier = Notifier()
     clock = SystemClock()
     with only_watcher(folder):
-        teller = Teller(folder.state / SOCKET_NAME, loop)
+        teller = Teller(folder.door, loop)
         spool = Spool(folder, Disk(), clock, reserve_bytes=settings.reserve_bytes)
         continue_ids(spool)
         watcher = Watcher(folder, spool, clock, settings, on_claims=teller.claimed)

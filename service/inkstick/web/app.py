@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 
 from inkstick import __version__
 from inkstick.access.reception import Reception
+from inkstick.intake.folders import Folders
 from inkstick.web import (
     corrections,
     documents,
     events,
     inference,
-    language,
-    metrics,
     problems,
     resumable,
+    service,
     shelves,
     site,
 )
@@ -29,10 +30,33 @@ from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import access, ask, document, failures, folders, inbox, machine, system
 from inkstick.web.screens import documents as documents_screen
 from inkstick.web.security import Gate
-from inkstick.web.shapes import ERRORS, Checks, Document, DocumentList, Status
+from inkstick.web.shapes import Document, DocumentList
 from inkstick.web.shelf import Shelf
+from inkstick.web.state import Office
 
 SUMMARY = "Documents in, text out, no network. Errors are always {code, message, hint}."
+
+
+ROUTERS = (
+    service.router,
+    documents.router,
+    resumable.router,
+    corrections.router,
+    events.router,
+    inference.router,
+    *shelves.ROUTERS,
+    inbox.router,
+    documents_screen.router,
+    failures.router,
+    system.router,
+    site.router,
+    document.router,
+    access.router,
+    machine.router,
+    ask.router,
+    folders.router,
+)
+"""In the order in which the document at /openapi.json tells them."""
 
 
 def create_app(
@@ -46,23 +70,14 @@ def create_app(
     templates.context_processors.append(machine.context(office.settings.appliance_folder))
     problems.install(app, templates)
     app.add_exception_handler(ClientDisconnect, _gone)
-    shelf = Shelf()
-    for router in (
-        service_router(office),
-        documents.router(office),
-        resumable.router(office),
-        corrections.router(office),
-        events.router(streams or events.Streams(office)),
-        inference.router(office),
-        *shelves.routers(office),
-        *(screen.router(office, templates) for screen in (inbox, documents_screen, failures, system)),
-        site.router(office, app, templates),
-        document.router(office, templates),
-        access.router(reception, templates),
-        machine.router(office, templates),
-        ask.router(office, templates, shelf),
-        folders.router(office, templates, shelf),
-    ):  # complete as they are: FastAPI's include_router would make each of their routes once more
+    app.state.office = office
+    app.state.reception = reception
+    app.state.templates = templates
+    app.state.streams = streams or events.Streams(office)
+    app.state.turns = asyncio.Semaphore(inference.AT_ONCE)
+    app.state.shelf = Shelf()
+    app.state.folders = Folders(office.settings.folder)
+    for router in ROUTERS:  # complete as they are: FastAPI's include_router would make each of their routes once more
         app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
     if reception.lan:
@@ -72,35 +87,9 @@ def create_app(
     return app
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Checks, "description": "No; the checks say why."}}
-_FIGURES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
-}
-
-
-def service_router(office: OfficePort) -> APIRouter:
-    api = APIRouter(tags=["service"], responses=ERRORS)
-
-    @api.get("/healthz", response_model=Checks, responses=_NOT_READY, summary="Is the service alive?")
-    async def healthz() -> Response:
-        health = await office.health()
-        return _checks(health.live, "ok", "stuck", dict(health.checks))
-
-    @api.get("/readyz", response_model=Checks, responses=_NOT_READY, summary="Can it accept a document now?")
-    async def readyz() -> Response:
-        health = await office.health()
-        return _checks(health.live and health.ready, "ready", "not ready", dict(health.checks))
-
-    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES)
-    async def figures() -> Response:
-        return Response(metrics.render(await office.stats()), media_type=metrics.CONTENT_TYPE)
-
-    @api.get("/api/v1/status", response_model=Status, summary="How things stand")
-    async def status(request: Request) -> Status:
-        """What `says` is in the language that the request accepts."""
-        return Status.of(await office.stats(), await office.remaining(), language.translator(language.of(request)))
-
-    return api
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away in the middle of its body: nobody reads this answer."""
+    return Response(status_code=400)
 
 
 class Watched(BaseModel):
@@ -111,28 +100,24 @@ class Watched(BaseModel):
     status: dict[str, Any] = {}
 
 
+internal = APIRouter()
+
+
+@internal.post("/internal/watch", status_code=204)
+async def watch(office: Office, said: Watched) -> None:
+    await office.watched(said.claims, said.status)
+
+
+@internal.get("/internal/documents", response_model=DocumentList)
+async def listed(office: Office, limit: int = 1000) -> DocumentList:
+    """For `inkstick run`, which is no paired browser."""
+    return DocumentList(documents=[Document.of(row) for row in await office.documents(limit=limit)], after=None)
+
+
 def create_internal_app(office: OfficePort) -> FastAPI:
     """Served on the unix socket in the data folder, which only the service's own user can open: no Host check."""
     app = FastAPI(title="Inkstick, internal", openapi_url=None, docs_url=None, redoc_url=None)
     problems.install(app)
-
-    @app.post("/internal/watch", status_code=204)
-    async def watch(said: Watched) -> None:
-        await office.watched(said.claims, said.status)
-
-    @app.get("/internal/documents", response_model=DocumentList)
-    async def listed(limit: int = 1000) -> DocumentList:
-        """For `inkstick run`, which is no paired browser."""
-        return DocumentList(documents=[Document.of(row) for row in await office.documents(limit=limit)], after=None)
-
+    app.state.office = office
+    app.router.routes.extend(internal.routes)
     return app
-
-
-def _checks(fine: bool, good: str, bad: str, checks: dict[str, str]) -> Response:
-    answer = Checks(status=good if fine else bad, checks=checks)
-    return JSONResponse(answer.model_dump(), 200 if fine else 503)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    """The client went away in the middle of its body: nobody reads this answer."""
-    return Response(status_code=400)

@@ -18,6 +18,7 @@ from inkstick.web.documents import PROBLEMS, Id
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.access import person_of
 from inkstick.web.shapes import ERRORS, problem
+from inkstick.web.state import Office
 
 Number = Annotated[int, Path(ge=1, le=10_000_000, description="The page's number, from 1.")]
 CONFLICT: dict[int | str, dict[str, Any]] = {
@@ -143,54 +144,65 @@ class Reading(BaseModel):
     difference: list[PieceOf] = Field(description="From the text as it is to this reading's, word by word.")
 
 
-def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1/documents/{id}/pages/{n}", tags=["pages"], responses=ERRORS | PROBLEMS)
+router = APIRouter(prefix="/api/v1/documents/{id}/pages/{n}", tags=["pages"], responses=ERRORS | PROBLEMS)
 
-    @api.get("", response_model=PageState, responses=CONFLICT, summary="A page as it is now")
-    async def get_page(id: Id, n: Number) -> PageState:
-        """With its blocks, where a person should look, and the version that a change has to name."""
-        return PageState.of(await now(office, id, n))
 
-    @api.patch("", response_model=PageState, responses=CONFLICT, summary="Correct a page")
-    async def change_page(id: Id, n: Number, asked: Changes, request: Request) -> PageState:
-        """All changes together, or none. Safely on disk, and found by the search, when it answers; the result files
-        follow by themselves."""
-        changes = [change.change() for change in asked.changes]
-        return PageState.of(await office.corrections.change(id, n, asked.version, changes, who=who(request)))
+@router.get("", response_model=PageState, responses=CONFLICT, summary="A page as it is now")
+async def get_page(office: Office, id: Id, n: Number) -> PageState:
+    """With its blocks, where a person should look, and the version that a change has to name."""
+    return PageState.of(await now(office, id, n))
 
-    @api.get("/versions", response_model=VersionList, summary="A page's versions")
-    async def list_versions(id: Id, n: Number) -> VersionList:
-        """Oldest first; empty for a page that nobody changed."""
-        found = await office.corrections.versions(id, n)
-        return VersionList(
-            versions=[VersionOf(version=one.number, who=one.who, when=one.when, what=one.what) for one in found]
-        )
 
-    @api.get("/versions/{version}", response_model=dict[str, Any], summary="A page as it was")
-    async def get_version(id: Id, n: Number, version: Annotated[int, Path(ge=0, le=1 << 40)]) -> dict[str, Any]:
-        return page_json(await office.corrections.version(id, n, version))
+@router.patch("", response_model=PageState, responses=CONFLICT, summary="Correct a page")
+async def change_page(id: Id, n: Number, asked: Changes, request: Request, office: Office) -> PageState:
+    """All changes together, or none. Safely on disk, and found by the search, when it answers; the result files
+    follow by themselves."""
+    changes = [change.change() for change in asked.changes]
+    return PageState.of(await office.corrections.change(id, n, asked.version, changes, who=who(request)))
 
-    @api.post("/restore", response_model=PageState, responses=CONFLICT, summary="Go back to an earlier version")
-    async def restore(id: Id, n: Number, asked: Restore, request: Request) -> PageState:
-        """The earlier text becomes a new version; nothing is lost."""
-        return PageState.of(await office.corrections.restore(id, n, asked.version, asked.to, who=who(request)))
 
-    @api.post("/reread", response_model=Reading, responses=CONFLICT | BUSY, summary="Read a page once more")
-    async def reread(id: Id, n: Number, asked: Reread) -> Reading:
-        """With another engine, task or prompt. The page stays as it is until the reading is accepted."""
-        before = await now(office, id, n)
-        found = await office.corrections.reread(id, n, Wish(asked.engine, asked.task, asked.prompt))
-        pieces = difference(before.page.text(), found.page.text())
-        told = [PieceOf(kind=piece.kind, text=piece.text) for piece in pieces]
-        return Reading(reading=found.key, page=page_json(found.page), difference=told)
+@router.get("/versions", response_model=VersionList, summary="A page's versions")
+async def list_versions(office: Office, id: Id, n: Number) -> VersionList:
+    """Oldest first; empty for a page that nobody changed."""
+    found = await office.corrections.versions(id, n)
+    return VersionList(
+        versions=[VersionOf(version=one.number, who=one.who, when=one.when, what=one.what) for one in found]
+    )
 
-    @api.post("/readings/{key}/accept", response_model=PageState, responses=CONFLICT, summary="Take another reading")
-    async def accept(
-        id: Id, n: Number, key: Annotated[str, Path(max_length=64)], asked: Accept, request: Request
-    ) -> PageState:
-        return PageState.of(await office.corrections.accept(id, n, asked.version, key, who=who(request)))
 
-    return api
+@router.get("/versions/{version}", response_model=dict[str, Any], summary="A page as it was")
+async def get_version(
+    office: Office, id: Id, n: Number, version: Annotated[int, Path(ge=0, le=1 << 40)]
+) -> dict[str, Any]:
+    return page_json(await office.corrections.version(id, n, version))
+
+
+@router.post("/restore", response_model=PageState, responses=CONFLICT, summary="Go back to an earlier version")
+async def restore(id: Id, n: Number, asked: Restore, request: Request, office: Office) -> PageState:
+    """The earlier text becomes a new version; nothing is lost."""
+    return PageState.of(await office.corrections.restore(id, n, asked.version, asked.to, who=who(request)))
+
+
+@router.post("/reread", response_model=Reading, responses=CONFLICT | BUSY, summary="Read a page once more")
+async def reread(office: Office, id: Id, n: Number, asked: Reread) -> Reading:
+    """With another engine, task or prompt. The page stays as it is until the reading is accepted."""
+    before = await now(office, id, n)
+    found = await office.corrections.reread(id, n, Wish(asked.engine, asked.task, asked.prompt))
+    pieces = difference(before.page.text(), found.page.text())
+    told = [PieceOf(kind=piece.kind, text=piece.text) for piece in pieces]
+    return Reading(reading=found.key, page=page_json(found.page), difference=told)
+
+
+@router.post("/readings/{key}/accept", response_model=PageState, responses=CONFLICT, summary="Take another reading")
+async def accept(
+    id: Id,
+    n: Number,
+    key: Annotated[str, Path(max_length=64)],
+    asked: Accept,
+    request: Request,
+    office: Office,
+) -> PageState:
+    return PageState.of(await office.corrections.accept(id, n, asked.version, key, who=who(request)))
 
 
 async def now(office: OfficePort, id: str, number: int) -> PageNow:

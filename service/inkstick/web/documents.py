@@ -25,6 +25,7 @@ from inkstick.web.multipart import Part, Parts
 from inkstick.web.office_port import DocumentInfo, OfficePort
 from inkstick.web.screens_shapes import Password
 from inkstick.web.shapes import ERRORS, Document, DocumentList, Found, FoundList, PageList, PageOf, problem
+from inkstick.web.state import Office
 
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 MEDIA: Mapping[Format, str] = {
@@ -45,6 +46,7 @@ UPLOAD_PROBLEMS = PROBLEMS | {
     413: problem("Larger than this appliance accepts."),
     507: problem("The disk is nearly full; said before the body is read."),
 }
+_NOT_READY: dict[int | str, dict[str, Any]] = {409: problem("Not in a state for that.")}
 _FORMATS = "|".join(Format)
 OPTIONS: list[dict[str, Any]] = [
     {"name": "task", "description": "What is asked of each page, for example parse or text.", "enum": list(Task)},
@@ -125,145 +127,153 @@ def file_answer(*media: str) -> dict[int | str, dict[str, Any]]:
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$", description="The document's id.")]
 
 
-def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
-
-    @api.post(
-        "/documents",
-        status_code=201,
-        response_model=Document,
-        responses=UPLOAD_PROBLEMS,
-        openapi_extra=_FORM,
-        summary="Upload a document as a form",
-    )
-    async def upload_form(request: Request, response: Response) -> Document:
-        """One field `file`, streamed to disk. Options are form fields before the file, or in the address.
-        The answer comes when the document is safely on disk."""
-        await office.admit(content_length(request))
-        asked = list(request.query_params.multi_items())
-        rows = await take_form(office, Parts(request), asked, many=False)
-        return created(response, rows[0])
-
-    @api.put(
-        "/documents/{name}",
-        status_code=201,
-        response_model=Document,
-        responses=UPLOAD_PROBLEMS,
-        openapi_extra=_RAW,
-        summary="Upload a document as it is",
-    )
-    async def upload_raw(
-        request: Request,
-        response: Response,
-        name: Annotated[str, Path(description="The file's name, percent-encoded.")],
-        sha256: Annotated[
-            str | None,
-            Header(
-                alias="X-Content-SHA256",
-                description="SHA-256 of the bytes, 64 hexadecimal digits.",
-                json_schema_extra={"pattern": _DIGEST},
-            ),
-        ] = None,
-    ) -> Document:
-        """The body is the file. With X-Content-SHA256 it is accepted only if that is what arrived; a file of the same
-        name is a document of its own. The answer comes when it is safely on disk."""
-        folder, pairs = split_folder(request.query_params.multi_items())
-        asked = wishes.gather(pairs)
-        digest = hex_digest(sha256)
-        await office.admit(content_length(request))
-        name = file_name(name)
-        place = f"{folder}{name}"
-        row = await office.accept_upload(name, body(request), sha256=digest, wishes=asked, relpath=place)
-        return created(response, row)
-
-    @api.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
-    async def list_documents(
-        q: Annotated[str | None, Query(max_length=500, description="Words in the name or the text.")] = None,
-        state: Annotated[
-            str | None, Query(description=", ".join(STATES), json_schema_extra={"enum": ["", *STATES]})
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
-        flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
-        folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
-        since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.", **_DAY)] = None,
-        until: Annotated[str | None, Query(description="Last day of arrival (UTC).", **_DAY)] = None,
-        code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
-    ) -> DocumentList:
-        """Newest first."""
-        wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
-        rows = await office.listed(wanted, after=int(after) if after else None, limit=limit)
-        more = str(rows[-1].seq) if len(rows) == limit else None
-        return DocumentList(documents=[Document.of(row) for row in rows], after=more)
-
-    @api.get("/documents/{id}", response_model=Document, responses=PROBLEMS, summary="One document")
-    async def get_document(id: Id) -> Document:
-        return Document.of(await office.document(id))
-
-    @api.get("/documents/{id}/pages", response_model=PageList, responses=PROBLEMS, summary="A document's pages")
-    async def list_pages(
-        id: Id, after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
-    ) -> PageList:
-        """How each page was read: engine, attempts, flags."""
-        pages = await office.pages(id, after=after, limit=limit)
-        more = pages[-1].number if len(pages) == limit else None
-        return PageList(pages=[PageOf.of(page) for page in pages], after=more)
-
-    @api.get(
-        "/documents/{id}/results/{format}",
-        responses=PROBLEMS | _NOT_READY | file_answer(*MEDIA.values()),
-        response_class=Response,
-        summary="A result",
-    )
-    async def get_result(id: Id, format: Format) -> Response:
-        """Always as a file to save. csv is a ZIP of all tables."""
-        files = await office.result_files(id, format.value)
-        return await result(format, files)
-
-    @api.get(
-        "/documents/{id}/pages/{n}/image",
-        responses=PROBLEMS | file_answer("image/png", "image/jpeg"),
-        response_class=Response,
-        summary="A picture of a page",
-    )
-    async def get_image(
-        id: Id,
-        n: Annotated[int, Path(ge=1, le=10_000_000)],
-        max_side: Annotated[int, Query(ge=32, le=4096, description="Pixels of the longer side, at most.")] = 1600,
-        box: Annotated[
-            str | None,
-            Query(
-                pattern="^[0-9]{1,4}(,[0-9]{1,4}){3}$",
-                description="Only this part: left, top, right, bottom in thousandths of the page.",
-            ),
-        ] = None,
-    ) -> Response:
-        """The page as it was read: upright, a PNG or JPEG."""
-        data, media = await office.page_image(id, n, max_side=max_side, box=box_of(box))
-        return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=3600"})
-
-    @api.post(
-        "/documents/{id}/retry",
-        status_code=202,
-        response_model=Document,
-        responses=PROBLEMS | _NOT_READY,
-        summary="Read a failed or partial document again",
-    )
-    async def retry(id: Id, asked: Password | None = None) -> Document:
-        """A document that ended is queued again; an encrypted one may be given its password."""
-        return Document.of(await office.retry(id, password=asked.password if asked else None))
-
-    @api.get("/search", response_model=FoundList, responses={422: PROBLEMS[422]}, summary="Search the text")
-    async def search(
-        q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=500)] = 50
-    ) -> FoundList:
-        """The pages on which the words stand."""
-        return FoundList(hits=[Found.of(hit) for hit in await office.search(q, limit=limit)])
-
-    return api
+router = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {409: problem("Not in a state for that.")}
+@router.post(
+    "/documents",
+    status_code=201,
+    response_model=Document,
+    responses=UPLOAD_PROBLEMS,
+    openapi_extra=_FORM,
+    summary="Upload a document as a form",
+)
+async def upload_form(request: Request, response: Response, office: Office) -> Document:
+    """One field `file`, streamed to disk. Options are form fields before the file, or in the address.
+    The answer comes when the document is safely on disk."""
+    await office.admit(content_length(request))
+    asked = list(request.query_params.multi_items())
+    rows = await take_form(office, Parts(request), asked, many=False)
+    return created(response, rows[0])
+
+
+@router.put(
+    "/documents/{name}",
+    status_code=201,
+    response_model=Document,
+    responses=UPLOAD_PROBLEMS,
+    openapi_extra=_RAW,
+    summary="Upload a document as it is",
+)
+async def upload_raw(
+    request: Request,
+    office: Office,
+    response: Response,
+    name: Annotated[str, Path(description="The file's name, percent-encoded.")],
+    sha256: Annotated[
+        str | None,
+        Header(
+            alias="X-Content-SHA256",
+            description="SHA-256 of the bytes, 64 hexadecimal digits.",
+            json_schema_extra={"pattern": _DIGEST},
+        ),
+    ] = None,
+) -> Document:
+    """The body is the file. With X-Content-SHA256 it is accepted only if that is what arrived; a file of the same
+    name is a document of its own. The answer comes when it is safely on disk."""
+    folder, pairs = split_folder(request.query_params.multi_items())
+    asked = wishes.gather(pairs)
+    digest = hex_digest(sha256)
+    await office.admit(content_length(request))
+    name = file_name(name)
+    place = f"{folder}{name}"
+    row = await office.accept_upload(name, body(request), sha256=digest, wishes=asked, relpath=place)
+    return created(response, row)
+
+
+@router.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
+async def list_documents(
+    office: Office,
+    q: Annotated[str | None, Query(max_length=500, description="Words in the name or the text.")] = None,
+    state: Annotated[
+        str | None, Query(description=", ".join(STATES), json_schema_extra={"enum": ["", *STATES]})
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
+    flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
+    folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
+    since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.", **_DAY)] = None,
+    until: Annotated[str | None, Query(description="Last day of arrival (UTC).", **_DAY)] = None,
+    code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
+) -> DocumentList:
+    """Newest first."""
+    wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+    rows = await office.listed(wanted, after=int(after) if after else None, limit=limit)
+    more = str(rows[-1].seq) if len(rows) == limit else None
+    return DocumentList(documents=[Document.of(row) for row in rows], after=more)
+
+
+@router.get("/documents/{id}", response_model=Document, responses=PROBLEMS, summary="One document")
+async def get_document(office: Office, id: Id) -> Document:
+    return Document.of(await office.document(id))
+
+
+@router.get("/documents/{id}/pages", response_model=PageList, responses=PROBLEMS, summary="A document's pages")
+async def list_pages(
+    office: Office, id: Id, after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
+) -> PageList:
+    """How each page was read: engine, attempts, flags."""
+    pages = await office.pages(id, after=after, limit=limit)
+    more = pages[-1].number if len(pages) == limit else None
+    return PageList(pages=[PageOf.of(page) for page in pages], after=more)
+
+
+@router.get(
+    "/documents/{id}/results/{format}",
+    responses=PROBLEMS | _NOT_READY | file_answer(*MEDIA.values()),
+    response_class=Response,
+    summary="A result",
+)
+async def get_result(office: Office, id: Id, format: Format) -> Response:
+    """Always as a file to save. csv is a ZIP of all tables."""
+    files = await office.result_files(id, format.value)
+    return await result(format, files)
+
+
+@router.get(
+    "/documents/{id}/pages/{n}/image",
+    responses=PROBLEMS | file_answer("image/png", "image/jpeg"),
+    response_class=Response,
+    summary="A picture of a page",
+)
+async def get_image(
+    office: Office,
+    id: Id,
+    n: Annotated[int, Path(ge=1, le=10_000_000)],
+    max_side: Annotated[int, Query(ge=32, le=4096, description="Pixels of the longer side, at most.")] = 1600,
+    box: Annotated[
+        str | None,
+        Query(
+            pattern="^[0-9]{1,4}(,[0-9]{1,4}){3}$",
+            description="Only this part: left, top, right, bottom in thousandths of the page.",
+        ),
+    ] = None,
+) -> Response:
+    """The page as it was read: upright, a PNG or JPEG."""
+    data, media = await office.page_image(id, n, max_side=max_side, box=box_of(box))
+    return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.post(
+    "/documents/{id}/retry",
+    status_code=202,
+    response_model=Document,
+    responses=PROBLEMS | _NOT_READY,
+    summary="Read a failed or partial document again",
+)
+async def retry(office: Office, id: Id, asked: Password | None = None) -> Document:
+    """A document that ended is queued again; an encrypted one may be given its password."""
+    return Document.of(await office.retry(id, password=asked.password if asked else None))
+
+
+@router.get("/search", response_model=FoundList, responses={422: PROBLEMS[422]}, summary="Search the text")
+async def search(
+    office: Office,
+    q: Annotated[str, Query(min_length=1, max_length=500)],
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> FoundList:
+    """The pages on which the words stand."""
+    return FoundList(hits=[Found.of(hit) for hit in await office.search(q, limit=limit)])
 
 
 def filter_of(**asked: str | None) -> Filter:

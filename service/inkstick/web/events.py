@@ -20,6 +20,7 @@ from fastapi.responses import StreamingResponse
 from inkstick.errors import Unavailable, UsageError
 from inkstick.web.office_port import Event, OfficePort
 from inkstick.web.shapes import ERRORS, event_json, problem
+from inkstick.web.state import kept
 
 HEARTBEAT = 15.0
 RECONNECT_MS = 2000
@@ -113,25 +114,25 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(streams: Streams) -> APIRouter:
-    api = APIRouter(prefix="/api/v1", tags=["service"], responses=ERRORS)
+Following = Annotated[Streams, kept("streams")]
+router = APIRouter(prefix="/api/v1", tags=["service"], responses=ERRORS)
 
-    @api.get("/events", summary="What happens, as it happens", response_class=StreamingResponse, responses=_STREAM)
-    async def events(
-        last_event_id: Annotated[
-            str | None, Header(description="Go on after this event.", json_schema_extra=_NUMBER)
-        ] = None,
-        after: Annotated[
-            str | None, Query(description="The same, for clients that set no headers.", json_schema_extra=_NUMBER)
-        ] = None,
-    ) -> StreamingResponse:
-        """Server-sent events; the data of each is `{id, kind, document, data}`. Without a position: from now on."""
-        position = await streams.start(_number(last_event_id or after))
-        return StreamingResponse(
-            streams.follow(position), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
 
-    return api
+@router.get("/events", summary="What happens, as it happens", response_class=StreamingResponse, responses=_STREAM)
+async def events(
+    streams: Following,
+    last_event_id: Annotated[
+        str | None, Header(description="Go on after this event.", json_schema_extra=_NUMBER)
+    ] = None,
+    after: Annotated[
+        str | None, Query(description="The same, for clients that set no headers.", json_schema_extra=_NUMBER)
+    ] = None,
+) -> StreamingResponse:
+    """Server-sent events; the data of each is `{id, kind, document, data}`. Without a position: from now on."""
+    position = await streams.start(_number(last_event_id or after))
+    return StreamingResponse(
+        streams.follow(position), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
 
 
 def _number(text: str | None) -> int | None:

@@ -29,6 +29,7 @@ from inkstick.web.documents import body
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort
 from inkstick.web.shapes import ERRORS
+from inkstick.web.state import Office, kept
 from inkstick.web.wishes import gather
 
 ANY_MODEL = "inkstick"
@@ -129,48 +130,48 @@ _FORM_BODY: dict[str, Any] = {
 }
 
 
-def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/v1", tags=["at once"], responses=ERRORS)
-    turn = asyncio.Semaphore(AT_ONCE)
+Turns = Annotated[asyncio.Semaphore, kept("turns")]
+router = APIRouter(prefix="/v1", tags=["at once"], responses=ERRORS)
 
-    @api.get("/models", summary="Who reads")
-    async def models() -> dict[str, Any]:
-        """`inkstick` stands for whichever engine is in charge; the other is that engine's own model."""
-        listed = [
-            {"id": name, "object": "model", "created": 0, "owned_by": ANY_MODEL} for name in await _models(office)
-        ]
-        return {"object": "list", "data": listed}
 
-    @api.post(
-        "/chat/completions",
-        openapi_extra=_COMPLETION_BODY,
-        responses=_STREAMED,
-        summary="Read one image (OpenAI-compatible)",
-    )
-    async def completions(request: Request) -> Response:
-        """A closed subset: unknown fields are refused. With `stream` the text comes in pieces once it was checked."""
-        async with turn:
-            asked = _parse(await read_all(body(request), BODY_BYTES, "the request"))
-            await _check_model(office, asked.model)
-            image, prompt = _content(asked)
-            page = await office.read_image(image, protocol.Request(prompt=prompt))
-        answer = _Completion(page)
-        if asked.stream:
-            return StreamingResponse(answer.chunks(), media_type="text/event-stream")
-        return JSONResponse(answer.whole())
+@router.get("/models", summary="Who reads")
+async def models(office: Office) -> dict[str, Any]:
+    """`inkstick` stands for whichever engine is in charge; the other is that engine's own model."""
+    listed = [{"id": name, "object": "model", "created": 0, "owned_by": ANY_MODEL} for name in await _models(office)]
+    return {"object": "list", "data": listed}
 
-    @api.post(
-        "/models/{id:path}/inference", response_model=Answer, openapi_extra=_FORM_BODY, summary="Read one image (form)"
-    )
-    async def inference(request: Request, id: Annotated[str, Path(description="A model, or inkstick.")]) -> Answer:
-        """A form with one file and, if you like, a task or a prompt; the answer is the page's text."""
-        async with turn:
-            await _check_model(office, id)
-            image, asked = await _form(Parts(request))
-            page = (await office.read_page(image, asked)).page
-        return Answer(text=page.text(), status="partial" if _doubtful(page) else "done")
 
-    return api
+@router.post(
+    "/chat/completions",
+    openapi_extra=_COMPLETION_BODY,
+    responses=_STREAMED,
+    summary="Read one image (OpenAI-compatible)",
+)
+async def completions(request: Request, office: Office, turns: Turns) -> Response:
+    """A closed subset: unknown fields are refused. With `stream` the text comes in pieces once it was checked."""
+    async with turns:
+        asked = _parse(await read_all(body(request), BODY_BYTES, "the request"))
+        await _check_model(office, asked.model)
+        image, prompt = _content(asked)
+        page = await office.read_image(image, protocol.Request(prompt=prompt))
+    answer = _Completion(page)
+    if asked.stream:
+        return StreamingResponse(answer.chunks(), media_type="text/event-stream")
+    return JSONResponse(answer.whole())
+
+
+@router.post(
+    "/models/{id:path}/inference", response_model=Answer, openapi_extra=_FORM_BODY, summary="Read one image (form)"
+)
+async def inference(
+    request: Request, office: Office, turns: Turns, id: Annotated[str, Path(description="A model, or inkstick.")]
+) -> Answer:
+    """A form with one file and, if you like, a task or a prompt; the answer is the page's text."""
+    async with turns:
+        await _check_model(office, id)
+        image, asked = await _form(Parts(request))
+        page = (await office.read_page(image, asked)).page
+    return Answer(text=page.text(), status="partial" if _doubtful(page) else "done")
 
 
 async def _models(office: OfficePort) -> list[str]:

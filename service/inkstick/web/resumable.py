@@ -20,8 +20,9 @@ from inkstick.errors import UsageError
 from inkstick.web import wishes
 from inkstick.web.documents import body, content_length, file_name, hex_digest, split_folder
 from inkstick.web.multipart import read_all
-from inkstick.web.office_port import OfficePort, UploadInfo
+from inkstick.web.office_port import UploadInfo
 from inkstick.web.problems import problem
+from inkstick.web.state import Office
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,termination,checksum"
@@ -42,57 +43,59 @@ class PieceDamaged(UsageError):
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,64}$")]
 
 
-def router(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1/uploads", include_in_schema=False)
+router = APIRouter(prefix="/api/v1/uploads", include_in_schema=False)
 
-    @api.options("")
-    async def options() -> Response:
-        known = {"Tus-Version": VERSION, "Tus-Extension": EXTENSIONS, "Tus-Max-Size": str(office.settings.max_bytes)}
-        return _empty(204, {**known, "Tus-Checksum-Algorithm": "sha256"})
 
-    @api.post("")
-    async def begin(request: Request) -> Response:
-        if refused := _other_version(request):
-            return refused
-        length = _number(request, "upload-length")
-        pairs = metadata(request.headers.get("upload-metadata", ""))
-        name, sha256 = file_name(pairs.pop("filename", "")), hex_digest(pairs.pop("sha256", None))
-        folder, others = split_folder(list(pairs.items()))
-        info = await office.uploads.begin(
-            name, length, sha256=sha256, wishes=wishes.gather(others), relpath=f"{folder}{name}"
-        )
-        return _empty(201, {"Location": f"/api/v1/uploads/{info.id}", **_standing(info)})
+@router.options("")
+async def options(office: Office) -> Response:
+    known = {"Tus-Version": VERSION, "Tus-Extension": EXTENSIONS, "Tus-Max-Size": str(office.settings.max_bytes)}
+    return _empty(204, {**known, "Tus-Checksum-Algorithm": "sha256"})
 
-    @api.head("/{id}")
-    async def look(request: Request, id: Id) -> Response:
-        if refused := _other_version(request):
-            return refused
-        return _empty(200, _standing(await office.uploads.look(id)))
 
-    @api.patch("/{id}")
-    async def append(request: Request, id: Id) -> Response:
-        if refused := _other_version(request):
-            return refused
-        if request.headers.get("content-type", "") != CHUNK_TYPE:
-            raise UsageError("That is no piece of an upload.", hint=f"Its type is {CHUNK_TYPE}.", code="unsupported")
-        offset = _number(request, "upload-offset")
-        await office.admit(content_length(request))
-        chunks = body(request)
-        if told := request.headers.get("upload-checksum"):
-            chunks = verified(chunks, _checksum(told))
-        try:
-            return _empty(204, _standing(await office.uploads.append(id, offset, chunks)))
-        except PieceDamaged as error:
-            return problem(error, DAMAGED_PIECE)
+@router.post("")
+async def begin(request: Request, office: Office) -> Response:
+    if refused := _other_version(request):
+        return refused
+    length = _number(request, "upload-length")
+    pairs = metadata(request.headers.get("upload-metadata", ""))
+    name, sha256 = file_name(pairs.pop("filename", "")), hex_digest(pairs.pop("sha256", None))
+    folder, others = split_folder(list(pairs.items()))
+    info = await office.uploads.begin(
+        name, length, sha256=sha256, wishes=wishes.gather(others), relpath=f"{folder}{name}"
+    )
+    return _empty(201, {"Location": f"/api/v1/uploads/{info.id}", **_standing(info)})
 
-    @api.delete("/{id}")
-    async def drop(request: Request, id: Id) -> Response:
-        if refused := _other_version(request):
-            return refused
-        await office.uploads.drop(id)
-        return _empty(204, {})
 
-    return api
+@router.head("/{id}")
+async def look(request: Request, office: Office, id: Id) -> Response:
+    if refused := _other_version(request):
+        return refused
+    return _empty(200, _standing(await office.uploads.look(id)))
+
+
+@router.patch("/{id}")
+async def append(request: Request, office: Office, id: Id) -> Response:
+    if refused := _other_version(request):
+        return refused
+    if request.headers.get("content-type", "") != CHUNK_TYPE:
+        raise UsageError("That is no piece of an upload.", hint=f"Its type is {CHUNK_TYPE}.", code="unsupported")
+    offset = _number(request, "upload-offset")
+    await office.admit(content_length(request))
+    chunks = body(request)
+    if told := request.headers.get("upload-checksum"):
+        chunks = verified(chunks, _checksum(told))
+    try:
+        return _empty(204, _standing(await office.uploads.append(id, offset, chunks)))
+    except PieceDamaged as error:
+        return problem(error, DAMAGED_PIECE)
+
+
+@router.delete("/{id}")
+async def drop(request: Request, office: Office, id: Id) -> Response:
+    if refused := _other_version(request):
+        return refused
+    await office.uploads.drop(id)
+    return _empty(204, {})
 
 
 def metadata(header: str) -> dict[str, str]:

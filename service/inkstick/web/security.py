@@ -10,12 +10,12 @@ any program of any user of this machine can talk to a loopback port. Where other
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inkstick.access.place import is_loopback
 from inkstick.errors import UsageError
 from inkstick.web.problems import problem
 
@@ -34,17 +34,6 @@ HEADERS = {
 ANYONE = ("/healthz", "/readyz")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::[0-9]{1,5})?", re.ASCII)
-
-
-def is_loopback(host: str) -> bool:
-    """Does this name or address mean this very machine? Names other than localhost are never looked up."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def host_name(header: str) -> str | None:

@@ -27,10 +27,7 @@ from inkstick.web import words
 from inkstick.web.app import create_app, create_internal_app
 from inkstick.web.events import Streams
 from inkstick.web.office_port import OfficePort
-from inkstick.web.security import is_loopback
 
-SOCKET = "service.sock"
-ADDRESS = "address"
 GRACE_SECONDS = 1
 
 
@@ -40,19 +37,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def check_host(host: str) -> None:
-    """Raises `UsageError` for what is neither an address nor localhost."""
-    if is_loopback(host):
-        return
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise UsageError(
-            f"The page cannot be served on {host!r}: that is not an address.",
-            hint="Give an address of this machine, 0.0.0.0 for all of them, or leave --host out.",
-        ) from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -134,7 +118,7 @@ async def serve(
     settings = office.settings
     notifier = notifier or Notifier()
     stop = stop or asyncio.Event()
-    check_host(settings.host)
+    place.check_host(settings.host)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     with contextlib.closing(listener), _stops_on_signals(stop):
         if not await _started(office, stop):
@@ -162,7 +146,7 @@ async def _started(office: OfficePort, stop: asyncio.Event) -> bool:
 
 async def _key(settings: Settings) -> Key | None:
     """The appliance's own key, where others can reach the page."""
-    if is_loopback(settings.host):
+    if place.is_loopback(settings.host):
         return None
     known = [*place.names(), *place.configured(settings.names), *place.addresses(), "localhost", "127.0.0.1", "::1"]
     return await asyncio.to_thread(keys.ensure, settings.folder.state, known)
@@ -176,12 +160,12 @@ async def _serve(
     notifier: Notifier,
     stop: asyncio.Event,
 ) -> None:
-    state = office.settings.folder.state
+    folder = office.settings.folder
     streams = Streams(office)
     app = create_app(office, streams=streams, reception=Reception(office.settings, lan=key is not None))
     servers = [_server(app, key), _server(create_internal_app(office))]
     address = address_of(listener, "https" if key else "http", place.configured(office.settings.names))
-    with contextlib.closing(listen_unix(state / SOCKET)) as door:
+    with contextlib.closing(listen_unix(folder.door)) as door:
         running = [
             asyncio.create_task(server.serve(sockets=[listening]))
             for server, listening in zip(servers, (listener, door), strict=True)
@@ -189,7 +173,7 @@ async def _serve(
         helpers = [asyncio.create_task(_feed(notifier, office)), asyncio.create_task(stop.wait())]
         try:
             await _until_started(servers, running)
-            (state / ADDRESS).write_text(address, encoding="utf-8")
+            folder.address.write_text(address, encoding="utf-8")
             notifier.ready(words.summary(await office.stats()))
             say(address)
             await asyncio.wait([helpers[1], *running], return_when=asyncio.FIRST_COMPLETED)
@@ -200,7 +184,7 @@ async def _serve(
             await asyncio.gather(*running, return_exceptions=True)
             for helper in helpers:
                 helper.cancel()
-            for path in (state / SOCKET, state / ADDRESS):
+            for path in (folder.door, folder.address):
                 path.unlink(missing_ok=True)
 
 

@@ -24,6 +24,7 @@ from inkstick.web.screens_shapes import (
     System,
 )
 from inkstick.web.shapes import ERRORS, Problem, problem
+from inkstick.web.state import Office
 
 ORIGINAL = file_answer("application/octet-stream")
 ARCHIVE = file_answer("application/zip")
@@ -32,89 +33,93 @@ _NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: problem("The machine does 
 Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
 
 
-def routers(office: OfficePort) -> tuple[APIRouter, APIRouter]:
-    return _documents(office), _machine(office)
+documents = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
 
 
-def _documents(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
-
-    @api.delete(
-        "/documents/{id}", status_code=204, responses=PROBLEMS | NOT_READY, summary="Delete a document for good"
-    )
-    async def delete(id: Id) -> Response:
-        """Its results and its original go too. Only after its end."""
-        await office.remove(id)
-        return Response(status_code=204)
-
-    @api.get(
-        "/documents/{id}/original",
-        response_class=Response,
-        responses=PROBLEMS | ORIGINAL,
-        summary="The original, unchanged",
-    )
-    async def original(id: Id) -> Response:
-        """Always as a file to save."""
-        return await original_of(office, id)
-
-    @api.post("/bulk", response_model=BulkDone, responses={422: PROBLEMS[422]}, summary="Retry or delete many")
-    async def bulk(wish: Bulk) -> BulkDone:
-        """Each for itself: what is refused is told, and hinders no other."""
-        return await do_all(office, wish.action, wish.ids)
-
-    @api.get("/strips", response_model=StripMap, responses={422: PROBLEMS[422]}, summary="Pages as strips of colours")
-    async def strips(ids: Ids) -> StripMap:
-        found = await office.strips(ids)
-        return StripMap(strips={id: StripOf.of(strip) for id, strip in found.items()})
-
-    @api.get(
-        "/archive",
-        response_class=Response,
-        responses=PROBLEMS | NOT_READY | ARCHIVE,
-        summary="Results of many documents as one ZIP",
-    )
-    async def archive(ids: Ids) -> Response:
-        """Made while it is sent, a folder for each document. Those without results are left out."""
-        return await archive_of(office, ids)
-
-    @api.get("/failures", response_model=ReasonList, summary="What went wrong, by reason")
-    async def failures() -> ReasonList:
-        """The most frequent first. List the documents with `/api/v1/documents?code=`."""
-        return ReasonList.of(dict(await office.failures()))
-
-    return api
+@documents.delete(
+    "/documents/{id}", status_code=204, responses=PROBLEMS | NOT_READY, summary="Delete a document for good"
+)
+async def delete(office: Office, id: Id) -> Response:
+    """Its results and its original go too. Only after its end."""
+    await office.remove(id)
+    return Response(status_code=204)
 
 
-def _machine(office: OfficePort) -> APIRouter:
-    api = APIRouter(prefix="/api/v1/system", tags=["service"], responses=ERRORS)
+@documents.get(
+    "/documents/{id}/original",
+    response_class=Response,
+    responses=PROBLEMS | ORIGINAL,
+    summary="The original, unchanged",
+)
+async def original(office: Office, id: Id) -> Response:
+    """Always as a file to save."""
+    return await original_of(office, id)
 
-    @api.get("", response_model=System, summary="What this Inkstick is made of, and how much it read")
-    async def system() -> System:
-        return System.of(await office.system())
 
-    @api.post("/self-test", response_model=SelfTestOf, summary="Read pages of known print")
-    async def self_test() -> SelfTestOf:
-        """By the primary engine; takes as long as three pages do."""
-        return SelfTestOf.of(await office.self_test())
+@documents.post("/bulk", response_model=BulkDone, responses={422: PROBLEMS[422]}, summary="Retry or delete many")
+async def bulk(office: Office, wish: Bulk) -> BulkDone:
+    """Each for itself: what is refused is told, and hinders no other."""
+    return await do_all(office, wish.action, wish.ids)
 
-    @api.get("/diagnostics", response_class=Response, responses=ARCHIVE, summary="Figures and log for those who repair")
-    async def diagnostics() -> Response:
-        """A ZIP without any text or name of a document."""
-        return await diagnostics_of(office)
 
-    @api.post("/lock", status_code=202, responses=_NOT_OFFERED, summary="Lock the data")
-    async def lock() -> Response:
-        """Only where the machine offers it: see `offers`."""
-        await office.appliance("lock")
-        return Response(status_code=202)
+@documents.get("/strips", response_model=StripMap, responses={422: PROBLEMS[422]}, summary="Pages as strips of colours")
+async def strips(office: Office, ids: Ids) -> StripMap:
+    found = await office.strips(ids)
+    return StripMap(strips={id: StripOf.of(strip) for id, strip in found.items()})
 
-    @api.post("/power-off", status_code=202, responses=_NOT_OFFERED, summary="Switch the machine off")
-    async def power_off() -> Response:
-        """Only where the machine offers it: see `offers`."""
-        await office.appliance("power-off")
-        return Response(status_code=202)
 
-    return api
+@documents.get(
+    "/archive",
+    response_class=Response,
+    responses=PROBLEMS | NOT_READY | ARCHIVE,
+    summary="Results of many documents as one ZIP",
+)
+async def archive(office: Office, ids: Ids) -> Response:
+    """Made while it is sent, a folder for each document. Those without results are left out."""
+    return await archive_of(office, ids)
+
+
+@documents.get("/failures", response_model=ReasonList, summary="What went wrong, by reason")
+async def failures(office: Office) -> ReasonList:
+    """The most frequent first. List the documents with `/api/v1/documents?code=`."""
+    return ReasonList.of(dict(await office.failures()))
+
+
+machine = APIRouter(prefix="/api/v1/system", tags=["service"], responses=ERRORS)
+
+
+@machine.get("", response_model=System, summary="What this Inkstick is made of, and how much it read")
+async def system(office: Office) -> System:
+    return System.of(await office.system())
+
+
+@machine.post("/self-test", response_model=SelfTestOf, summary="Read pages of known print")
+async def self_test(office: Office) -> SelfTestOf:
+    """By the primary engine; takes as long as three pages do."""
+    return SelfTestOf.of(await office.self_test())
+
+
+@machine.get("/diagnostics", response_class=Response, responses=ARCHIVE, summary="Figures and log for those who repair")
+async def diagnostics(office: Office) -> Response:
+    """A ZIP without any text or name of a document."""
+    return await diagnostics_of(office)
+
+
+@machine.post("/lock", status_code=202, responses=_NOT_OFFERED, summary="Lock the data")
+async def lock(office: Office) -> Response:
+    """Only where the machine offers it: see `offers`."""
+    await office.appliance("lock")
+    return Response(status_code=202)
+
+
+@machine.post("/power-off", status_code=202, responses=_NOT_OFFERED, summary="Switch the machine off")
+async def power_off(office: Office) -> Response:
+    """Only where the machine offers it: see `offers`."""
+    await office.appliance("power-off")
+    return Response(status_code=202)
+
+
+ROUTERS = (documents, machine)
 
 
 async def do_all(office: OfficePort, action: str, ids: Sequence[str]) -> BulkDone:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jinja2
-from fastapi import APIRouter, FastAPI, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
@@ -18,8 +18,8 @@ from inkstick import __version__
 from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
 from inkstick.web.examples import PREAMBLE
-from inkstick.web.office_port import OfficePort
-from inkstick.web.screens import NAVIGATION, access
+from inkstick.web.screens import NAVIGATION, access, folders
+from inkstick.web.state import Office, Templates
 
 HERE = Path(__file__).parent
 
@@ -35,36 +35,36 @@ def _environment() -> jinja2.Environment:
     env = Jinja2Templates(directory=HERE / "templates").env
     env.auto_reload = False  # they come with the program: no look at the disk for each row of a list
     env.globals.update(version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION)
-    env.filters.update(bytes=words.size, flag=words.flag, when=words.when)
+    env.filters.update(bytes=words.size, flag=words.flag, when=words.when, folder_key=folders.key_of)
     return env
 
 
-def router(office: OfficePort, app: FastAPI, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    @site.post("/documents/{id}/retry")
-    async def retry(id: Id) -> Response:
-        await office.retry(id)
-        return RedirectResponse(f"/documents/{id}", 303)
 
-    @site.post("/language")
-    async def choose_language(
-        code: Annotated[str, Form(pattern="^[a-z]{2}$")],
-        back: Annotated[str, Form(pattern=r"^/([^/\\].*)?$", max_length=2000)] = "/",
-    ) -> Response:
-        response = RedirectResponse(back, 303)
-        response.set_cookie(language.COOKIE, code, max_age=400 * 86_400, httponly=True, samesite="strict")
-        return response
+@router.post("/documents/{id}/retry")
+async def retry(office: Office, id: Id) -> Response:
+    await office.retry(id)
+    return RedirectResponse(f"/documents/{id}", 303)
 
-    @site.get("/docs")
-    async def docs(request: Request) -> HTMLResponse:
-        address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
-        shown = {
-            "sections": manual.sections(app.openapi()),
-            "title": app.title,
-            "summary": app.summary,
-            "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
-        }
-        return templates.TemplateResponse(request, "docs.html", shown)
 
-    return site
+@router.post("/language")
+async def choose_language(
+    code: Annotated[str, Form(pattern="^[a-z]{2}$")],
+    back: Annotated[str, Form(pattern=r"^/([^/\\].*)?$", max_length=2000)] = "/",
+) -> Response:
+    response = RedirectResponse(back, 303)
+    response.set_cookie(language.COOKIE, code, max_age=400 * 86_400, httponly=True, samesite="strict")
+    return response
+
+
+@router.get("/docs")
+async def docs(request: Request, templates: Templates) -> HTMLResponse:
+    address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
+    shown = {
+        "sections": manual.sections(request.app.openapi()),
+        "title": request.app.title,
+        "summary": request.app.summary,
+        "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
+    }
+    return templates.TemplateResponse(request, "docs.html", shown)

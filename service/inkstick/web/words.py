@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from inkstick.appliance import Stick
 from inkstick.web.language import Said
-from inkstick.web.office_port import Stats
-from inkstick.web.screens_port import Remaining
+
+if TYPE_CHECKING:  # `inkstick run` has words to say, and no office to load for them
+    from inkstick.appliance import Stick
+    from inkstick.web.office_port import Stats
+    from inkstick.web.screens_port import Remaining
 
 STATES: Mapping[str, str] = {
     "queued": "waiting",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Form, Path, Query, Request, Response
@@ -13,11 +13,13 @@ from fastapi.templating import Jinja2Templates
 from inkstick.access.person import LOCAL, Person
 from inkstick.access.reception import COOKIE, Reception
 from inkstick.access.roles import GIVEN, Role, role_of
+from inkstick.access.tokens import Token
 from inkstick.errors import UsageError
 from inkstick.web.documents import body
 from inkstick.web.lan import STRANGERS_BYTES, address_of
 from inkstick.web.multipart import read_all
 from inkstick.web.problems import status_of
+from inkstick.web.state import People, Templates
 
 TAIL = 50
 _BACK = re.compile(r"/([^/\\].*)?")
@@ -43,82 +45,96 @@ def context(request: Request) -> dict[str, object]:
     return {"person": person_of(request)}
 
 
-def router(reception: Reception, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    @site.get("/pair")
-    async def pair_page(request: Request, back: Annotated[str, Query(max_length=2000)] = "/") -> Response:
-        if person_of(request).role is not Role.ANYONE:
-            return RedirectResponse(inside(back), 303)
-        shown = {"back": inside(back), "name": browser_name(request.headers.get("user-agent", ""))}
-        return templates.TemplateResponse(request, "pair.html", shown)
 
-    @site.post("/pair")
-    async def pair(request: Request) -> Response:
-        said = parse_qs((await read_all(body(request), STRANGERS_BYTES, "the form")).decode("utf-8", "replace"))
-        pin, name, back = (said.get(field, [""])[0] for field in ("pin", "name", "back"))
-        if not reception.lan:
-            return RedirectResponse("/", 303)
-        name = " ".join(name.split()) or browser_name(request.headers.get("user-agent", ""))
-        try:
-            _, secret = await reception.pair(pin, name, address_of(request.scope))
-        except UsageError as error:
-            shown = {"back": inside(back), "name": name, "problem": error.as_json()}
-            return templates.TemplateResponse(request, "pair.html", shown, status_of(error))
-        response = RedirectResponse(inside(back), 303)
-        response.set_cookie(COOKIE, secret, path="/", secure=True, httponly=True, samesite="strict")
-        return response
+@router.get("/pair")
+async def pair_page(
+    request: Request, templates: Templates, back: Annotated[str, Query(max_length=2000)] = "/"
+) -> Response:
+    if person_of(request).role is not Role.ANYONE:
+        return RedirectResponse(inside(back), 303)
+    shown = {"back": inside(back), "name": browser_name(request.headers.get("user-agent", ""))}
+    return templates.TemplateResponse(request, "pair.html", shown)
 
-    @site.post("/leave")
-    async def leave(request: Request) -> Response:
-        await reception.leave(person_of(request))
-        response = RedirectResponse("/pair" if reception.lan else "/", 303)
-        response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
-        return response
 
-    async def show(request: Request, **more: Any) -> Response:
-        whole = await reception.audit_verify()
-        shown = {
-            "lan": reception.lan,
-            "sessions": reception.sessions(),
-            "tokens": reception.tokens(),
-            "pin": await reception.pin(),
-            "roles": GIVEN,
-            "now": reception.now(),
-            "entries": await reception.audit_tail(TAIL),
-            "whole": whole,
-            "fresh": None,
-            **more,
-        }
-        return templates.TemplateResponse(request, "access.html", shown)
+@router.post("/pair")
+async def pair(request: Request, reception: People, templates: Templates) -> Response:
+    said = parse_qs((await read_all(body(request), STRANGERS_BYTES, "the form")).decode("utf-8", "replace"))
+    pin, name, back = (said.get(field, [""])[0] for field in ("pin", "name", "back"))
+    if not reception.lan:
+        return RedirectResponse("/", 303)
+    name = " ".join(name.split()) or browser_name(request.headers.get("user-agent", ""))
+    try:
+        _, secret = await reception.pair(pin, name, address_of(request.scope))
+    except UsageError as error:
+        shown = {"back": inside(back), "name": name, "problem": error.as_json()}
+        return templates.TemplateResponse(request, "pair.html", shown, status_of(error))
+    response = RedirectResponse(inside(back), 303)
+    response.set_cookie(COOKIE, secret, path="/", secure=True, httponly=True, samesite="strict")
+    return response
 
-    @site.get("/access")
-    async def people(request: Request) -> Response:
-        return await show(request)
 
-    @site.post("/access/pin")
-    async def new_pin(role: Word = "operator") -> Response:
-        await reception.new_pin(_role(role))
-        return RedirectResponse("/access#pin", 303)
+@router.post("/leave")
+async def leave(request: Request, reception: People) -> Response:
+    await reception.leave(person_of(request))
+    response = RedirectResponse("/pair" if reception.lan else "/", 303)
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    return response
 
-    @site.post("/access/sessions/{id}/revoke")
-    async def revoke_session(id: Id) -> Response:
-        await reception.revoke_session(id)
-        return RedirectResponse("/access#browsers", 303)
 
-    @site.post("/access/tokens")
-    async def new_token(
-        request: Request, name: Annotated[str, Form(min_length=1, max_length=60)], role: Word = "operator"
-    ) -> Response:
-        """The one answer that shows the token: not sent on, so that a reload cannot show it again."""
-        return await show(request, fresh=await reception.new_token(_role(role), name.strip() or "script"))
+@router.get("/access")
+async def people(request: Request, reception: People, templates: Templates) -> Response:
+    return await _show(request, reception, templates)
 
-    @site.post("/access/tokens/{id}/revoke")
-    async def revoke_token(id: Id) -> Response:
-        await reception.revoke_token(id)
-        return RedirectResponse("/access#tokens", 303)
 
-    return site
+@router.post("/access/pin")
+async def new_pin(reception: People, role: Word = "operator") -> Response:
+    await reception.new_pin(_role(role))
+    return RedirectResponse("/access#pin", 303)
+
+
+@router.post("/access/sessions/{id}/revoke")
+async def revoke_session(reception: People, id: Id) -> Response:
+    await reception.revoke_session(id)
+    return RedirectResponse("/access#browsers", 303)
+
+
+@router.post("/access/tokens")
+async def new_token(
+    request: Request,
+    reception: People,
+    templates: Templates,
+    name: Annotated[str, Form(min_length=1, max_length=60)],
+    role: Word = "operator",
+) -> Response:
+    """The one answer that shows the token: not sent on, so that a reload cannot show it again."""
+    fresh = await reception.new_token(_role(role), name.strip() or "script")
+    return await _show(request, reception, templates, fresh)
+
+
+@router.post("/access/tokens/{id}/revoke")
+async def revoke_token(reception: People, id: Id) -> Response:
+    await reception.revoke_token(id)
+    return RedirectResponse("/access#tokens", 303)
+
+
+async def _show(
+    request: Request, reception: Reception, templates: Jinja2Templates, fresh: tuple[Token, str] | None = None
+) -> Response:
+    whole = await reception.audit_verify()
+    shown = {
+        "lan": reception.lan,
+        "sessions": reception.sessions(),
+        "tokens": reception.tokens(),
+        "pin": await reception.pin(),
+        "roles": GIVEN,
+        "now": reception.now(),
+        "entries": await reception.audit_tail(TAIL),
+        "whole": whole,
+        "fresh": fresh,
+    }
+    return templates.TemplateResponse(request, "access.html", shown)
 
 
 def inside(back: str) -> str:

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from inkstick import atonce
 from inkstick.atonce import Asked, PageOf
@@ -26,6 +25,7 @@ from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort, Stats
 from inkstick.web.problems import status_of
 from inkstick.web.shelf import Shelf, Slip
+from inkstick.web.state import Answers, Office, Templates
 
 FILE_BYTES = 64 << 20
 PICTURE = 1600
@@ -40,68 +40,74 @@ WAITS: Mapping[str, str] = {
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{10,40}$")]
 
 
-def router(office: OfficePort, templates: Jinja2Templates, shelf: Shelf) -> APIRouter:
-    screen = APIRouter(prefix="/ask", include_in_schema=False)
+router = APIRouter(prefix="/ask", include_in_schema=False)
 
-    @screen.get("")
-    async def form(
-        request: Request,
-        document: Annotated[str, Query(pattern="^[0-9a-z]{0,64}$")] = "",
-        page: Annotated[int, Query(ge=1, le=10_000_000)] = 1,
-    ) -> Response:
-        if document:
-            await office.document(document)
-        asked = {"task": "parse", "document": document, "page": str(page)}
-        return templates.TemplateResponse(request, "ask.html", await _form(office, asked))
 
-    @screen.post("")
-    async def ask(request: Request) -> Response:
-        asked: dict[str, str] = {}
-        try:
-            await office.admit(content_length(request))
-            name = await _begin(office, shelf, Parts(request), asked)
-        except InkstickError as error:
-            if _program(request):
-                raise
-            shown = await _form(office, asked) | {"problem": error.as_json()}
-            return templates.TemplateResponse(request, "ask.html", shown, status_of(error))
-        address = f"/ask/{name}"
-        return JSONResponse({"address": address}, 201) if _program(request) else RedirectResponse(address, 303)
+@router.get("")
+async def form(
+    request: Request,
+    office: Office,
+    templates: Templates,
+    document: Annotated[str, Query(pattern="^[0-9a-z]{0,64}$")] = "",
+    page: Annotated[int, Query(ge=1, le=10_000_000)] = 1,
+) -> Response:
+    if document:
+        await office.document(document)
+    asked = {"task": "parse", "document": document, "page": str(page)}
+    return templates.TemplateResponse(request, "ask.html", await _form(office, asked))
 
-    @screen.get("/{name}")
-    async def answer(request: Request, name: Name) -> Response:
-        slip = shelf.get(name)
-        return templates.TemplateResponse(request, "answer.html", _answer(name, slip, shelf.waited(slip)))
 
-    @screen.get("/{name}/state")
-    async def state(name: Name) -> dict[str, Any]:
-        slip = shelf.get(name)
-        return {"state": slip.state, "seconds": round(shelf.waited(slip), 1)}
+@router.post("")
+async def ask(request: Request, office: Office, templates: Templates, shelf: Answers) -> Response:
+    asked: dict[str, str] = {}
+    try:
+        await office.admit(content_length(request))
+        name = await _begin(office, shelf, Parts(request), asked)
+    except InkstickError as error:
+        if _program(request):
+            raise
+        shown = await _form(office, asked) | {"problem": error.as_json()}
+        return templates.TemplateResponse(request, "ask.html", shown, status_of(error))
+    address = f"/ask/{name}"
+    return JSONResponse({"address": address}, 201) if _program(request) else RedirectResponse(address, 303)
 
-    @screen.get("/{name}/picture")
-    async def picture(name: Name) -> Response:
-        slip = shelf.get(name)
-        if slip.read is None or not slip.read.picture:
-            raise UsageError("There is no picture of this page.", hint="Ask again.", code="not_found")
-        data = slip.read.picture
-        return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg")
 
-    @screen.get("/{name}/page.{format}")
-    async def download(name: Name, format: Annotated[str, Path(pattern="^[a-z]{2,4}$")]) -> Response:
-        read = shelf.get(name).read
-        if read is None or format not in answers.formats(read.page):
-            raise UsageError("There is no such file.", hint="See the answer's page.", code="not_found")
-        headers = {"Content-Disposition": f'attachment; filename="page.{format}"'}
-        media = f"{answers.DOWNLOADS[format]}; charset=utf-8"
-        return Response(answers.file(read.page, format), media_type=media, headers=headers)
+@router.get("/{name}")
+async def answer(request: Request, templates: Templates, shelf: Answers, name: Name) -> Response:
+    slip = shelf.get(name)
+    return templates.TemplateResponse(request, "answer.html", _answer(name, slip, shelf.waited(slip)))
 
-    @screen.post("/{name}/forget")
-    async def forget(name: Name) -> Response:
-        back = str(shelf.get(name).about["back"])
-        shelf.drop(name)
-        return RedirectResponse(back, 303)
 
-    return screen
+@router.get("/{name}/state")
+async def state(shelf: Answers, name: Name) -> dict[str, Any]:
+    slip = shelf.get(name)
+    return {"state": slip.state, "seconds": round(shelf.waited(slip), 1)}
+
+
+@router.get("/{name}/picture")
+async def picture(shelf: Answers, name: Name) -> Response:
+    slip = shelf.get(name)
+    if slip.read is None or not slip.read.picture:
+        raise UsageError("There is no picture of this page.", hint="Ask again.", code="not_found")
+    data = slip.read.picture
+    return Response(data, media_type="image/png" if data.startswith(b"\x89PNG") else "image/jpeg")
+
+
+@router.get("/{name}/page.{format}")
+async def download(shelf: Answers, name: Name, format: Annotated[str, Path(pattern="^[a-z]{2,4}$")]) -> Response:
+    read = shelf.get(name).read
+    if read is None or format not in answers.formats(read.page):
+        raise UsageError("There is no such file.", hint="See the answer's page.", code="not_found")
+    headers = {"Content-Disposition": f'attachment; filename="page.{format}"'}
+    media = f"{answers.DOWNLOADS[format]}; charset=utf-8"
+    return Response(answers.file(read.page, format), media_type=media, headers=headers)
+
+
+@router.post("/{name}/forget")
+async def forget(shelf: Answers, name: Name) -> Response:
+    back = str(shelf.get(name).about["back"])
+    shelf.drop(name)
+    return RedirectResponse(back, 303)
 
 
 def _program(request: Request) -> bool:

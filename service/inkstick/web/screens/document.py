@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
@@ -31,6 +31,7 @@ from inkstick.web.corrections_port import PageNow, VersionInfo, Wish
 from inkstick.web.documents import Id
 from inkstick.web.office_port import DocumentInfo, OfficePort, PageInfo
 from inkstick.web.screens.access import person_of
+from inkstick.web.state import Office, Templates
 
 VIEWS = ("text", "source", "fields", "tables")
 STRIP = 12
@@ -99,95 +100,6 @@ class Sheet:
     source: str = ""
     versions: Sequence[VersionInfo] = ()
     pieces: tuple[Piece, ...] = field(default=())
-
-
-def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
-    screen = _Screen(office, templates)
-
-    @site.get("/documents/{id}")
-    async def document(
-        request: Request,
-        id: Id,
-        page: Annotated[int | None, Query(ge=1, le=10_000_000)] = None,
-        view: str = "text",
-        edit: Annotated[int | None, Query(ge=0)] = None,
-        row: Annotated[int | None, Query(ge=0)] = None,
-        look: Annotated[str, Query(max_length=8)] = "",
-        reading: Annotated[str, Query(max_length=64)] = "",
-        saved: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-        after: Annotated[int | None, Query(ge=0, le=10_000_000)] = None,
-    ) -> Response:
-        chosen = page or (after + 1 if after is not None else 1)
-        asked = Asked(chosen, view if view in VIEWS else "text", edit, row, look, reading, saved)
-        return await screen.show(request, id, asked)
-
-    @site.post("/documents/{id}/pages/{n}/doubt")
-    async def settle(
-        request: Request,
-        id: Id,
-        n: Number,
-        version: Annotated[int, Form(ge=0)],
-        doubt: Annotated[str, Form(max_length=100)],
-        choice: Annotated[str, Form(pattern="^(keep|second|other|remove)$")],
-        text: Annotated[str, Form()] = "",
-    ) -> Response:
-        new = {"keep": None, "remove": "", "other": text}.get(choice, text)
-        return await screen.change(request, id, n, version, [Settle(doubt, new)], Asked(n, look="first", kept=text))
-
-    @site.post("/documents/{id}/pages/{n}/text")
-    async def text(request: Request, id: Id, n: Number) -> Response:
-        fields = {name: value for name, value in (await request.form()).multi_items() if isinstance(value, str)}
-        block, version = _whole(fields, "block"), _whole(fields, "version")
-        asked = Asked(n, edit=block, kept=fields.get("text"))
-        changes = [Text(block, fields["text"])] if "text" in fields else await screen.cells(id, n, block, fields)
-        return await screen.change(request, id, n, version, changes, asked)
-
-    @site.post("/documents/{id}/pages/{n}/restore")
-    async def restore(
-        request: Request, id: Id, n: Number, version: Annotated[int, Form(ge=0)], to: Annotated[int, Form(ge=0)]
-    ) -> Response:
-        await office.corrections.restore(id, n, version, to, who=who(request))
-        return _to(id, page=n, saved=n)
-
-    @site.post("/documents/{id}/pages/{n}/reread")
-    async def reread(
-        request: Request,
-        id: Id,
-        n: Number,
-        engine: Annotated[EngineChoice, Form()] = EngineChoice.AUTO,
-        task: Annotated[Task, Form()] = Task.PARSE,
-        prompt: Annotated[str, Form(max_length=4000)] = "",
-    ) -> Response:
-        try:
-            found = await office.corrections.reread(id, n, Wish(engine, task, prompt.strip() or None))
-        except InkstickError as error:
-            return await screen.show(request, id, Asked(n, problem=error))
-        return _to(id, page=n, reading=found.key)
-
-    @site.post("/documents/{id}/pages/{n}/accept")
-    async def accept(
-        request: Request,
-        id: Id,
-        n: Number,
-        version: Annotated[int, Form(ge=0)],
-        reading: Annotated[str, Form(max_length=64)],
-    ) -> Response:
-        await office.corrections.accept(id, n, version, reading, who=who(request))
-        return _to(id, page=n, saved=n)
-
-    return site
-
-
-def _to(id: str, **query: Any) -> Response:
-    return RedirectResponse(f"/documents/{id}?{urlencode(query)}", 303)
-
-
-def _whole(fields: dict[str, str], name: str) -> int:
-    value = fields.get(name, "")
-    if not (value.isascii() and value.isdigit() and len(value) < 12):
-        raise UsageError(f"{name} is not a number.", hint="Load the page again.")
-    return int(value)
 
 
 class _Screen:
@@ -282,6 +194,112 @@ class _Screen:
             return ()
         proposal = await self.office.corrections.proposal(id, number, asked.reading)
         return tuple(difference(now.page.text(), proposal.page.text()))
+
+
+async def _screen(office: Office, templates: Templates) -> _Screen:
+    return _Screen(office, templates)
+
+
+Screen = Annotated[_Screen, Depends(_screen)]
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/documents/{id}")
+async def document(
+    request: Request,
+    screen: Screen,
+    id: Id,
+    page: Annotated[int | None, Query(ge=1, le=10_000_000)] = None,
+    view: str = "text",
+    edit: Annotated[int | None, Query(ge=0)] = None,
+    row: Annotated[int | None, Query(ge=0)] = None,
+    look: Annotated[str, Query(max_length=8)] = "",
+    reading: Annotated[str, Query(max_length=64)] = "",
+    saved: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    after: Annotated[int | None, Query(ge=0, le=10_000_000)] = None,
+) -> Response:
+    chosen = page or (after + 1 if after is not None else 1)
+    asked = Asked(chosen, view if view in VIEWS else "text", edit, row, look, reading, saved)
+    return await screen.show(request, id, asked)
+
+
+@router.post("/documents/{id}/pages/{n}/doubt")
+async def settle(
+    request: Request,
+    screen: Screen,
+    id: Id,
+    n: Number,
+    version: Annotated[int, Form(ge=0)],
+    doubt: Annotated[str, Form(max_length=100)],
+    choice: Annotated[str, Form(pattern="^(keep|second|other|remove)$")],
+    text: Annotated[str, Form()] = "",
+) -> Response:
+    new = {"keep": None, "remove": "", "other": text}.get(choice, text)
+    return await screen.change(request, id, n, version, [Settle(doubt, new)], Asked(n, look="first", kept=text))
+
+
+@router.post("/documents/{id}/pages/{n}/text")
+async def text(request: Request, screen: Screen, id: Id, n: Number) -> Response:
+    fields = {name: value for name, value in (await request.form()).multi_items() if isinstance(value, str)}
+    block, version = _whole(fields, "block"), _whole(fields, "version")
+    asked = Asked(n, edit=block, kept=fields.get("text"))
+    changes = [Text(block, fields["text"])] if "text" in fields else await screen.cells(id, n, block, fields)
+    return await screen.change(request, id, n, version, changes, asked)
+
+
+@router.post("/documents/{id}/pages/{n}/restore")
+async def restore(
+    request: Request,
+    office: Office,
+    id: Id,
+    n: Number,
+    version: Annotated[int, Form(ge=0)],
+    to: Annotated[int, Form(ge=0)],
+) -> Response:
+    await office.corrections.restore(id, n, version, to, who=who(request))
+    return _to(id, page=n, saved=n)
+
+
+@router.post("/documents/{id}/pages/{n}/reread")
+async def reread(
+    request: Request,
+    office: Office,
+    screen: Screen,
+    id: Id,
+    n: Number,
+    engine: Annotated[EngineChoice, Form()] = EngineChoice.AUTO,
+    task: Annotated[Task, Form()] = Task.PARSE,
+    prompt: Annotated[str, Form(max_length=4000)] = "",
+) -> Response:
+    try:
+        found = await office.corrections.reread(id, n, Wish(engine, task, prompt.strip() or None))
+    except InkstickError as error:
+        return await screen.show(request, id, Asked(n, problem=error))
+    return _to(id, page=n, reading=found.key)
+
+
+@router.post("/documents/{id}/pages/{n}/accept")
+async def accept(
+    request: Request,
+    office: Office,
+    id: Id,
+    n: Number,
+    version: Annotated[int, Form(ge=0)],
+    reading: Annotated[str, Form(max_length=64)],
+) -> Response:
+    await office.corrections.accept(id, n, version, reading, who=who(request))
+    return _to(id, page=n, saved=n)
+
+
+def _to(id: str, **query: Any) -> Response:
+    return RedirectResponse(f"/documents/{id}?{urlencode(query)}", 303)
+
+
+def _whole(fields: dict[str, str], name: str) -> int:
+    value = fields.get(name, "")
+    if not (value.isascii() and value.isdigit() and len(value) < 12):
+        raise UsageError(f"{name} is not a number.", hint="Load the page again.")
+    return int(value)
 
 
 def _block_view(block: Block, found: Sequence[Doubt]) -> BlockView:

@@ -11,11 +11,10 @@ from fastapi.templating import Jinja2Templates
 
 from inkstick.document import Flag
 from inkstick.errors import UsageError
-from inkstick.store.listing import Filter
 from inkstick.web.documents import STATES, Id, filter_of
-from inkstick.web.office_port import OfficePort
 from inkstick.web.screens_shapes import BulkDone
 from inkstick.web.shelves import archive_of, do_all
+from inkstick.web.state import Office, Templates
 
 ROWS = 50
 FILTERS = ("q", "state", "flag", "folder", "since", "until", "code", "after")
@@ -23,76 +22,77 @@ Chosen = Annotated[list[Id], Form(max_length=500)]
 Back = Annotated[str, Form(pattern=r"^/documents(\?[^\\]*)?$", max_length=4000)]
 
 
-def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    async def page(request: Request, wanted: Filter, after: int | None, done: BulkDone | None = None) -> Response:
-        rows = await office.listed(wanted, after=after, limit=ROWS + 1)
-        shown, given = rows[:ROWS], wanted.given()
-        counts = (await office.stats()).documents
-        values = {
-            "rows": shown,
-            "strips": await office.strips([row.id for row in shown]),
-            "hits": await office.search(wanted.q, limit=10) if wanted.q and after is None else [],
-            "wanted": wanted,
-            "given": given,
-            "counts": {state: counts.get(state, 0) for state in STATES},
-            "flags": list(Flag),
-            "folders": await office.folders(),
-            "first": after is None,
-            "back": _address(given, after),
-            "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
-            "link": _link(given),
-            "last_event": await office.last_event(),
-            "done": done,
-        }
-        return templates.TemplateResponse(request, "documents.html", values)
 
-    @site.get("/documents")
-    async def documents(
-        request: Request,
-        q: Annotated[str, Query(max_length=500)] = "",
-        state: str = "",
-        flag: str = "",
-        folder: Annotated[str, Query(max_length=1000)] = "",
-        since: str = "",
-        until: str = "",
-        code: Annotated[str, Query(max_length=40)] = "",
-        after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
-    ) -> Response:
-        wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
-        return await page(request, wanted, int(after) if after else None)
+@router.get("/documents")
+async def documents(
+    request: Request,
+    office: Office,
+    templates: Templates,
+    q: Annotated[str, Query(max_length=500)] = "",
+    state: str = "",
+    flag: str = "",
+    folder: Annotated[str, Query(max_length=1000)] = "",
+    since: str = "",
+    until: str = "",
+    code: Annotated[str, Query(max_length=40)] = "",
+    after: Annotated[str | None, Query(pattern="^[0-9]{1,18}$")] = None,
+) -> Response:
+    wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+    last = int(after) if after else None
+    rows = await office.listed(wanted, after=last, limit=ROWS + 1)
+    shown, given = rows[:ROWS], wanted.given()
+    counts = (await office.stats()).documents
+    values = {
+        "rows": shown,
+        "strips": await office.strips([row.id for row in shown]),
+        "hits": await office.search(wanted.q, limit=10) if wanted.q and last is None else [],
+        "wanted": wanted,
+        "given": given,
+        "counts": {state: counts.get(state, 0) for state in STATES},
+        "flags": list(Flag),
+        "folders": await office.folders(),
+        "first": last is None,
+        "back": _address(given, last),
+        "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
+        "link": _link(given),
+        "last_event": await office.last_event(),
+    }
+    return templates.TemplateResponse(request, "documents.html", values)
 
-    @site.post("/documents/bulk")
-    async def bulk(
-        request: Request,
-        action: Annotated[str, Form(pattern="^(retry|archive|delete)$")],
-        id: Chosen | None = None,
-        back: Back = "/documents",
-    ) -> Response:
-        if not id:
-            raise UsageError("No document is chosen.", hint="Go back and tick the boxes of those you mean.")
-        if action == "archive":
-            return await archive_of(office, id)
-        if action == "delete":
-            return await _ask(request, id, back)
-        return await _told(request, await do_all(office, "retry", id), back)
 
-    async def _ask(request: Request, ids: list[str], back: str) -> Response:
-        rows = [await office.document(id) for id in dict.fromkeys(ids)]
+@router.post("/documents/bulk")
+async def bulk(
+    request: Request,
+    office: Office,
+    templates: Templates,
+    action: Annotated[str, Form(pattern="^(retry|archive|delete)$")],
+    id: Chosen | None = None,
+    back: Back = "/documents",
+) -> Response:
+    if not id:
+        raise UsageError("No document is chosen.", hint="Go back and tick the boxes of those you mean.")
+    if action == "archive":
+        return await archive_of(office, id)
+    if action == "delete":
+        rows = [await office.document(one) for one in dict.fromkeys(id)]
         return templates.TemplateResponse(request, "delete.html", {"rows": rows, "back": back})
+    return _told(request, templates, await do_all(office, "retry", id), back)
 
-    @site.post("/documents/delete")
-    async def delete(request: Request, id: Chosen, back: Back = "/documents") -> Response:
-        """Only after the question that `bulk` asks."""
-        return await _told(request, await do_all(office, "delete", id), back)
 
-    async def _told(request: Request, done: BulkDone, back: str) -> Response:
-        if not done.refused:
-            return RedirectResponse(back, 303)
-        return templates.TemplateResponse(request, "refused.html", {"done": done, "back": back})
+@router.post("/documents/delete")
+async def delete(
+    request: Request, office: Office, templates: Templates, id: Chosen, back: Back = "/documents"
+) -> Response:
+    """Only after the question that `bulk` asks."""
+    return _told(request, templates, await do_all(office, "delete", id), back)
 
-    return site
+
+def _told(request: Request, templates: Jinja2Templates, done: BulkDone, back: str) -> Response:
+    if not done.refused:
+        return RedirectResponse(back, 303)
+    return templates.TemplateResponse(request, "refused.html", {"done": done, "back": back})
 
 
 def _address(given: dict[str, str], after: int | None) -> str:

@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from inkstick import atonce
 from inkstick.atonce import Asked
@@ -36,6 +35,7 @@ from inkstick.web.office_port import OfficePort
 from inkstick.web.problems import status_of
 from inkstick.web.screens.ask import FILE_BYTES, PICTURE, QUESTIONS
 from inkstick.web.shelf import Shelf
+from inkstick.web.state import Answers, Office, Templates, kept
 
 LISTED = 1000
 MEANINGS: Mapping[str, Mapping[str, str]] = {
@@ -70,6 +70,7 @@ TITLES: Mapping[str, str] = {
 }
 
 At = Annotated[str, Query(max_length=20_000)]
+Inbox = Annotated[Folders, kept("folders")]
 
 
 def key_of(raw: bytes) -> str:
@@ -89,54 +90,6 @@ def raw_of(key: str) -> bytes:
         return base64.b64decode(key[1:], altchars=b"-_", validate=True) if key.startswith("~") else key.encode()
     except (binascii.Error, UnicodeEncodeError, ValueError):
         raise UsageError("There is no such folder in the inbox.", hint="See the list.", code="not_found") from None
-
-
-def router(office: OfficePort, templates: Jinja2Templates, shelf: Shelf) -> APIRouter:
-    screen = APIRouter(prefix="/folders", include_in_schema=False)
-    folders = Folders(office.settings.folder)
-    desk = _Desk(office, folders, shelf)
-    templates.env.filters["folder_key"] = key_of
-
-    @screen.get("")
-    async def listed(request: Request) -> Response:
-        return templates.TemplateResponse(request, "folders.html", await _list(folders))
-
-    @screen.post("/new")
-    async def make(
-        request: Request,
-        name: Annotated[str, Form(max_length=1000)] = "",
-        above: Annotated[str, Form(max_length=20_000)] = "",
-    ) -> Response:
-        try:
-            raw = await asyncio.to_thread(folders.create, raw_of(above), name)
-        except InkstickError as error:
-            shown = await _list(folders) | {"problem": error.as_json(), "name": name, "above": above}
-            return templates.TemplateResponse(request, "folders.html", shown, status_of(error))
-        return RedirectResponse(f"/folders/edit?at={_quote(raw)}", 303)
-
-    @screen.get("/edit")
-    async def edit(request: Request, at: At = "", saved: bool = False) -> Response:
-        shown = await desk.shown(raw_of(at)) | {"saved": saved}
-        return templates.TemplateResponse(request, "folder.html", shown)
-
-    @screen.post("/edit")
-    async def change(request: Request) -> Response:
-        await office.admit(content_length(request))
-        asked = await _Asked.of(Parts(request))
-        raw = raw_of(asked.first("at"))
-        try:
-            address = await desk.do(raw, asked)
-        except InkstickError as error:
-            shown = await desk.shown(raw, asked) | {"problem": error.as_json()}
-            return templates.TemplateResponse(request, "folder.html", shown, status_of(error))
-        return RedirectResponse(address, 303)
-
-    @screen.post("/check")
-    async def check(request: Request) -> Response:
-        asked = await _Asked.of(Parts(request))
-        return JSONResponse(await desk.checked(raw_of(asked.first("at")), asked))
-
-    return screen
 
 
 async def _list(folders: Folders) -> dict[str, Any]:
@@ -285,6 +238,60 @@ class _Desk:
         except InkstickError as error:
             return error.as_json()
         return None
+
+
+async def _desk(office: Office, folders: Inbox, shelf: Answers) -> _Desk:
+    return _Desk(office, folders, shelf)
+
+
+Desk = Annotated[_Desk, Depends(_desk)]
+router = APIRouter(prefix="/folders", include_in_schema=False)
+
+
+@router.get("")
+async def listed(request: Request, templates: Templates, folders: Inbox) -> Response:
+    return templates.TemplateResponse(request, "folders.html", await _list(folders))
+
+
+@router.post("/new")
+async def make(
+    request: Request,
+    templates: Templates,
+    folders: Inbox,
+    name: Annotated[str, Form(max_length=1000)] = "",
+    above: Annotated[str, Form(max_length=20_000)] = "",
+) -> Response:
+    try:
+        raw = await asyncio.to_thread(folders.create, raw_of(above), name)
+    except InkstickError as error:
+        shown = await _list(folders) | {"problem": error.as_json(), "name": name, "above": above}
+        return templates.TemplateResponse(request, "folders.html", shown, status_of(error))
+    return RedirectResponse(f"/folders/edit?at={_quote(raw)}", 303)
+
+
+@router.get("/edit")
+async def edit(request: Request, templates: Templates, desk: Desk, at: At = "", saved: bool = False) -> Response:
+    shown = await desk.shown(raw_of(at)) | {"saved": saved}
+    return templates.TemplateResponse(request, "folder.html", shown)
+
+
+@router.post("/edit")
+async def change(request: Request, office: Office, templates: Templates, desk: Desk) -> Response:
+    await office.admit(content_length(request))
+    asked = await _Asked.of(Parts(request))
+    raw = raw_of(asked.first("at"))
+    try:
+        address = await desk.do(raw, asked)
+    except InkstickError as error:
+        shown = await desk.shown(raw, asked) | {"problem": error.as_json()}
+        return templates.TemplateResponse(request, "folder.html", shown, status_of(error))
+    return RedirectResponse(address, 303)
+
+
+@router.post("/check")
+async def check(request: Request, desk: Desk) -> Response:
+    asked = await _Asked.of(Parts(request))
+    return JSONResponse(await desk.checked(raw_of(asked.first("at")), asked))
 
 
 def wanted(stored: str | None, asked: _Asked) -> str:

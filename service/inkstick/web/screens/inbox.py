@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from inkstick.document import Task
 from inkstick.profile import DEFAULT_FORMATS, Format
@@ -17,43 +16,43 @@ from inkstick.web.multipart import Parts
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import machine
 from inkstick.web.screens.documents import FILTERS
+from inkstick.web.state import Office, Templates
 
 NEWEST = 20
 AT_WORK = 6
 
 
-def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    @site.get("/")
-    async def inbox(request: Request) -> Response:
-        if machine.to_be_answered(request, await office.machine()):
-            return RedirectResponse("/start", 303)
-        if any(request.query_params.get(name) for name in FILTERS):  # the list had this address once
-            return RedirectResponse(f"/documents?{request.url.query}", 303)
-        newest = await office.listed(Filter(), limit=NEWEST + 1)
-        rows = newest[:NEWEST]
-        shown = {
-            "rows": rows,
-            "more": len(newest) > NEWEST,
-            "strips": await office.strips([row.id for row in rows]),
-            "at_work": await office.listed(Filter(state="reading"), limit=AT_WORK),
-            "last_event": await office.last_event(),
-            "formats": list(Format),
-            "chosen": DEFAULT_FORMATS,
-            "tasks": list(Task),
-            "inbox": str(office.settings.folder.inbox),
-            **await standing(office),
-        }
-        return templates.TemplateResponse(request, "index.html", shown)
 
-    @site.post("/upload")
-    async def upload(request: Request) -> Response:
-        await office.admit(content_length(request))
-        await take_form(office, Parts(request), [], many=True)
-        return RedirectResponse("/", 303)
+@router.get("/")
+async def inbox(request: Request, office: Office, templates: Templates) -> Response:
+    if machine.to_be_answered(request, await office.machine()):
+        return RedirectResponse("/start", 303)
+    if any(request.query_params.get(name) for name in FILTERS):  # the list had this address once
+        return RedirectResponse(f"/documents?{request.url.query}", 303)
+    newest = await office.listed(Filter(), limit=NEWEST + 1)
+    rows = newest[:NEWEST]
+    shown = {
+        "rows": rows,
+        "more": len(newest) > NEWEST,
+        "strips": await office.strips([row.id for row in rows]),
+        "at_work": await office.listed(Filter(state="reading"), limit=AT_WORK),
+        "last_event": await office.last_event(),
+        "formats": list(Format),
+        "chosen": DEFAULT_FORMATS,
+        "tasks": list(Task),
+        "inbox": str(office.settings.folder.inbox),
+        **await standing(office),
+    }
+    return templates.TemplateResponse(request, "index.html", shown)
 
-    return site
+
+@router.post("/upload")
+async def upload(request: Request, office: Office) -> Response:
+    await office.admit(content_length(request))
+    await take_form(office, Parts(request), [], many=True)
+    return RedirectResponse("/", 303)
 
 
 async def standing(office: OfficePort) -> dict[str, Any]:

@@ -8,15 +8,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from inkstick import appliance
 from inkstick.access.roles import Role
 from inkstick.appliance import LONGEST, Machine, Stick
 from inkstick.web import language, words
 from inkstick.web.language import Translate
-from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.access import person_of
+from inkstick.web.state import Office, Templates
 
 LATER = "inkstick-later"
 """The cookie of a browser whose person wants to answer later."""
@@ -48,59 +47,65 @@ def _shown(stick: Stick, translate: Translate) -> dict[str, Any]:
     return {**told, "text": text, "done": done, "of": of, "offers": offers}
 
 
-def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    @site.get("/start")
-    async def start(request: Request, after: Annotated[int, Query(ge=NONE)] = NONE) -> Response:
-        """The question. `after`: the one that was just answered, which the machine has not taken yet."""
-        asked = (await office.machine()).question
-        if asked is None:
-            response: Response = RedirectResponse("/", 303)
-            response.delete_cookie(LATER)
-            return response
-        shown = {"asked": asked, "waiting": asked.field == "nothing" or asked.number == after, "longest": LONGEST}
-        response = templates.TemplateResponse(request, "start.html", shown)
-        response.headers["Cache-Control"] = "no-store"
+
+@router.get("/start")
+async def start(
+    request: Request, office: Office, templates: Templates, after: Annotated[int, Query(ge=NONE)] = NONE
+) -> Response:
+    """The question. `after`: the one that was just answered, which the machine has not taken yet."""
+    asked = (await office.machine()).question
+    if asked is None:
+        response: Response = RedirectResponse("/", 303)
+        response.delete_cookie(LATER)
         return response
+    shown = {"asked": asked, "waiting": asked.field == "nothing" or asked.number == after, "longest": LONGEST}
+    response = templates.TemplateResponse(request, "start.html", shown)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
-    @site.get("/start/state")
-    async def state() -> dict[str, int | bool]:
-        asked = (await office.machine()).question
-        return {"number": asked.number if asked else NONE, "waiting": bool(asked and asked.field == "nothing")}
 
-    @site.post("/start")
-    async def answer(
-        number: Annotated[int, Form(ge=0)], value: Annotated[str, Form(max_length=LONGEST)] = ""
-    ) -> Response:
-        """An answer to question `number`; one to an earlier question is late, and the machine ignores it."""
-        asked = (await office.machine()).question
-        if asked is None or asked.number != number or asked.field == "nothing":
-            return RedirectResponse("/start", 303)
-        await office.ask_machine(appliance.Request("answer", value, number))
-        return RedirectResponse(f"/start?after={number}", 303)
+@router.get("/start/state")
+async def state(office: Office) -> dict[str, int | bool]:
+    asked = (await office.machine()).question
+    return {"number": asked.number if asked else NONE, "waiting": bool(asked and asked.field == "nothing")}
 
-    @site.post("/start/later")
-    async def later() -> Response:
-        response = RedirectResponse("/", 303)
-        response.set_cookie(LATER, "yes", httponly=True, samesite="strict")
-        return response
 
-    @site.get("/sticks")
-    async def sticks(request: Request) -> dict[str, Any]:
-        """What ``sticks.html`` shows, in the language of the page, so that it can be renewed."""
-        translate = language.translator(language.of(request))
-        shown = [_shown(stick, translate) for stick in (await office.machine()).sticks]
-        return {"label": translate("Sticks"), "sticks": shown}
+@router.post("/start")
+async def answer(
+    office: Office, number: Annotated[int, Form(ge=0)], value: Annotated[str, Form(max_length=LONGEST)] = ""
+) -> Response:
+    """An answer to question `number`; one to an earlier question is late, and the machine ignores it."""
+    asked = (await office.machine()).question
+    if asked is None or asked.number != number or asked.field == "nothing":
+        return RedirectResponse("/start", 303)
+    await office.ask_machine(appliance.Request("answer", value, number))
+    return RedirectResponse(f"/start?after={number}", 303)
 
-    @site.post("/sticks/{what}")
-    async def stick(
-        what: Literal["stick", "decline", "export", "eject"],
-        id: Annotated[str, Form(max_length=200)],
-        back: Annotated[Literal["/", "/system"], Form()] = "/",
-    ) -> Response:
-        if any(stick.id == id for stick in (await office.machine()).sticks):
-            await office.ask_machine(appliance.Request(what, id))
-        return RedirectResponse(back, 303)
 
-    return site
+@router.post("/start/later")
+async def later() -> Response:
+    response = RedirectResponse("/", 303)
+    response.set_cookie(LATER, "yes", httponly=True, samesite="strict")
+    return response
+
+
+@router.get("/sticks")
+async def sticks(request: Request, office: Office) -> dict[str, Any]:
+    """What ``sticks.html`` shows, in the language of the page, so that it can be renewed."""
+    translate = language.translator(language.of(request))
+    shown = [_shown(stick, translate) for stick in (await office.machine()).sticks]
+    return {"label": translate("Sticks"), "sticks": shown}
+
+
+@router.post("/sticks/{what}")
+async def stick(
+    office: Office,
+    what: Literal["stick", "decline", "export", "eject"],
+    id: Annotated[str, Form(max_length=200)],
+    back: Annotated[Literal["/", "/system"], Form()] = "/",
+) -> Response:
+    if any(stick.id == id for stick in (await office.machine()).sticks):
+        await office.ask_machine(appliance.Request(what, id))
+    return RedirectResponse(back, 303)

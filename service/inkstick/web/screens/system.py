@@ -13,45 +13,50 @@ from inkstick.throughput import Series
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens.inbox import standing
 from inkstick.web.shelves import diagnostics_of
+from inkstick.web.state import Office, Templates
 
 LINES = 100
 HEIGHT = 100.0
 
 
-def router(office: OfficePort, templates: Jinja2Templates) -> APIRouter:
-    site = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    async def page(request: Request, test: SelfTest | None = None) -> Response:
-        info, stats = await office.system(), await office.stats()
-        values = {
-            "info": info,
-            "stats": stats,
-            "test": test,
-            "bars": bars(info.series),
-            "hours": hours(info.series),
-            "log": info.log[-LINES:],
-            **await standing(office),
-        }
-        return templates.TemplateResponse(request, "system.html", values)
 
-    @site.get("/system")
-    async def system(request: Request) -> Response:
-        return await page(request)
+@router.get("/system")
+async def system(request: Request, office: Office, templates: Templates) -> Response:
+    return await _page(request, office, templates)
 
-    @site.post("/system/self-test")
-    async def self_test(request: Request) -> Response:
-        return await page(request, await office.self_test())
 
-    @site.get("/system/diagnostics")
-    async def diagnostics() -> Response:
-        return await diagnostics_of(office)
+@router.post("/system/self-test")
+async def self_test(request: Request, office: Office, templates: Templates) -> Response:
+    return await _page(request, office, templates, await office.self_test())
 
-    @site.post("/system/machine")
-    async def machine(action: Annotated[str, Form(pattern="^(lock|power-off)$")]) -> Response:
-        await office.appliance(action)
-        return RedirectResponse("/system", 303)
 
-    return site
+@router.get("/system/diagnostics")
+async def diagnostics(office: Office) -> Response:
+    return await diagnostics_of(office)
+
+
+@router.post("/system/machine")
+async def machine(office: Office, action: Annotated[str, Form(pattern="^(lock|power-off)$")]) -> Response:
+    await office.appliance(action)
+    return RedirectResponse("/system", 303)
+
+
+async def _page(
+    request: Request, office: OfficePort, templates: Jinja2Templates, test: SelfTest | None = None
+) -> Response:
+    info, stats = await office.system(), await office.stats()
+    values = {
+        "info": info,
+        "stats": stats,
+        "test": test,
+        "bars": bars(info.series),
+        "hours": hours(info.series),
+        "log": info.log[-LINES:],
+        **await standing(office),
+    }
+    return templates.TemplateResponse(request, "system.html", values)
 
 
 def bars(series: Series) -> list[tuple[int, float, float]]:
