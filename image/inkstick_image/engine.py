@@ -37,8 +37,8 @@ class Kit:
 
 
 CUDA12 = Kit("engine-gpu.txt", "engine-transformers.txt", 5)
-# The last vLLM but one with a HunYuanVL of its own, for transformers 5 (the last one could not load all weights for a
-# time): later ones read it through transformers and mix pages up.
+# vLLM 0.27.1: 0.28 has a HunYuanVL of its own too, but fails at HunyuanOCR's lm_head (vLLM's pull request 53342); later
+# ones serve it through transformers, where pages were seen mixed up (docs/engines.md).
 CUDA13 = Kit("engine-gpu-cuda13.txt", None, 3.9)
 
 
