@@ -253,7 +253,7 @@ def test_the_engine_s_layers_have_a_key_for_each_driver_and_do_not_depend_on_its
 ) -> None:
     monkeypatch.setattr(layers, "builder_key", lambda *_: "a builder")
     rules = recipe.load(ROOT / "image/recipe.toml")
-    kits = [engine.kit(name and Path(name)) for name in (None, "NVIDIA-580.run", "NVIDIA-590.run")]
+    kits = [engine.kit(file) for file in (None, Path("NVIDIA-580.run"), Path("NVIDIA-590.run"))]
     keys = [engine.key(place, rules, kit) for kit in kits]
     assert keys[0] != keys[1] == keys[2]
 
