@@ -26,7 +26,7 @@ usage: ./build.sh COMMAND [ARGUMENTS]
         [--mok-key FILE --mok-cert FILE] [--nvidia-run FILE] [--sign KEY] [--out DIR]
         build dist/inkstick-EDITION-VERSION.iso, its .sha256, manifest and bills of materials (as root, or as a user with
         subordinate ids; see docs/image.md)
-  fetch [--edition cpu|gpu] [--model ID]... [--accept-licences]
+  fetch [--edition cpu|gpu] [--model ID]... [--accept-licences] [--nvidia-run FILE]
         fill cache/ for image --offline
   vm ISO [--settings FILE]
                      boot it in QEMU, this computer at its network cable (as root: at the address that its screen shows)

@@ -53,12 +53,6 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument("--twice", action="store_true", help="build once more from nothing: it must be the same bits")
     image.add_argument("--sign", type=Path, metavar="KEY", help="a minisign secret key: signs the manifest")
     image.add_argument(
-        "--nvidia-run",
-        type=Path,
-        metavar="FILE",
-        help="gpu, for RTX 50: NVIDIA's installer (NVIDIA-Linux-x86_64-VERSION.run, 580 or later) instead of Debian's",
-    )
-    image.add_argument(
         "--mok-key", type=Path, metavar="FILE", help="gpu: signs the kernel modules (PEM); else one is made"
     )
     image.add_argument(
@@ -67,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument("--out", type=Path, default=DIST, metavar="DIR", help="where the ISO goes (default: dist/)")
     for command in (image, commands.add_parser("fetch", help="fill cache/", allow_abbrev=False)):
         command.add_argument("--edition", choices=["cpu", "gpu"], default="cpu")
+        command.add_argument(
+            "--nvidia-run",
+            type=Path,
+            metavar="FILE",
+            help="gpu, for RTX 50 (cuda13): the driver of NVIDIA's installer (NVIDIA-Linux-x86_64-VERSION.run, 580 or"
+            " later) instead of Debian's, and the engine for it",
+        )
         command.add_argument("--model", action="append", default=[], metavar="ID", help="gpu: a model of the manifests")
         command.add_argument(
             "--weights",
@@ -158,10 +159,7 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
     gpu = options.edition == "gpu"
     with progress.step("fetch Debian packages"):
         apt.update(debs.sources(rules, archive, security))
-        if options.command == "fetch":  # both kinds of 10-base
-            wanted = rules.sets(gpu=gpu, firmware=True) | rules.sets(gpu=gpu, firmware=False)
-        else:
-            wanted = rules.sets(gpu=gpu, firmware=not options.quick)
+        wanted = _sets(options, rules)
         sets = {name: apt.fetch(name, packages) for name, packages in wanted.items()}
     _compare(sets, options, progress)
     count, size = sum(map(len, sets.values())), sum(file.stat().st_size for file in (place.cache / "debs").iterdir())
@@ -173,13 +171,31 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
         for name in ("build.txt", "requirements.txt"):
             wheels.fetch(into / name, rules.python, into)
     if gpu:
-        with progress.step("fetch the engine's packages (5 GB)"):
+        kit = engine.kit(options.nvidia_run)
+        with progress.step(f"fetch the engine's packages ({kit.gigabytes} GB)"):
             wheels.fetch_locked(
-                [REPOSITORY / "locks" / name for name in engine.LOCKS], rules.python, _engine_wheels(place)
+                [REPOSITORY / "locks" / name for name in kit.locks], rules.python, _engine_wheels(place)
             )
         if options.model:
             with progress.step("fetch models"):
                 weights.fetch(options.model, options.manifests, place.cache / "models", accepts=options.accept_licences)
+
+
+def _sets(options: argparse.Namespace, rules: recipe.Recipe) -> dict[str, tuple[str, ...]]:
+    """The sets of packages that are wanted; by `fetch` those of both kinds of 10-base."""
+    gpu, installer = options.edition == "gpu", options.nvidia_run is not None
+    kinds = (True, False) if options.command == "fetch" else (not options.quick,)
+    made = [rules.sets(gpu=gpu, firmware=firmware, installer=installer) for firmware in kinds]
+    return {name: packages for sets in made for name, packages in sets.items()}
+
+
+def _check_installer(options: argparse.Namespace, rules: recipe.Recipe) -> None:
+    """Raises ImageError for a file that cannot be NVIDIA's installer, and for an edition without a driver."""
+    if options.nvidia_run is None:
+        return
+    if options.edition != "gpu":
+        raise ImageError("The cpu edition has no driver.", "--nvidia-run FILE belongs to --edition gpu.")
+    nvidia.branch(rules, options.nvidia_run)
 
 
 def _engine_wheels(place: Place) -> Path:
@@ -201,6 +217,7 @@ def _compare(sets: dict[str, list[debs.Deb]], options: argparse.Namespace, progr
 
 def fetch(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
+    _check_installer(options, rules)
     place = _place(rules)
     check_host(offline=False, edition=options.edition, cache=place.cache)
     _fetch_into(place, rules, options, Progress(_say))
@@ -259,6 +276,7 @@ def _name(file: Path) -> str:
 
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
+    _check_installer(options, rules)
     place, out = _place(rules, level=1 if options.quick else 9), options.out.resolve()
     ours(out)
     check_host(offline=options.offline, edition=options.edition, cache=place.cache, twice=options.twice)
@@ -268,13 +286,11 @@ def image(options: argparse.Namespace) -> int:
         _say("without root: in a user namespace")
         return namespace.run([sys.executable, "-m", __package__ or "", *options.words])
     progress, version = Progress(_say), _version()
-    if options.nvidia_run is not None:
-        nvidia.branch(rules, options.nvidia_run)
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:
         _fetch_into(place, rules, options, progress)
     elif options.locked:
-        wanted = rules.sets(gpu=gpu, firmware=not options.quick)
+        wanted = _sets(options, rules)
         recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
         lock.check(REPOSITORY / "image/debs.lock", recorded)
     place.log.write_text("", encoding="utf-8")
@@ -299,7 +315,11 @@ def image(options: argparse.Namespace) -> int:
             "firmware": not options.quick,
             "driver": "cuda13" if options.nvidia_run else rules.driver if gpu else "",
         }
-        record = manifest.describe(place, options.edition, version, stack.layers, stack.base, made, progress.seconds)
+        packages, _ = rules.runtime_set(installer=options.nvidia_run is not None)
+        runtime = manifest.Runtime(packages, engine.kit(options.nvidia_run).lock) if gpu else None
+        record = manifest.describe(
+            place, options.edition, version, stack.layers, stack.base, made, runtime, progress.seconds
+        )
         digest = manifest.write(iso, {**record, **said, "models": [model.id for model in models]})
         manifest.write_bill(iso, stack.app, stack.folders, made)
     if options.sign is not None:
@@ -357,10 +377,13 @@ def _engine_layers(
         name = nvidia.layer_key(place, rules, base.name, modules, key, installer)
         driver = layers.cached(place, "nvidia", name, nvidia.layer(place, rules, base, modules, key, installer))
     with progress.step("30-cuda and 40-runtime"):
-        runtime = layers.cached(place, "engine", engine.key(place, rules), engine.layer(place, rules, builder))
+        kit = engine.kit(installer)
+        name = engine.key(place, rules, kit)
+        runtime = layers.cached(place, "engine", name, engine.layer(place, rules, builder, kit))
     with progress.step("40-tools"):
-        name = engine.tools_key(place, rules, (base.name, driver.name))
-        tools_layer = layers.cached(place, "tools", name, engine.tools(place, rules, base, driver))
+        own = installer is not None
+        name = engine.tools_key(place, rules, (base.name, driver.name), installer=own)
+        tools_layer = layers.cached(place, "tools", name, engine.tools(place, rules, base, driver, installer=own))
     with progress.step("50-model"):
         name = weights.key(models, options.manifests)
         model = layers.cached(place, "model", name, weights.layer(place, models))

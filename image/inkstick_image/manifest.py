@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from inkstick_image.medium import Made
 from inkstick_image.trees import Place
 
 
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """`packages`: the name of the set of Debian packages that the engine compiles with. `lock`: of its environment."""
+
+    packages: str
+    lock: str
+
+
 def describe(
     place: Place,
     edition: str,
@@ -22,11 +31,12 @@ def describe(
     stack: Sequence[Path],
     base: Path,
     made: Made,
+    runtime: Runtime | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Inputs, hashes, sizes (bytes) and times (seconds)."""
+    """Inputs, hashes, sizes (bytes) and times (seconds). `runtime`: of the gpu edition."""
     name = "field" if (base / "firmware.txt").exists() else "base"
-    names = [name, *(["runtime"] if edition == "gpu" else [])]
+    names = [name, *([runtime.packages] if runtime else [])]
     records = [json.loads((place.cache / f"debs/{name}.json").read_text(encoding="utf-8")) for name in names]
     packages = {deb["name"]: deb for record in records for deb in record["debs"]}
     return {
@@ -44,7 +54,7 @@ def describe(
         "kernel": {name: hashes.of_file(base / name) for name in ("vmlinuz", "initrd.img")},
         "debian": [packages[name] for name in sorted(packages)],
         "sums": hashlib.sha256(made.sums.encode()).hexdigest(),
-        **({"engine_lock": hashes.of_file(place.repository / "locks/engine-gpu.txt")} if edition == "gpu" else {}),
+        **({"engine_lock": hashes.of_file(place.repository / "locks" / runtime.lock)} if runtime else {}),
         "python_lock": hashes.of_file(place.repository / "locks/runtime.txt"),
         "seconds": dict(seconds),
     }

@@ -8,6 +8,7 @@ With `--nvidia-run` the modules are the open ones of an installer from NVIDIA, a
 from __future__ import annotations
 
 import lzma
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from inkstick_image import account, debs, hashes, owners, sbom, signing, trees
 from inkstick_image.errors import ImageError
-from inkstick_image.recipe import Recipe
+from inkstick_image.recipe import Recipe, Set
 from inkstick_image.sbom import Component
 from inkstick_image.signing import Key
 from inkstick_image.trees import Place
@@ -25,13 +26,36 @@ SHIPPED = ("nvidia-current", "nvidia-current-uvm")  # no modesetting, no drm: th
 BRANCH = "usr/share/inkstick/nvidia-driver"  # provisioning/ reads it
 CERTIFICATE = "usr/share/inkstick/module-signing.der"  # provisioning/ compares it with the firmware's keys
 OPEN = ("nvidia", "nvidia-uvm")
-OPEN_LIBRARIES = ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libnvidia-nvvm", "libnvidia-gpucomp")
+OPEN_LIBRARIES = (
+    "libcuda",
+    "libnvidia-cfg",
+    "libnvidia-gpucomp",
+    "libnvidia-ml",
+    "libnvidia-nvvm",
+    "libnvidia-nvvm70",  # since 590
+    "libnvidia-ptxjitcompiler",
+)
 OPEN_PROGRAMS = ("nvidia-smi", "nvidia-modprobe", "nvidia-persistenced")
-_VERSION = re.compile(r"NVIDIA-Linux-x86_64-(\d+)\.([\d.]+\d)")
+FIRMWARE = ("firmware/gsp_ga10x.bin",)  # the open modules start no card without it: RTX 30 and all later ones
+LICENCE = "LICENSE"
+TEXT = "usr/share/doc/nvidia-driver/copyright"
+OVERLAY = "image/overlay/installer"
+LEAST = 580  # CUDA 13 asks for it
+_VERSION = re.compile(r"NVIDIA-Linux-x86_64-(\d+\.[\d.]*\d)\.run")
+
+
+def recorded(place: Place, wanted: Set) -> list[debs.Deb]:
+    """The packages that were fetched for a set."""
+    return debs.recorded(place.cache / "debs", *wanted)
+
+
+def driver_debs(place: Place, recipe: Recipe, *, installer: bool) -> list[debs.Deb]:
+    """Debian's driver and all below it; none where it comes from NVIDIA's installer."""
+    return [] if installer else recorded(place, recipe.driver_set)
 
 
 def modules_key(place: Place, recipe: Recipe, installer: Path | None) -> str:
-    packages = [deb.sha256 for deb in debs.recorded(place.cache / "debs", "modules", recipe.module_packages)]
+    packages = [deb.sha256 for deb in recorded(place, recipe.module_set(installer=installer is not None))]
     return hashes.of_value([RULES, recipe.kernel, packages, hashes.of_file(installer) if installer else ""])
 
 
@@ -41,7 +65,7 @@ def modules(place: Place, recipe: Recipe, installer: Path | None) -> Callable[[P
     def make(out: Path) -> None:
         with trees.folder(place, "modules") as over:
             tree = over / "tree"
-            trees.unpack(place, "modules", tree)
+            trees.unpack(place, recipe.module_set(installer=installer is not None)[0], tree)
             if installer is None:
                 _take(built(tree, recipe.kernel), SHIPPED, out)
             else:
@@ -74,9 +98,10 @@ def _take(found: dict[str, Path], names: Sequence[str], out: Path) -> None:
 
 def layer_key(place: Place, recipe: Recipe, base: str, made: Path, by: Key, installer: Path | None) -> str:
     """`base`: the key of 10-base. `made`: the modules' folder."""
-    packages = [deb.sha256 for deb in debs.recorded(place.cache / "debs", "nvidia", recipe.driver_packages)]
+    packages = [deb.sha256 for deb in driver_debs(place, recipe, installer=installer is not None)]
     key = hashes.of_file(by.certificate)
-    return hashes.of_value([RULES, base, packages, made.name, key, place.level, bool(installer)])
+    overlay = [hashes.of_tree(place.repository / OVERLAY)] if installer else []
+    return hashes.of_value([RULES, base, packages, made.name, key, place.level, bool(installer), *overlay])
 
 
 def layer(
@@ -85,11 +110,10 @@ def layer(
     """20-nvidia.squashfs over `base` (10-base's folder)."""
 
     def make(out: Path) -> None:
-        wanted = debs.recorded(place.cache / "debs", "nvidia", recipe.driver_packages)
-        below = {deb.name for deb in base_debs(place, recipe, base)}
+        wanted, below = driver_debs(place, recipe, installer=installer is not None), base_debs(place, recipe, base)
         with trees.above(place, "nvidia", [base / "10-base.squashfs"]) as (tree, new):
             if installer is None:
-                trees.add(place, tree, [deb for deb in wanted if deb.name not in below])
+                trees.add(place, tree, [deb for deb in wanted if deb.name not in {deb.name for deb in below}])
             folder = tree / f"usr/lib/modules/{recipe.kernel}/updates/inkstick"
             folder.mkdir(parents=True)
             for module in sorted(made.glob("*.ko")):
@@ -97,17 +121,19 @@ def layer(
             with trees.mounted(tree):
                 trees.inside(place, tree, "depmod", recipe.kernel)
             ours = [f"/{BRANCH}", f"/{CERTIFICATE}"]
-            parts = [_driver(recipe.driver)]
+            parts = [_debian_modules(recipe.driver)] if installer is None else of_installer(version(installer))
             known = {f"/{path.relative_to(tree)}": parts[0].name for path in folder.iterdir()}
             if installer is not None:
-                known |= _lay_open(made / "run", tree, parts[0].name)
+                known |= lay_open(made / "run", tree, version(installer), parts)
+                trees.lay(place.repository / OVERLAY, tree)
+                ours += [f"/{name}" for name in hashes.of_tree(place.repository / OVERLAY)]
                 with trees.mounted(tree):
                     trees.inside(place, tree, "ldconfig")
             (tree / BRANCH).parent.mkdir(parents=True, exist_ok=True)
             (tree / BRANCH).write_text(branch(recipe, installer), encoding="ascii")
             shutil.copyfile(by.certificate, tree / CERTIFICATE)
             trees.tidy(tree)
-            archives = {deb.name: deb.sha256 for deb in wanted}
+            archives = {deb.name: deb.sha256 for deb in wanted or below}
             known = {**owners.of_debian(tree), **known}
             account.write(out, new, known, ours, [*sbom.debian(tree, archives), *parts])
             trees.without_holes(new)
@@ -119,30 +145,39 @@ def layer(
 
 def base_debs(place: Place, recipe: Recipe, base: Path) -> list[debs.Deb]:
     """What 10-base is made of: with firmware or without."""
-    name, packages = recipe.base_set(firmware=(base / "firmware.txt").exists())
-    return debs.recorded(place.cache / "debs", name, packages)
+    return recorded(place, recipe.base_set(firmware=(base / "firmware.txt").exists()))
 
 
 def branch(recipe: Recipe, installer: Path | None) -> str:
     """The driver's branch, one number: 550 of 550.163.01. Raises ImageError for a file that is no installer's."""
     if installer is None:
         return f"{recipe.driver.partition('.')[0]}\n"
-    match = _VERSION.match(installer.name)
-    if match is None:
-        raise ImageError(f"{installer.name} is not NVIDIA's installer.", "It is called NVIDIA-Linux-x86_64-VERSION.run")
-    if int(match[1]) < LEAST:
-        raise ImageError(f"Driver {match[1]} is too old for CUDA 13.", f"It needs {LEAST} or later.")
+    number = version(installer).partition(".")[0]
+    if int(number) < LEAST:
+        raise ImageError(f"Driver {number} is too old for CUDA 13.", f"It needs {LEAST} or later.")
     if not installer.is_file():
         raise ImageError(f"There is no file {installer}.", "The builder gets it from NVIDIA.")
-    return f"{match[1]}\n"
+    return f"{number}\n"
 
 
-LEAST = 580
+def version(installer: Path) -> str:
+    """The driver's version, from the name of NVIDIA's installer. Raises ImageError for another file."""
+    match = _VERSION.fullmatch(installer.name)
+    if match is None:
+        raise ImageError(f"{installer.name} is not NVIDIA's installer.", "It is called NVIDIA-Linux-x86_64-VERSION.run")
+    return match[1]
 
 
-def _driver(version: str) -> Component:
+def _debian_modules(version: str) -> Component:
     text = "/usr/share/doc/nvidia-kernel-support/copyright"
     return Component("debian", "nvidia-kernel-dkms", version, ("NVIDIA-Software-License",), (text,))
+
+
+def of_installer(version: str) -> list[Component]:
+    """The modules, and all the rest."""
+    texts = (f"/{TEXT}",)
+    modules = Component("nvidia", "nvidia-open-gpu-kernel-modules", version, ("MIT", "GPL-2.0-only"), texts)
+    return [modules, Component("nvidia", "nvidia-driver", version, ("LicenseRef-NVIDIA-Driver",), texts)]
 
 
 def _open(place: Place, recipe: Recipe, tree: Path, installer: Path, out: Path) -> None:
@@ -150,12 +185,17 @@ def _open(place: Place, recipe: Recipe, tree: Path, installer: Path, out: Path) 
     shutil.copyfile(installer, tree / "installer.run")
     with trees.mounted(tree):
         trees.inside(place, tree, "sh", "/installer.run", "--extract-only", "--target", "/run-files")
-        kernel = f"/lib/modules/{recipe.kernel}/build"
-        dates = {"SYSSRC": kernel, "IGNORE_CC_MISMATCH": "1"}
-        trees.inside(place, tree, "make", "-C", "/run-files/kernel-open", "-j2", "modules", env=dates)
-    found = {path.stem: path for path in (tree / "run-files/kernel-open").glob("*.ko")}
-    _take(found, OPEN, out)
-    shutil.move(tree / "run-files", out / "run")
+        source, kernel = "/run-files/kernel-open", f"/lib/modules/{recipe.kernel}/build"
+        settings = (f"SYSSRC={kernel}", "IGNORE_CC_MISMATCH=1", f"NV_KERNEL_MODULES={' '.join(OPEN)}")
+        trees.inside(place, tree, "make", "-C", source, f"-j{os.cpu_count() or 1}", *settings, "modules")
+    unpacked = tree / "run-files"
+    _take({path.stem: path for path in (unpacked / "kernel-open").glob("*.ko")}, OPEN, out)
+    names = [str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()]
+    for name in (*open_files(names), LICENCE):
+        if not (unpacked / name).is_file():
+            raise ImageError(f"NVIDIA's installer has no {name}.", "Take the one that NVIDIA offers, whole.")
+        (out / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(unpacked / name, out / "run" / name)
 
 
 def open_files(names: Sequence[str]) -> dict[str, str]:
@@ -172,18 +212,23 @@ def open_files(names: Sequence[str]) -> dict[str, str]:
     return placed
 
 
-def _lay_open(source: Path, tree: Path, owner: str) -> dict[str, str]:
-    names = [str(path.relative_to(source)) for path in sorted(source.rglob("*")) if path.is_file()]
-    version = next(name.partition(".so.")[2] for name in names if name.startswith("libcuda.so."))
+def lay_open(source: Path, tree: Path, version: str, parts: Sequence[Component]) -> dict[str, str]:
+    """Lay the installer's files into the tree; file → component. `parts`: as `of_installer` lists them.
+
+    Raises ImageError for an installer that holds another version than it is called by, or less than the card needs."""
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+    for name in (f"libcuda.so.{version}", f"libnvidia-ml.so.{version}", *OPEN_PROGRAMS, *FIRMWARE, LICENCE):
+        if name not in names:
+            raise ImageError(f"NVIDIA's installer has no {name}.", "Take the one that NVIDIA offers, whole.")
     known = {}
-    for name, place in open_files(names).items():
+    for name, place in {**open_files(names), LICENCE: TEXT}.items():
         target = tree / place.replace("VERSION", version)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
         target.chmod(0o755 if "/bin/" in place else 0o644)
-        known[f"/{target.relative_to(tree)}"] = owner
-        if ".so." in target.name:
-            known |= _sonames(target, tree, owner)
+        known[f"/{target.relative_to(tree)}"] = parts[1].name
+        if target.name.endswith(f".so.{version}"):
+            known |= _sonames(target, tree, parts[1].name)
     return known
 
 

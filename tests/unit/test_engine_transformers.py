@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from inkstick.engines.transformers import Start, TransformersEngine
 from inkstick.errors import EngineDown, PageFailed, Timeout, UsageError
 from inkstick.pages.view import Pixels
 from inkstick.profile import EngineChoice
-from inkstick.supervise.python import NEWER
+from inkstick.supervise.python import NEWER, require_transformers
 
 STAND_IN = r"""
 import json, os, sys
@@ -158,6 +159,35 @@ def test_it_is_refused_where_it_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not installed here") as refused:
         engines_for(settings(tmp_path, "hunyuan_vl", installed=False))
     assert str(tmp_path) in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("own", "beside", "found"),
+    [
+        ("hunyuan_v1_dense", True, True),  # vLLM 0.19.1's own is too old
+        ("hunyuan_v1_dense", False, None),
+        ("hunyuan_vl", False, False),  # vLLM 0.27.1's own
+        ("hunyuan_vl", True, True),
+    ],
+)
+def test_a_transformers_that_knows_the_model_is_found_in_the_environment_or_beside_it(
+    tmp_path: Path, own: str, beside: bool, found: bool | None
+) -> None:
+    """`found`: whether that beside it is taken; None: refused."""
+    wanted = settings(tmp_path, "hunyuan_vl", installed=True)
+    environment = tmp_path / "engine"
+    if not beside:
+        shutil.rmtree(environment / NEWER)
+    models = environment / "lib/python3.13/site-packages/transformers/models"
+    (models / own).mkdir(parents=True)
+    (models / own / "__init__.py").touch()
+    if found is None:
+        with pytest.raises(UsageError, match="not installed here"):
+            require_transformers(wanted)
+        return
+    python, newer = require_transformers(wanted)
+    assert python == environment / "bin/python"
+    assert newer == (environment / NEWER if found else None)
 
 
 def test_the_cpu_engine_carries_on_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

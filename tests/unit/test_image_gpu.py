@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from types import ModuleType
 
 import pytest
 
-from inkstick_image import cards, debs, engine, lock, nvidia, recipe, signing, trees, weights
+from inkstick_image import cards, debs, engine, layers, lock, nvidia, owners, recipe, signing, trees, weights
+from inkstick_image.__main__ import main
 from inkstick_image.errors import ImageError
 from inkstick_image.trees import Place
 from support import small_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "image/overlay/gpu"
+CUDA13 = "engine-gpu-cuda13.txt"
 MODULE = b"\x7fELF a module" * 100
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -128,15 +131,19 @@ def test_a_layer_may_hide_nothing_of_those_below(tmp_path: Path) -> None:
         trees.without_holes(tmp_path)
 
 
-def test_nvidia_s_wheels_make_one_layer_and_all_else_the_other() -> None:
+@pytest.mark.parametrize("suffix", ["-cu12", ""], ids=["CUDA 12", "CUDA 13"])
+def test_nvidia_s_libraries_make_one_layer_and_all_else_the_other(suffix: str) -> None:
     known = {
-        "/e/nvidia/cublas/lib/libcublas.so.12": "nvidia-cublas-cu12",
-        "/e/nvidia/cublas/__init__.py": "nvidia-cublas-cu12",
+        "/e/nvidia/cublas/lib/libcublas.so": f"nvidia-cublas{suffix}",
+        "/e/nvidia/cublas/__init__.py": f"nvidia-cublas{suffix}",
+        "/e/nvidia_cublas.dist-info/RECORD": f"nvidia-cublas{suffix}",
         "/e/nvidia_cutlass_dsl/__init__.py": "nvidia-cutlass-dsl",
+        "/e/cudnn/__init__.py": "nvidia-cudnn-frontend",
+        "/e/pynvml.py": "nvidia-ml-py",
         "/e/torch/__init__.py": "torch",
     }
     files = [*known, "/e/nvidia/cublas/__pycache__/__init__.cpython-313.pyc", "/e/torch/__pycache__/x.pyc"]
-    assert engine.cuda_files(known, files) == [*list(known)[:2], files[4]]
+    assert engine.cuda_files(known, files, "/e") == [*list(known)[:3], files[7]]
 
 
 def test_the_driver_s_branch_is_what_the_appliance_compares_cards_with(tmp_path: Path) -> None:
@@ -155,13 +162,100 @@ def test_the_driver_s_branch_is_what_the_appliance_compares_cards_with(tmp_path:
 
 def test_of_an_installer_only_what_computes_is_taken() -> None:
     names = ["libcuda.so.580.1", "libGLX_nvidia.so.580.1", "nvidia-smi", "nvidia-settings", "firmware/gsp_ga10x.bin"]
-    names += ["kernel-open/nvidia.ko", "32/libcuda.so.580.1", "libnvidia-ml.so.580.1"]
+    names += ["kernel-open/nvidia.ko", "32/libcuda.so.580.1", "libnvidia-ml.so.580.1", "libnvidia-nvvm70.so.4"]
     assert nvidia.open_files(names) == {
         "libcuda.so.580.1": "usr/lib/x86_64-linux-gnu/libcuda.so.580.1",
         "nvidia-smi": "usr/bin/nvidia-smi",
         "firmware/gsp_ga10x.bin": "usr/lib/firmware/nvidia/VERSION/gsp_ga10x.bin",
         "libnvidia-ml.so.580.1": "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.1",
+        "libnvidia-nvvm70.so.4": "usr/lib/x86_64-linux-gnu/libnvidia-nvvm70.so.4",
     }
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """The files that the image takes of an installer of 580.1, and one that it does not take."""
+    folder = tmp_path / "run"
+    names = ["libcuda.so.580.1", "libnvidia-ml.so.580.1", "libnvidia-nvvm.so.580.1", "libnvidia-nvvm70.so.4", "LICENSE"]
+    names += [*nvidia.OPEN_PROGRAMS, *nvidia.FIRMWARE, "libGLX_nvidia.so.580.1"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_an_installer_s_files_are_found_by_their_names_and_their_licence_goes_with_them(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    tree, parts = tmp_path / "tree", nvidia.of_installer("580.1")
+    known = nvidia.lay_open(unpacked, tree, "580.1", parts)
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    assert {path.name: path.resolve().name for path in libraries.iterdir() if path.is_symlink()} == {
+        "libcuda.so": "libcuda.so.580.1",
+        "libcuda.so.1": "libcuda.so.580.1",
+        "libnvidia-ml.so": "libnvidia-ml.so.580.1",
+        "libnvidia-ml.so.1": "libnvidia-ml.so.580.1",
+        "libnvidia-nvvm.so": "libnvidia-nvvm.so.580.1",
+        "libnvidia-nvvm.so.4": "libnvidia-nvvm.so.580.1",
+    }
+    assert (tree / "usr/lib/firmware/nvidia/580.1/gsp_ga10x.bin").is_file()
+    assert (tree / "usr/bin/nvidia-smi").stat().st_mode & 0o777 == 0o755
+    assert not list(tree.rglob("libGLX*"))
+    assert set(known) == set(owners.files(tree)) and set(known.values()) == {parts[1].name}
+    assert {text for part in parts for text in part.texts} == {f"/{nvidia.TEXT}"}
+    assert (tree / nvidia.TEXT).read_text() == "LICENSE"
+
+
+@pytest.mark.parametrize("lacking", ["LICENSE", "firmware/gsp_ga10x.bin", "libcuda.so.580.1", "nvidia-modprobe"])
+def test_an_installer_without_what_the_card_or_the_licence_needs_is_refused(
+    unpacked: Path, tmp_path: Path, lacking: str
+) -> None:
+    (unpacked / lacking).unlink()
+    with pytest.raises(ImageError, match=lacking):
+        nvidia.lay_open(unpacked, tmp_path / "tree", "580.1", nvidia.of_installer("580.1"))
+
+
+def test_an_installer_that_holds_another_version_than_it_is_called_by_is_refused(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match=r"libcuda\.so\.590\.2"):
+        nvidia.lay_open(unpacked, tmp_path / "tree", "590.2", nvidia.of_installer("590.2"))
+
+
+def test_the_cpu_edition_takes_no_installer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    installer = tmp_path / "NVIDIA-Linux-x86_64-580.1.run"
+    installer.touch()
+    for command in ("image", "fetch"):
+        assert main([command, "--edition", "cpu", "--nvidia-run", str(installer)]) == 1
+        assert "--edition gpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("installer", "sets", "locks"),
+    [
+        (None, {"modules", "nvidia", "runtime"}, ("engine-gpu.txt", "engine-transformers.txt")),
+        (Path("NVIDIA-Linux-x86_64-580.1.run"), {"open-modules", "open-runtime"}, ("engine-gpu-cuda13.txt",)),
+    ],
+)
+def test_the_driver_decides_which_packages_are_fetched(
+    installer: Path | None, sets: set[str], locks: tuple[str, ...]
+) -> None:
+    rules = recipe.load(ROOT / "image/recipe.toml")
+    made = rules.sets(gpu=True, firmware=False, installer=installer is not None)
+    assert set(made) == {"base", "builder"} | sets
+    assert engine.kit(installer).locks == locks
+    theirs = {name for names in made.values() for name in names if "nvidia" in name or name == "libcuda1"}
+    assert bool(theirs) is (installer is None), "of Debian's driver and NVIDIA's own only one is in an image"
+
+
+def test_the_engine_s_layers_have_a_key_for_each_driver_and_do_not_depend_on_its_version(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "builder_key", lambda *_: "a builder")
+    rules = recipe.load(ROOT / "image/recipe.toml")
+    kits = [engine.kit(file) for file in (None, Path("NVIDIA-580.run"), Path("NVIDIA-590.run"))]
+    keys = [engine.key(place, rules, kit) for kit in kits]
+    assert keys[0] != keys[1] == keys[2]
 
 
 def test_a_build_of_modules_that_made_none_shows_its_log(tmp_path: Path) -> None:
@@ -217,11 +311,34 @@ def test_writing_one_edition_s_packages_leaves_the_other_s_lines_in_the_lock() -
     assert lock.differences(new, {"base": [debs.Deb("a_2_amd64.deb", 1, "cc")]}) == []
 
 
-def test_the_engine_s_lock_is_vllm_s_pinned_set_with_one_file_each() -> None:
-    text = (ROOT / "locks/engine-gpu.txt").read_text(encoding="utf-8")
-    for wanted in ("vllm==0.19.1 ", "torch==2.10.0 ", "transformers==4.57.6 ", "triton==3.6.0 "):
+@pytest.mark.parametrize(
+    ("name", "pinned"),
+    [
+        ("engine-gpu.txt", ("vllm==0.19.1 ", "torch==2.10.0 ", "transformers==4.57.6 ", "triton==3.6.0 ")),
+        ("engine-gpu-cuda13.txt", ("vllm==0.27.1 ", "torch==2.13.0 ", "transformers==5.19.0 ", "triton==3.7.1 ")),
+    ],
+)
+def test_the_engine_s_lock_is_vllm_s_pinned_set_with_one_file_each(name: str, pinned: tuple[str, ...]) -> None:
+    text = (ROOT / "locks" / name).read_text(encoding="utf-8")
+    for wanted in pinned:
         assert f"\n{wanted}" in text
     assert text.count("==") == text.count("--hash=sha256:")
+
+
+def test_a_lock_holds_the_libraries_of_one_cuda_alone() -> None:
+    """(nvidia-cutlass-dsl brings parts for both by its own dependencies.)"""
+    texts = {name: (ROOT / "locks" / name).read_text(encoding="utf-8") for name in ("engine-gpu.txt", CUDA13)}
+    found = {name: set(re.findall(r"(?m)^(nvidia-(?!cutlass)[a-z-]+?-cu1\d)==", text)) for name, text in texts.items()}
+    assert {name[-2:] for name in found["engine-gpu.txt"]} == {"12"}
+    assert {name[-2:] for name in found[CUDA13]} == {"13"}
+
+
+def test_the_transformers_engine_has_the_same_transformers_with_each_driver() -> None:
+    pins = [
+        re.findall(r"(?m)^transformers==\S+", (ROOT / "locks" / kit.locks[-1]).read_text(encoding="utf-8"))
+        for kit in (engine.CUDA12, engine.CUDA13)
+    ]
+    assert pins[0] == pins[1] != []
 
 
 # ---- on the appliance
@@ -274,9 +391,11 @@ def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
     assert f"\nExecPaths={cache}\n" in text
 
 
-def test_every_link_of_the_gpu_overlay_leads_somewhere() -> None:
-    links = [path for path in GPU.rglob("*") if path.is_symlink()]
-    assert len(links) == 2 and all(link.resolve().exists() for link in links)
+def test_every_link_of_the_overlays_leads_somewhere() -> None:
+    folders = {GPU: 2, ROOT / nvidia.OVERLAY: 1}
+    for folder, count in folders.items():
+        links = [path for path in folder.rglob("*") if path.is_symlink()]
+        assert len(links) == count and all(link.resolve().exists() for link in links)
 
 
 def test_no_module_that_is_kept_from_loading_is_asked_for_at_the_start() -> None:

@@ -85,6 +85,13 @@ LAPTOPS = [
     Laptop("RTX 5060 Laptop, HP Victus", 0x2D19, UHD, None, (0, 0), Finding.TOO_NEW),
     Laptop("RTX 5090 Laptop with cuda13", 0x2C18, RADEON, 24463, (12, 0), Finding.READY, 24, driver=580),
     Laptop("RTX 5090 Laptop with 570", 0x2C18, RADEON, 24463, (12, 0), Finding.TOO_NEW, driver=570),
+    Laptop("RTX 5080 Laptop with cuda13", 0x2C19, UHD, 16303, (12, 0), Finding.READY, 16, driver=580),
+    Laptop("RTX 5070 Laptop with cuda13", 0x2D18, UHD, 8151, (12, 0), Finding.SMALL, driver=580),
+    Laptop("RTX 5090, a tower, with 595", 0x2B85, None, 32607, (12, 0), Finding.READY, 24, driver=595),
+    Laptop("RTX 5090, a tower, with 550", 0x2B85, None, None, (0, 0), Finding.TOO_NEW),
+    Laptop("RTX 4090 Laptop with cuda13", 0x2717, UHD, 16376, (8, 9), Finding.READY, 16, driver=580),
+    Laptop("RTX 2080 SUPER Mobile with cuda13", 0x1E93, UHD, 8192, (7, 5), Finding.TOO_OLD, driver=580),
+    Laptop("H100 with 580", 0x2330, None, 81559, (9, 0), Finding.READY, 48, driver=580),
     Laptop("RTX 4090, 24 GB, a tower", 0x2684, None, 24564, (8, 9), Finding.READY, 24),
     Laptop("RTX 6000 Ada, 48 GB, a workstation", 0x26B1, None, 49140, (8, 9), Finding.READY, 48),
     Laptop("H100 with 550", 0x2330, None, 81559, (9, 0), Finding.TOO_NEW),
@@ -135,6 +142,24 @@ def test_a_card_that_secure_boot_locks_is_told_with_what_to_do(
     verdict = judge(Facts(displays=(UHD, Pci(NVIDIA, 0x2717)), secure_boot=secure, enrolled=enrolled))
     assert verdict.finding is finding
     assert (finding is Finding.LOCKED) == ("enrol" in verdict.advice.action)
+
+
+@pytest.mark.parametrize(
+    ("driver", "tried", "finding", "action"),
+    [
+        (550, "failed", Finding.TOO_NEW, "driver profile cuda13"),
+        (570, "failed", Finding.TOO_NEW, "driver profile cuda13"),
+        (580, "failed", Finding.NO_DRIVER, "start it again"),
+        (580, "locked", Finding.LOCKED, "enrol key"),
+    ],
+)
+def test_what_helps_a_card_of_the_rtx_50_depends_on_the_image_s_driver(
+    driver: int, tried: str, finding: Finding, action: str
+) -> None:
+    verdict = judge(Facts(displays=(UHD, Pci(NVIDIA, 0x2C18)), driver=driver, tried=tried))
+    assert verdict.finding is finding
+    assert action in verdict.advice.action
+    assert ("needs driver" in verdict.advice.sentence) is (finding is Finding.TOO_NEW)
 
 
 def test_too_old_is_said_before_locked_since_no_key_would_help() -> None:

@@ -49,11 +49,17 @@ def newer_transformers(python: Path) -> Path | None:
     return folder if (folder / "transformers" / "__init__.py").is_file() else None
 
 
-def require_transformers(settings: Settings) -> tuple[Path, Path]:
-    """The Python and the folder that the transformers engine runs with. Raises UsageError that names where was
-    looked."""
+def knows_hunyuan(python: Path) -> bool:
+    """Whether the environment's own transformers knows HunYuanVL, as that beside a newer vLLM does."""
+    model = "python3*/site-packages/transformers/models/hunyuan_vl/__init__.py"
+    return any((python.parent.parent / "lib").glob(model))
+
+
+def require_transformers(settings: Settings) -> tuple[Path, Path | None]:
+    """The Python that the transformers engine runs with, and the folder to put first on its path: None where its own
+    packages will do. Raises UsageError that names where was looked."""
     for python in candidates(settings):
-        if python.is_file() and (newer := newer_transformers(python)) is not None:
+        if python.is_file() and ((newer := newer_transformers(python)) is not None or knows_hunyuan(python)):
             return python, newer
     where = ", ".join(str(path.parent.parent / NEWER) for path in candidates(settings))
     raise UsageError(
