@@ -15,10 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vm.machine import Machine
-from vm.screen import keep
+from vm.screen import PICTURES, keep, settled
 
 PATIENCE = 3600.0
 STICK_BYTES = 12 << 30
@@ -135,12 +133,10 @@ class Laptop(Machine):
 
     # -- eyes
 
-    def picture(self, name: str = "") -> Image.Image:
-        """What the screen shows; under its name kept for the field guide, if somebody asked for its pictures."""
-        shown = super().picture()
-        if name:
-            keep(shown, name)
-        return shown
+    def show(self, name: str) -> None:
+        """For the field guide, if somebody asked for its pictures: what the screen shows, under its name."""
+        if PICTURES in os.environ:
+            keep(settled(self), name)
 
     def json(self, path: str) -> dict[str, Any]:
         """A file inside; {} while there is none."""

@@ -20,6 +20,7 @@ from vm.machine import Machine
 
 PICTURES = "INKSTICK_PICTURES"
 """Names a folder: what the screen shows at the steps of docs/field-guide.md is kept there."""
+SETTLED_SECONDS = 20.0
 LARGER = 2
 """The letters of a text console are eight dots wide: drawn twice as large they are read better."""
 
@@ -49,6 +50,15 @@ def shows(machine: Machine, wanted: str, seconds: float) -> str:
         if (shown := machine.picture()) != seen:  # reading takes the processor that the machine needs
             seen, found = shown, words(shown)
     return found
+
+
+def settled(machine: Machine) -> Image.Image:
+    """What the screen shows once it has stayed as it is: what a slow machine has to say may come late."""
+    seen = None
+    while (shown := machine.picture()) != seen:
+        seen = shown
+        time.sleep(SETTLED_SECONDS)
+    return shown
 
 
 def keep(shown: Image.Image, name: str) -> None:

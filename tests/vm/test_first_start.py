@@ -19,6 +19,7 @@ import pytest
 
 from vm.appliance import printed
 from vm.laptop import DATA, PATIENCE, STICK_BYTES, Laptop, listed, stick, until, usb_stick
+from vm.screen import keep
 
 PASSPHRASE = "Four plain words here!"
 LETTER = printed("The letter of the archive")
@@ -79,7 +80,7 @@ def test_the_dialogue_on_the_screen_makes_an_encrypted_volume_on_the_stick(first
         ("recovery", "1"),
     ):
         first.wait_for(step)
-        first.picture(named(step))
+        first.show(named(step))
         first.type(f"{typed}\n")
     first.wait_for("done")
     assert kept(first).startswith("/dev/mapper/inkstick-data ext4"), kept(first)
@@ -93,13 +94,14 @@ def test_the_screen_s_code_leads_to_the_page_at_the_address_that_the_port_has(fi
     until(first.working, first.journal)
     print(f"first start: the page answers after {first.seconds:.0f} s")
     until(lambda: code_on(first) != "", first.journal)
+    first.show(named("ready"))
     assert code_on(first) == first.status()["addresses"][0] == "https://10.77.0.1/"
     assert "10.77.0.1/24" in first.text("ip", "-4", "address")
 
 
 def code_on(laptop: Laptop) -> str:
     """What the QR code on the screen says, "" where none can be read."""
-    shown = np.asarray(laptop.picture(named("ready")).convert("L"))
+    shown = np.asarray(laptop.picture().convert("L"))
     large = cv2.resize(shown, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
     return str(cv2.QRCodeDetector().detectAndDecode(large)[0])
 
@@ -109,11 +111,11 @@ def test_a_stick_is_offered_and_on_a_yes_copied(first: Laptop, kingston: Path) -
     until(lambda: first.stick_state() == "offered", first.journal)
     offered = first.status()["sticks"][0]
     assert (offered["name"], offered["count"]) == ("KINGSTON", 2), "what is no document is not counted"
-    first.picture(named("usb-offered"))
+    first.show(named("usb-offered"))
     first.type("y")
     until(lambda: first.stick_state() == "copied", first.journal)
     until(lambda: first.accepted(LETTER), first.journal)
-    first.picture(named("usb-copied"))
+    first.show(named("usb-copied"))
 
 
 def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) -> None:
@@ -122,7 +124,7 @@ def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) 
     print(f"first start: read after {first.seconds:.0f} s")
     first.type("b")
     until(lambda: first.stick_state() == "exported", first.journal)
-    first.picture(named("usb-exported"))
+    first.show(named("usb-exported"))
     first.unplug()
     first.forget()
     names = listed(kingston)
@@ -133,17 +135,17 @@ def test_results_are_carried_back_onto_the_stick(first: Laptop, kingston: Path) 
 
 def test_it_switches_itself_off_in_good_order(first: Laptop) -> None:
     first.type("p")
-    first.picture(named("power-off"))
+    first.show(named("power-off"))
     first.type("y")
     first.wait_off()
 
 
 def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(second: Laptop) -> None:
     second.wait_for("unlock")
-    second.picture(named("unlock"))
+    second.show(named("unlock"))
     second.type("not this one\n")
     until(lambda: "does not open" in str(second.json("/run/inkstick/first-start.json").get("problem")), second.journal)
-    second.picture(named("unlock-wrong"))
+    second.show(named("unlock-wrong"))
     second.type(f"{PASSPHRASE}\n")
     second.wait_for("done")
     assert kept(second).startswith("/dev/mapper/inkstick-data ext4")
@@ -155,10 +157,10 @@ def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(sec
 def test_a_wipe_destroys_every_key_and_switches_off(second: Laptop, medium: Path) -> None:
     assert keyslots(medium) != {}
     second.type("w")
-    second.picture(named("wipe"))
+    second.show(named("wipe"))
     second.type("WIPE\n")
     until(lambda: keyslots(medium) == {})
-    second.picture(named("wiped"))
+    keep(second.picture(), named("wiped"))  # at once: it is about to switch off
     second.wait_off()
     print(f"second start: wiped and off after {second.seconds:.0f} s")
 

@@ -12,6 +12,7 @@ import pytest
 
 from vm.appliance import printed
 from vm.laptop import DATA, PATIENCE, Laptop, listed, stick, until, usb_stick
+from vm.screen import keep
 
 SECRET = "four plain words here"
 # No network: the PIN, which is asked for again and again, takes a third of an emulated processor.
@@ -58,7 +59,7 @@ def test_the_file_s_answers_make_the_volume_and_nothing_is_asked(laptop: Laptop)
     laptop.wait_for("done")
     assert "/dev/mapper/inkstick-data" in laptop.text("findmnt", "--noheadings", DATA)
     assert SECRET not in laptop.text("sh", "-c", "cat /run/inkstick/*; journalctl -b")
-    laptop.picture("ready-zh")
+    laptop.show("ready-zh")
 
 
 def test_a_folder_for_us_starts_by_itself_and_its_results_come_back(laptop: Laptop, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_full_volume_is_told_and_takes_nothing_and_goes_on_when_there_is_room(
     filler = f"{DATA}/state/filler"
     assert laptop.run("fallocate", "--length", str(free - (8 << 20)), filler)[0] == 0
     until(lambda: any("full" in line["sentence"] for line in laptop.status().get("warnings", ())), laptop.journal)
-    laptop.picture("full-zh")
+    laptop.show("full-zh")
     papers = documents(1)
     image = usb_stick(tmp_path / "usb.img", {f"inkstick-inbox/{name}": data for name, data in papers.items()})
     laptop.plug(image)
@@ -116,5 +117,5 @@ def test_a_full_volume_is_told_and_takes_nothing_and_goes_on_when_there_is_room(
 def test_the_boot_stick_pulled_out_it_says_so_and_switches_itself_off(laptop: Laptop) -> None:
     laptop.unplug("bootstick")
     until(lambda: any("is gone" in line["sentence"] for line in laptop.status().get("warnings", ())), seconds=PATIENCE)
-    laptop.picture("stick-gone-zh")
+    keep(laptop.picture(), "stick-gone-zh")  # at once: it is about to switch off
     laptop.wait_off()
