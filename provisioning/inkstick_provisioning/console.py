@@ -6,6 +6,7 @@ Never a document's text or name; whatever comes from outside (a stick's name, a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from inkstick_provisioning import network, qr
@@ -26,6 +27,7 @@ WORDS = {
 }
 PARTS = {"serve": "Service", "watch": "Inbox", "engine": "Engine", "share": "Network folders"}
 READERS = ("serve", "watch")
+_WATCHING = re.compile(r"Watching: (\d+) accepted, (\d+) in the inbox\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +170,20 @@ def _share(status: Status, code: str) -> list[str]:
 
 
 def _work(status: Status, code: str) -> list[str]:
-    counts = dict(status.counts)
     lines = []
-    if counts:
-        values = {name: counts.get(name, 0) for name in ("queued", "reading", "done", "failed")}
-        lines.append(f" {say(code, '{queued} waiting, {reading} being read, {done} done, {failed} failed', **values)}")
-    if status.rate:
-        lines.append(f" {say(code, '{count} pages a minute', count=f'{status.rate:.0f}')}")
     for name, state, text in status.parts:
         if name == "share" and state == "active":
             continue  # its address and password are on the screen already
         told = WORDS.get(state, state) if state != "active" or not text else text
-        lines.append(f" {say(code, PARTS.get(name, name))}: {say(code, clean(told))}")
+        lines.append(f" {say(code, PARTS.get(name, name))}: {_own(clean(told), code)}")
     return [*lines, f" {_disk(status, code)}"]
+
+
+def _own(told: str, code: str) -> str:
+    """A unit's own words. The watcher speaks English; the service speaks the language of the screen by itself."""
+    if counted := _WATCHING.fullmatch(told):
+        return say(code, "{count} accepted, {place} waiting in the inbox", count=counted[1], place=counted[2])
+    return say(code, told)
 
 
 def _disk(status: Status, code: str) -> str:

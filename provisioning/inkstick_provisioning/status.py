@@ -39,10 +39,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`boot`: setup running leaving. `addresses`: of the page. `modes`: by port. `fingerprint`: of the TLS certificate,
-    SHA-256. `pin`: the pairing PIN while there is one. `parts`: unit → its state and own words. `counts`: documents by
-    state. `rate`: pages a minute, None where it is not known. `free`, `total`: bytes of the data folder; `kept`: False
-    in memory. `dropped`: packets that the firewall stopped. `question`: the first start waits for an answer. `share`:
+    """`boot`: setup running leaving. `addresses`: of the page. `modes`: by port. `fingerprint`: of the TLS
+    certificate, SHA-256. `pin`: the pairing PIN while there is one. `parts`: unit → its state and own words: the
+    service's tell what is read, how fast and by whom. `free`, `total`: bytes of the data folder; `kept`: False in
+    memory. `dropped`: packets that the firewall stopped. `question`: the first start waits for an answer. `share`:
     the password of the folders on the network, "" while there are none."""
 
     boot: str = "setup"
@@ -53,9 +53,6 @@ class Status:
     pin: str = ""
     fingerprint: str = ""
     parts: tuple[tuple[str, str, str], ...] = ()
-    counts: tuple[tuple[str, int], ...] = ()
-    rate: float | None = None
-    engine: str = ""
     card: Line | None = None
     free: int = 0
     total: int = 0
@@ -95,7 +92,7 @@ def parse(value: Any) -> Status:
     if not isinstance(value, dict):
         raise TypeError("not a status")
     known = {field.name: value[field.name] for field in fields(Status) if field.name in value}
-    for name in ("addresses", "modes", "parts", "counts", "dropped"):
+    for name in ("addresses", "modes", "parts", "dropped"):
         if name in known:
             known[name] = tuple(tuple(row) if isinstance(row, list) else row for row in known[name])
     if known.get("card"):

@@ -66,12 +66,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`offers`: of `ACTIONS`. `question`: None when nothing is asked. `share`: None where there is none."""
+    """`offers`: of `ACTIONS`. `question`: None when nothing is asked. `share`: None where there is none. `language`: of
+    the machine's screen."""
 
     offers: tuple[str, ...] = ()
     sticks: tuple[Stick, ...] = ()
     question: Question | None = None
     share: Share | None = None
+    language: str = "en"
 
 
 def look(folder: Path) -> Machine:
@@ -87,7 +89,7 @@ def look(folder: Path) -> Machine:
     except (KeyError, TypeError, ValueError, AttributeError):
         return Machine()
     offers = tuple(action for action in ACTIONS if action != "lock" or status.get("kept") is True)
-    return Machine(offers, sticks, question, share)
+    return Machine(offers, sticks, question, share, str(status.get("language", "en")))
 
 
 @dataclass(frozen=True, slots=True)

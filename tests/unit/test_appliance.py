@@ -38,7 +38,8 @@ def test_what_the_keeper_tells_is_understood(tmp_path: Path) -> None:
     assert [(stick.name, stick.state, stick.count, stick.done) for stick in found.sticks] == [
         ("KINGSTON", "copying", 214, 10)
     ]
-    tell(tmp_path, Status(kept=False))
+    tell(tmp_path, Status(kept=False, language="zh"))
+    assert appliance.look(tmp_path).language == "zh"
     assert appliance.look(tmp_path).offers == ("power-off",), "memory cannot be locked"
 
 

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from inkstick.intake.status import WatchStatus
 from inkstick_provisioning import console, framebuffer, paint, qr, recovery, status, terminal
 from inkstick_provisioning.console import Request, View, press, screen
 from inkstick_provisioning.framebuffer import Frame
@@ -35,9 +36,11 @@ FULL = Status(
     modes=(("eth0", "direct"),),
     pin="1234 5678",
     fingerprint=":".join(f"{number:02X}" for number in range(32)),
-    parts=(("serve", "active", "3 reading"), ("watch", "active", ""), ("engine", "activating", "")),
-    counts=(("queued", 120), ("reading", 4), ("done", 86), ("failed", 1)),
-    rate=73.4,
+    parts=(
+        ("serve", "active", "3 reading; 73 pages a minute"),
+        ("watch", "active", WatchStatus(accepted=211, files=3).line()),
+        ("engine", "activating", ""),
+    ),
     card=Line("The graphics card reads the pages: {card}, {memory}.", "", (("card", "RTX 4090"), ("memory", "24 GB"))),
     free=41 * 10**9,
     total=58 * 10**9,
@@ -79,11 +82,15 @@ def test_everything_that_a_person_needs_is_on_it() -> None:
     text = "\n".join(screen(FULL))
     for part in (
         "inkstick-otter-42", "READY", "https://10.77.0.1/", "https://192.168.1.77/", "1234 5678", "00 01 02 03",
-        "18 19 1A 1B 1C 1D 1E 1F", "120 waiting, 4 being read, 86 done, 1 failed", "73 pages a minute", "3 reading",
+        "18 19 1A 1B 1C 1D 1E 1F", "3 reading; 73 pages a minute", "211 accepted, 3 waiting in the inbox",
         "Engine: starting", "41 GB of 58 GB free", "RTX 4090, 24 GB", "Read 214 documents from KINGSTON?",
         "P power off",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_in_chinese_the_watcher_is_told_in_chinese() -> None:
+    assert "收件夹: 已接收 211 个，收件夹中还有 3 个" in "\n".join(screen(replace(FULL, language="zh")))
 
 
 def test_the_folders_on_the_network_are_told_with_what_lets_in() -> None:

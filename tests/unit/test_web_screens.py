@@ -252,6 +252,14 @@ def test_the_time_left_is_told_only_where_it_is_known(remaining: Remaining, rate
     assert words.left(remaining, Stats(pages_per_second=rate)) == says
 
 
+def test_the_machine_s_screen_is_told_what_is_read_and_how_fast_in_its_language() -> None:
+    stats = Stats(documents={"reading": 3, "done": 86, "failed": 0}, pages_per_second=1.2)
+    told = words.summary(stats, language.translator("en"))
+    assert told.startswith("3 reading, 86 done; 1.2 pages a second; No engine is ready")
+    assert words.summary(Stats(), language.translator("en")).startswith("no documents yet; No engine")
+    assert words.summary(stats, language.translator("zh")).startswith("3 读取中, 86 完成; 每秒 1.2 页; 没有引擎就绪")
+
+
 async def test_the_status_speaks_the_language_of_who_asks(client: httpx.AsyncClient) -> None:
     said = (await client.get("/api/v1/status", headers={"Accept-Language": "zh-CN"})).json()["says"]
     assert said["left"]["text"] == "没有等待的文档"

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
+TELLING_SECONDS = 5.0
 Alive = Callable[[], Awaitable[bool]]
 
 
@@ -47,7 +48,8 @@ class Notifier:
         self._send("STOPPING=1")
 
     async def feed(self, alive: Alive, text: Callable[[], Awaitable[str]] | None = None) -> None:
-        """Feed the watchdog until cancelled, but only while `alive()` says so; returns at once without one.
+        """Feed the watchdog until cancelled, but only while `alive()` says so; returns at once without one. Meanwhile
+        tell what `text()` says, which changes more often than a watchdog must be fed.
 
         `alive` is given half an interval to answer: no answer counts as not alive."""
         if self._interval is None:
@@ -57,7 +59,7 @@ class Notifier:
                 self.watchdog()
             if text is not None:
                 self.status(await text())
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(min(self._interval, TELLING_SECONDS))
 
     def _send(self, message: str) -> None:
         if self._present:

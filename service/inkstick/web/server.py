@@ -23,7 +23,7 @@ from inkstick.access.reception import Reception
 from inkstick.config import Settings
 from inkstick.errors import UsageError
 from inkstick.supervise.notify import Notifier
-from inkstick.web import words
+from inkstick.web import language, words
 from inkstick.web.app import create_app, create_internal_app
 from inkstick.web.events import Streams
 from inkstick.web.office_port import OfficePort
@@ -174,7 +174,7 @@ async def _serve(
         try:
             await _until_started(servers, running)
             folder.address.write_text(address, encoding="utf-8")
-            notifier.ready(words.summary(await office.stats()))
+            notifier.ready(await _summary(office))
             say(address)
             await asyncio.wait([helpers[1], *running], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -199,10 +199,13 @@ async def _feed(notifier: Notifier, office: OfficePort) -> None:
     async def alive() -> bool:
         return (await office.health()).live
 
-    async def text() -> str:
-        return words.summary(await office.stats())
+    await notifier.feed(alive, lambda: _summary(office))
 
-    await notifier.feed(alive, text)
+
+async def _summary(office: OfficePort) -> str:
+    """In the language of the machine's screen, which shows it."""
+    machine = await office.machine()
+    return words.summary(await office.stats(), language.translator(machine.language))
 
 
 def _server(app: ASGIApp, key: Key | None = None) -> _Server:

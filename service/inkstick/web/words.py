@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from inkstick.web.language import Said
+from inkstick.web.language import Said, Translate
 
 if TYPE_CHECKING:  # `inkstick run` has words to say, and no office to load for them
     from inkstick.appliance import Stick
@@ -176,10 +176,13 @@ def strip(counts: Mapping[str, int]) -> str:
     )
 
 
-def summary(stats: Stats) -> str:
-    """One line for `systemctl status` and the console."""
-    counts = ", ".join(f"{number} {state(word)}" for word, number in stats.documents.items() if number)
-    return f"{counts or 'no documents yet'}; {engine(stats)[1]}"
+def summary(stats: Stats, translate: Translate) -> str:
+    """One line for `systemctl status` and the console: documents, how fast they are read, and by whom."""
+    counts = ", ".join(f"{number} {translate(state(word))}" for word, number in stats.documents.items() if number)
+    parts = [counts or translate("no documents yet")]
+    if stats.pages_per_second > 0:
+        parts.append(translate(pace(stats)))
+    return "; ".join([*parts, translate(engine(stats)[1])])
 
 
 TASKS: Mapping[str, str] = {
