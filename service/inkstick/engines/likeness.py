@@ -29,25 +29,25 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`own`: likeness to the page's own serial answer, `other`: to the nearest of the others, both 0 to 1. `digits`:
-    how many digits differ from the own one."""
+    """`digits`: of a close answer, how many digits differ from the page's own serial answer."""
 
     sort: Sort
-    own: float
-    other: float
     digits: int = 0
 
 
 def judge(answer: str, number: int, serial: Sequence[str]) -> Judgement:
-    """Is `answer` that of page `number` (from 0)? `serial` holds the answers of all pages, read one at a time."""
+    """Is `answer` that of page `number` (from 0)? `serial` holds the answers of all pages, read one at a time.
+
+    Compares character by character only where that can still change the verdict: it takes many milliseconds, and the
+    service's event loop waits for them."""
     mine = serial[number]
     others = [text for place, text in enumerate(serial) if place != number]
-    other = max((likeness(answer, text) for text in others), default=0.0)
     if answer == mine:
-        return Judgement(Sort.WRONG if answer in others else Sort.SAME, 1.0, other)
+        return Judgement(Sort.WRONG if answer in others else Sort.SAME)
     own = likeness(answer, mine)
-    alike = own >= ALIKE and own >= other + APART
-    return Judgement(Sort.CLOSE if alike else Sort.WRONG, own, other, digits_changed(mine, answer))
+    if own >= ALIKE and all(likeness(answer, text) + APART <= own for text in others):
+        return Judgement(Sort.CLOSE, digits_changed(mine, answer))
+    return Judgement(Sort.WRONG)
 
 
 def likeness(one: str, other: str) -> float:
