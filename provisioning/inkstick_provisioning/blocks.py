@@ -83,7 +83,7 @@ def _block(entry: Mapping[str, Any]) -> Block:
         removable=bool(entry.get("rm")),
         read_only=bool(entry.get("ro")),
         mounts=tuple(str(point) for point in entry.get("mountpoints") or () if point),
-        model=" ".join(part for part in (text("vendor"), text("model")) if part),
+        model=" ".join(part for part in (text("vendor"), text("model")) if part and not part.startswith("0x")),
         serial=text("serial"),
         inside=tuple(_block(inner) for inner in entry.get("children") or ()),
     )

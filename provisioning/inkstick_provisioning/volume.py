@@ -184,7 +184,7 @@ def _content(disk: Block) -> str:
 
 
 def _name(disk: Block) -> str:
-    return f"{disk.model or 'disk'}, {size(disk.size)}"
+    return ", ".join(part for part in (disk.model, size(disk.size)) if part)
 
 
 def size(number: int) -> str:

@@ -57,6 +57,11 @@ MEMORY = (Where.MEMORY, "")
 EMPTY = entry("/dev/nvme0n1", 256 * GB, tran="nvme")
 
 
+def test_a_disk_is_called_by_its_words_and_size_not_by_a_number_of_its_maker() -> None:
+    found = survey(entry("/dev/nvme0n1", 256 * GB, vendor="0x1af4"), entry("/dev/nvme1n1", 256 * GB, model="SAMSUNG"))
+    assert [offer.text for offer in found.offers[:2]] == ["256 GB", "SAMSUNG, 256 GB"]
+
+
 @pytest.mark.parametrize(
     ("disks", "expected"),
     [
