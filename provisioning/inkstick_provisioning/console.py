@@ -17,6 +17,8 @@ from inkstick_provisioning.volume import size
 
 COLUMNS, ROWS = 80, 25
 GAP = 2
+WORK_LINES = 3
+"""At most so many for the words of one part."""
 WORDS = {
     "active": "working",
     "activating": "starting",
@@ -99,14 +101,14 @@ def screen(status: Status, view: View | None = None) -> list[str]:
     code = status.language
     picture = code_of(status.addresses[0], view) if status.addresses else []
     side = view.columns - (width(picture[0]) + GAP if picture else 0)
-    left = [*_title(status, code), *_access(status, code), "", *_work(status, code)]
-    lines = beside([cut(line, side - 1) for line in left], picture, side)
     tail = [cut(line, view.columns - 1) for line in _keys(view, status, code)]
     room = view.rows - len(tail) - 1
-    for line in _told(status, code, view.columns - 2):
-        if len(lines) >= room:
+    told = _told(status, code, view.columns - 2)
+    for most in (WORK_LINES, 1):  # long words of a part take more lines where nothing urgent is lost by that
+        left = [*_title(status, code), *_access(status, code), "", *_work(status, code, side - 2, most)]
+        lines = [*beside([cut(line, side - 1) for line in left], picture, side), *told]
+        if len(lines) <= room:
             break
-        lines.append(line)
     return [*lines[:room], *[""] * (room - len(lines)), *tail]
 
 
@@ -169,13 +171,17 @@ def _share(status: Status, code: str) -> list[str]:
     ]
 
 
-def _work(status: Status, code: str) -> list[str]:
-    lines = []
+def _work(status: Status, code: str, columns: int, most: int) -> list[str]:
+    """What each part does, in `most` lines of so many columns, and the disk."""
+    lines: list[str] = []
     for name, state, text in status.parts:
         if name == "share" and state == "active":
             continue  # its address and password are on the screen already
         told = WORDS.get(state, state) if state != "active" or not text else text
-        lines.append(f" {say(code, PARTS.get(name, name))}: {_own(clean(told), code)}")
+        rows = wrap(f"{say(code, PARTS.get(name, name))}: {_own(clean(told), code)}", columns)
+        if len(rows) > most:
+            rows = [*rows[: most - 1], cut(f"{rows[most - 1]}…", columns)]
+        lines += [f" {row}" for row in rows]
     return [*lines, f" {_disk(status, code)}"]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -87,6 +88,16 @@ def test_everything_that_a_person_needs_is_on_it() -> None:
         "P power off",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_a_part_s_long_words_are_whole_unless_something_urgent_needs_their_lines() -> None:
+    long = "3 reading, 208 done; 73 pages a minute; hunyuan-ocr ready (HunyuanOCR on vLLM)"
+    parts = (("serve", "active", long), *FULL.parts[1:])
+    beside_the_code = [re.split("[█▀▄]", line)[0].strip() for line in screen(replace(FULL, parts=parts))]
+    assert f"Service: {long}" in " ".join(beside_the_code)
+    sticks = tuple(Stick(f"sd{at}", f"KINGSTON-{at}", "offered", 214) for at in range(6))
+    crowded = "\n".join(screen(replace(FULL, parts=parts, sticks=sticks)))
+    assert "KINGSTON-5" in crowded and "ready (HunyuanOCR on vLLM)" not in crowded and "…" in crowded
 
 
 def test_in_chinese_the_watcher_is_told_in_chinese() -> None:
