@@ -295,7 +295,7 @@ def screen(dialogue: Dialogue) -> Screen:
     code = dialogue.wishes.language
     shown = _SCREENS[dialogue.step](dialogue, code)
     problem = say(code, dialogue.problem) if dialogue.problem else ""
-    return replace(shown, problem=problem, back=dialogue.step in _BEFORE or dialogue.step is Step.UNLOCK)
+    return replace(shown, problem=problem, back=dialogue.step in _BEFORE)
 
 
 def _show_language(dialogue: Dialogue, code: str) -> Screen:
@@ -309,7 +309,7 @@ def _show_unlock(dialogue: Dialogue, code: str) -> Screen:
     lines = (
         say(code, "Your documents are on this volume: {place}", place=offer.text if offer else ""),
         say(code, "Type its passphrase, or its recovery key. Nothing appears while you type."),
-        say(code, "Press Enter alone to go on without it, in memory only."),
+        say(code, "Press Enter alone to go on without it: in another place, or in memory only."),
     )
     return Screen(Step.UNLOCK, say(code, "Open the data volume"), lines, field=Field.SECRET)
 
