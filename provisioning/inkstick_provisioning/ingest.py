@@ -168,7 +168,7 @@ def _visit(name: str, user: int) -> bool:
 
 
 def _candidate(name: str) -> Candidate | None:
-    shown = subprocess.run(blocks.COMMAND, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(blocks.COMMAND, capture_output=True, text=True, errors="replace", check=True).stdout
     return next((found for found in sticks.candidates(blocks.parse(shown)) if found.id == name), None)
 
 

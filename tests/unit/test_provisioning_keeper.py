@@ -15,6 +15,7 @@ import pytest
 
 from inkstick_provisioning import (
     given,
+    ingest,
     keeper,
     luks,
     machine,
@@ -135,6 +136,19 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     settings["token"] = 'language = "martian"'
     start()
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
+
+
+def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_starting(place: Place) -> None:
+    """lsblk hands on the bytes of the label, 0x9a for Ü as DOS wrote it: that is no UTF-8."""
+    stick = b'{"path":"/dev/sdb","type":"disk","tran":"usb","fstype":"vfat","label":"M\x9aLLER","mountpoints":["/m"]}'
+    (place.root / "blocks").write_bytes(b'{"blockdevices": [' + stick + b"]}")
+    (place.root / "bin/lsblk").write_text(f"#!/bin/sh\ncat {place.root / 'blocks'}\n")
+    given.mount_fat()
+    start()
+    assert place.question()["step"] == "language"
+    (place.root / "blocks").write_bytes(b'{"blockdevices": [' + stick.replace(b'"/m"', b"null") + b"]}")
+    candidate = ingest._candidate("sdb")
+    assert candidate is not None and candidate.name == "M\ufffdLLER"
 
 
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
