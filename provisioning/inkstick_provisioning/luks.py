@@ -30,7 +30,7 @@ def look() -> Survey:
     """The disks as they are now."""
     found = blocks.parse(_run(list(blocks.COMMAND)))
     luks = [b.path for b in blocks.walk(found) if volume.is_ours(b) and b.filesystem == "crypto_LUKS"]
-    return volume.survey(found, {device: subsystem(device) for device in luks})
+    return volume.survey(found, {device: subsystem(device) for device in luks}, list(filter(keyless, luks)))
 
 
 def subsystem(device: str) -> str:
@@ -41,6 +41,16 @@ def subsystem(device: str) -> str:
         if name == "Subsystem":
             return value.strip().replace("(no subsystem)", "")
     return ""
+
+
+def keyless(device: str) -> bool:
+    """Whether a LUKS header has no key slot: the power went while it was being made, or after a wipe. Nobody can open
+    what is behind it, and never again. False where the header cannot be read: it may be mended."""
+    shown = subprocess.run(["cryptsetup", "luksDump", "--dump-json-metadata", device], capture_output=True)
+    try:
+        return bool(json.loads(shown.stdout)["keyslots"] == {})
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def prepare(offer: Offer, secret: bytes, folder: Path, say: Say = lambda _: None) -> Checked:
@@ -103,9 +113,11 @@ def _uniform(handle: int, at: int) -> bool:
 
 
 def encrypt(device: str, secret: bytes, *, memory_kib: int = 262144, iterations: int = 5) -> None:
-    """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a header or a file system already."""
+    """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a file system already, or a header
+    that somebody can have a key for."""
     kinds = ["--match-tag", "TYPE", "--match-tag", "PTTYPE"]  # else it tells of the partition's own entry in its table
-    if _run(["blkid", "--probe", *kinds, "--output", "value", device], status=None).strip():
+    there = _run(["blkid", "--probe", *kinds, "--output", "value", device], status=None).strip()
+    if there and not (there == "crypto_LUKS" and keyless(device)):
         raise NotEmpty
     _run(volume.encrypt_command(device, memory_kib, iterations), secret)
 

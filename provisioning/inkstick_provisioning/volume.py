@@ -7,7 +7,7 @@ the device itself once more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,7 +42,8 @@ class Where(StrEnum):
 
 
 class State(StrEnum):
-    """How far a volume is: free (no partition yet), blank (ours, empty), new (encrypted, not yet formatted), locked."""
+    """How far a volume is: free (no partition yet), blank (ours, with nothing that anybody could open), new (encrypted,
+    not yet formatted), locked."""
 
     FREE = "free"
     BLANK = "blank"
@@ -104,12 +105,14 @@ def steps(state: State) -> tuple[Action, ...]:
     return _AFTER[state]
 
 
-def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None) -> Survey:
-    """What can hold documents. `subsystems`: of the LUKS headers that were looked into, by device."""
+def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None, keyless: Collection[str] = ()) -> Survey:
+    """What can hold documents. `subsystems`: of the LUKS headers that were looked into, by device; `keyless`: those of
+    them that have no key slot."""
     known = subsystems or {}
     found, offers, refused = [], [], []
     for disk in (block for block in blocks if block.kind in ("disk", "loop") and block.size):
-        ours = [_ours(disk, part, known.get(part.path, READY)) for part in disk.inside if is_ours(part)]
+        parts = [part for part in disk.inside if is_ours(part)]
+        ours = [_ours(disk, part, known.get(part.path, READY), keyless=part.path in keyless) for part in parts]
         found += [offer for offer in ours if offer]
         if ours:
             continue
@@ -133,14 +136,14 @@ def is_boot(disk: Block) -> bool:
     return any(MEDIUM in block.mounts for block in disk.everything())
 
 
-def _ours(disk: Block, part: Block, subsystem: str) -> Offer | None:
+def _ours(disk: Block, part: Block, subsystem: str, *, keyless: bool) -> Offer | None:
     where = Where.STICK if is_boot(disk) else Where.DISK
     if disk.read_only or part.read_only:
         return None
-    if part.filesystem == "crypto_LUKS":
-        state = State.NEW if subsystem == NEW else State.LOCKED
-    elif not part.filesystem:
+    if not part.filesystem or (part.filesystem == "crypto_LUKS" and keyless):
         state = State.BLANK
+    elif part.filesystem == "crypto_LUKS":
+        state = State.NEW if subsystem == NEW else State.LOCKED
     else:
         return None  # somebody made something else of it
     return Offer(where, state, part.path, part.size, _name(disk))

@@ -230,6 +230,27 @@ def test_the_volume_opens_with_its_passphrase_and_after_a_wipe_with_none(disk: P
 
 
 @needs("cryptsetup", "blkid")
+def test_a_header_without_any_key_is_made_anew(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power went while luksFormat worked on the first key slot, which takes the most of its time; or a stick
+    without discard was wiped. No passphrase opens it, and nothing else was ever offered on that stick."""
+    device = str(disk)
+    luks.encrypt(device, b"correct horse", memory_kib=1024, iterations=4)
+    luks.remember(device, 'language = "zh"\n')
+    data = part(device, 700 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    monkeypatch.setattr(luks, "_run", lambda _: json.dumps({"blockdevices": [stick(data)]}))
+    assert [offer.state for offer in luks.look().found] == [State.NEW]
+    subprocess.run(volume.wipe_commands(device)[0], check=True)
+    assert [offer.state for offer in luks.look().found] == [State.BLANK]
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    luks.encrypt(device, b"another one", memory_kib=1024, iterations=4)
+    assert luks.fits(device, b"another one") and luks.subsystem(device) == volume.NEW
+    with disk.open("r+b") as file:  # a header that is damaged is none without a key
+        file.write(bytes(16 << 20))
+    assert not luks.keyless(device)
+
+
+@needs("cryptsetup", "blkid")
 def test_the_recovery_key_fits_however_it_is_typed_until_the_wipe(disk: Path) -> None:
     device, secret, key = str(disk), b"correct horse", recovery.make()
     luks.encrypt(device, secret, memory_kib=1024, iterations=4)
