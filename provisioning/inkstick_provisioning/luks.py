@@ -166,15 +166,16 @@ def add_recovery(device: str, secret: bytes, key: str) -> None:
         os.close(reading)
 
 
-def check() -> Checked:
+def check(device: str = volume.MAPPER) -> Checked:
     """The file system's journal replayed and looked over. Raises VolumeDamaged where it cannot be mended."""
-    found = volume.checked(subprocess.run(volume.check_command(), capture_output=True).returncode)
-    if found is Checked.THOROUGH:
-        status = subprocess.run(volume.check_command(thorough=True), capture_output=True).returncode
-        found = Checked.FAILED if volume.checked(status) in (Checked.FAILED, Checked.THOROUGH) else Checked.THOROUGH
-    if found is Checked.FAILED:
+    found = volume.checked(subprocess.run(volume.check_command(device), capture_output=True).returncode)
+    if found in (Checked.CLEAN, Checked.REPAIRED):
+        return found
+    # (after FAILED too: only the thorough one looks for a damaged superblock's copies)
+    status = subprocess.run(volume.check_command(device, thorough=True), capture_output=True).returncode
+    if volume.checked(status) in (Checked.FAILED, Checked.THOROUGH):
         raise VolumeDamaged
-    return found
+    return Checked.THOROUGH
 
 
 def mount(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from inkstick_provisioning import blocks, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
-from inkstick_provisioning.faults import NotEmpty, SetupError, WrongKey
+from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
 
 GB = 10**9
@@ -296,6 +296,21 @@ def test_a_foreign_file_system_is_not_encrypted_over(disk: Path) -> None:
     with pytest.raises(NotEmpty):
         luks.encrypt(str(disk), b"secret")
     assert disk.read_bytes() == before
+
+
+@needs("mkfs.ext4", "e2fsck")
+def test_a_damaged_superblock_is_mended_from_its_copies(disk: Path) -> None:
+    subprocess.run(volume.format_command(str(disk)), check=True)
+    assert luks.check(str(disk)) is Checked.CLEAN
+    with disk.open("r+b") as file:
+        file.seek(1024)
+        file.write(bytes(1024))
+    assert luks.check(str(disk)) is Checked.THOROUGH
+    assert luks.check(str(disk)) is Checked.CLEAN
+    with disk.open("r+b") as file:
+        file.write(bytes(64 << 20))
+    with pytest.raises(VolumeDamaged):
+        luks.check(str(disk))
 
 
 @needs_root
