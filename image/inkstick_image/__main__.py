@@ -454,7 +454,11 @@ def write(options: argparse.Namespace) -> int:
     disk = flash.look(options.device)
     flash.refuse(disk, options.iso.stat().st_size)
     _say(f"{disk.path}: {disk.model or 'a disk'}, {disk.size / 1e9:.1f} GB. Everything on it will be lost.")
-    if input("Type YES to go on: ") != "YES":
+    try:
+        typed = input("Type YES to go on: ")
+    except EOFError:
+        typed = ""
+    if typed != "YES":
         raise ImageError("Nothing was written.")
     flash.write(options.iso, options.device, _say)
     return 0

@@ -117,11 +117,40 @@ def test_an_unmounted_stick_may_be_written() -> None:
         ({"ro": True}, "write-protected"),
         ({"size": 1 << 20}, "too small"),
         ({"children": [{"mountpoints": ["/home"]}]}, "in use: /home"),
+        ({"children": [{"children": [{"children": [{"mountpoints": ["/home"]}]}]}]}, "in use: /home"),  # LUKS, LVM
     ],
 )
 def test_nothing_else_is_written(changes: dict[str, object], why: str) -> None:
     with pytest.raises(ImageError, match=why):
         flash.refuse(disk(**changes), 1 << 30)
+
+
+def test_a_stick_with_a_mounted_partition_is_not_written(tmp_path: Path) -> None:
+    """As lsblk itself tells of it: asked without NAME it lists the partition beside the disk."""
+    disk = tmp_path / "sys/devices/usb/block/sdb"
+    for folder, number, size in ((disk, "8:16", 100_000), (disk / "sdb1", "8:17", 90_000)):
+        for name in ("holders", "slaves"):
+            (folder / name).mkdir(parents=True)
+        for name, value in (("dev", number), ("size", size), ("ro", 0), ("removable", 1), ("start", 2048)):
+            (folder / name).write_text(f"{value}\n")
+        for link in (tmp_path / f"sys/dev/block/{number}", tmp_path / f"sys/class/block/{folder.name}"):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder)
+    (disk / "sdb1/partition").write_text("1\n")
+    (tmp_path / "sys/block").symlink_to(tmp_path / "sys/class/block")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("30 1 8:17 / /media/x rw - vfat /dev/sdb1 rw\n")
+    (tmp_path / "proc/swaps").touch()
+    asked = [*flash.COMMAND, "--sysroot", str(tmp_path)]
+    found = flash.parse(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    assert (found.path, found.mounts) == ("/dev/sdb", ("/media/x",))
+
+
+def test_what_goes_wrong_with_a_stick_while_it_is_written_is_told(tmp_path: Path) -> None:
+    iso = tmp_path / "iso"
+    iso.write_bytes(b"x" * 100_000)
+    with pytest.raises(ImageError, match="No space left"):
+        flash.write(iso, Path("/dev/full"), lambda _: None)
 
 
 def test_a_regular_file_is_no_disk(tmp_path: Path) -> None:
