@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from inkstick.store.disk import rename_noreplace
 
@@ -18,11 +18,22 @@ def copy(source: Path, target: Path, owner: int = -1) -> Path:
     this one, nothing is done. The path that it has. Symbolic links are not followed. Raises OSError.
 
     `owner`: user and group of what is made."""
-    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with opened(source) as file:
         return pour(file, target, owner)
 
 
-def pour(file: BinaryIO, target: Path, owner: int = -1) -> Path:
+def opened(source: Path) -> BinaryIO:
+    """For reading; no link, and no pipe that would hold us up."""
+    return os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+
+
+class Source(Protocol):
+    """What is read to its end: an empty answer is the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def pour(file: Source, target: Path, owner: int = -1) -> Path:
     """The same for an open file."""
     part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
@@ -58,7 +69,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _fill(file: BinaryIO, part: Path, owner: int) -> None:
+def _fill(file: Source, part: Path, owner: int) -> None:
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODE), "wb") as out:
         while piece := file.read(PIECE):

@@ -110,6 +110,84 @@ def test_a_stick_that_is_pulled_out_loses_nothing_and_goes_on_when_it_is_back(
     assert len(kept.read()) == 4
 
 
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of files and folders with an unreadable sector; "NAME:0" for one at a file's beginning."""
+    names: set[str] = set()
+    scan, pread = os.scandir, os.pread
+
+    class Broken(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if Path(str(self.name)).name in names:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size) or b""
+
+    def listed(folder: Any) -> Any:
+        if Path(folder).name in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return scan(folder)
+
+    def head(file: int, size: int, at: int) -> bytes:
+        if f"{Path(f'/proc/self/fd/{file}').readlink().name}:0" in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(file, size, at)
+
+    monkeypatch.setattr(usb, "GOING_SECONDS", 0)
+    monkeypatch.setattr(copying, "opened", lambda path: Broken(path))
+    monkeypatch.setattr(os, "scandir", listed)
+    monkeypatch.setattr(os, "pread", head)
+    return names
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_being_copied(
+    top: Path, data: DataFolder, broken: set[str]
+) -> None:
+    """A worn stick: one sector of a document, of a document's beginning, of a folder. Put in again it is as broken."""
+    (top / "Fälle/卷二").mkdir()
+    broken |= {"scan.png", "letter:0", "letter", "卷二"}
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
+    visit.count()
+    assert (visit.stick.state, visit.stick.count) == ("offered", 4), "that a document cannot be read is told, later"
+    visit.copy()
+    assert [path.partition("/")[2] for path in inbox(data)] == ["inkstick-inbox/new.pdf", "report.pdf"]
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 4)
+    broken.clear()
+    visit.copy()
+    assert (visit.stick.state, visit.stick.done, len(inbox(data))) == ("copied", 4, 4)
+
+
+def test_what_goes_wrong_with_the_data_volume_is_not_said_of_the_stick(
+    top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(copying, "rename_noreplace", read_only)
+    ingest = Ingest(top, "K", data, 0)
+    with pytest.raises(OSError, match="Read-only"):
+        ingest.run(ingest.find(), journal(data, "a"))
+
+
+def test_a_folder_deeper_than_a_path_can_say_here_keeps_nothing_else_out(data: DataFolder, tmp_path: Path) -> None:
+    deep, wanted = tmp_path / "d", "/".join(["x" * 190] * 20)
+    (deep / wanted).mkdir(parents=True)
+    (deep / wanted / "a.pdf").write_bytes(PDF)
+    (deep / "z.pdf").write_bytes(PDF)
+    ingest = Ingest(deep, "n" * 200, data, 0)
+    assert len(ingest.find()) == 2
+    assert [entry.place[-5:] for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["z.pdf"]
+
+
+def test_a_document_without_room_keeps_no_smaller_one_out(top: Path, data: DataFolder) -> None:
+    with (top / "A huge one.pdf").open("wb") as file:
+        file.write(PDF)
+        file.truncate(1 << 43)
+    ingest = Ingest(top, "K", data, 0)
+    with pytest.raises(DiskFull):
+        ingest.run(ingest.find(), journal(data, "a"))
+    assert inbox(data) == [f"K/{path}" for path in DOCUMENTS]
+
+
 def test_a_file_that_breaks_off_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     class Breaking(io.RawIOBase):
         reads = 0
@@ -121,7 +199,7 @@ def test_a_file_that_breaks_off_in_the_middle_leaves_nothing(tmp_path: Path) -> 
             return b"x" * size
 
     with pytest.raises(OSError, match="gone"):
-        copying.pour(Breaking(), tmp_path / "scan.pdf")  # type: ignore[arg-type]
+        copying.pour(Breaking(), tmp_path / "scan.pdf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -380,6 +458,40 @@ def test_that_results_are_on_a_stick_is_said_when_it_is_closed_and_not_before(
     monkeypatch.setattr("inkstick_provisioning.ingest.subprocess.run", run)
     ingest._export(visit, candidate, 0)
     assert order == ["umount", "mount rw", "exporting", "exporting", "sync", "umount", "mount", last]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_results_that_a_write_protected_stick_refuses_are_told_and_it_is_still_read(
+    top: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the switch on its side out, mount opens it for reading alone and calls that done."""
+    image, point = tmp_path / "stick.img", tmp_path / "point"
+    image.write_bytes(bytes(8 << 20))
+    subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-d", str(top), str(image)], check=True)
+    done = subprocess.run(
+        ["/usr/sbin/losetup", "--read-only", "--find", "--show", str(image)], capture_output=True, text=True
+    )
+    point.mkdir()
+    candidate = Candidate("x", done.stdout.strip(), "ext4", "K")
+    if done.returncode or subprocess.run(sticks.mount_command(candidate, str(point), 0)).returncode:
+        pytest.skip("no loop device, or no mount, here")
+    try:
+        monkeypatch.setattr(ingest, "POINT", point)
+        visit = Visit(candidate, point, data, 0, lambda _: None)
+        visit.copy()
+        folder = data.results / inbox(data)[0].partition("/")[0]
+        folder.mkdir()
+        (folder / "a.md").write_text("text")
+        ingest._export(visit, candidate, 0)
+        assert visit.stick.state == "locked"
+        assert (point / "report.pdf").exists()
+        monkeypatch.setattr(sticks, "mount_command", lambda *_, write=False: ["false"])  # nor opened at all
+        visit.say(state="copied")
+        ingest._export(visit, candidate, 0)
+        assert visit.stick.state == "locked"
+    finally:
+        subprocess.run(["umount", str(point)], capture_output=True)
+        subprocess.run(["/usr/sbin/losetup", "--detach", candidate.device], check=True)
 
 
 def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_still(
