@@ -18,7 +18,7 @@ from inkstick_provisioning.language import LANGUAGES, say
 from inkstick_provisioning.moment import Clock
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.unattended import Wishes, weakness
-from inkstick_provisioning.volume import Offer, State, Survey, Where, size
+from inkstick_provisioning.volume import Offer, State, Survey, Where, first_locked, locked, size
 
 
 class Step(StrEnum):
@@ -112,7 +112,7 @@ def back(dialogue: Dialogue) -> Dialogue:
     """One step back. From a volume that nobody can open: to the other places."""
     if dialogue.step is Step.UNLOCK:
         return _to(replace(dialogue, offer=None), Step.WHERE)
-    if dialogue.step is Step.WHERE and _locked(dialogue.situation.survey):
+    if dialogue.step is Step.WHERE and first_locked(dialogue.situation.survey):
         return _to(dialogue, Step.UNLOCK)
     place = _BEFORE.get(dialogue.step, dialogue.step)
     if place is Step.NETWORK and not dialogue.situation.ports:
@@ -184,8 +184,10 @@ def _language(dialogue: Dialogue, code: str | None) -> Dialogue:
     return replace(dialogue, wishes=replace(dialogue.wishes, language=code or "en"))
 
 
-def _locked(survey: Survey) -> Offer | None:
-    return next((offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW)), None)
+def _asked(dialogue: Dialogue) -> Offer | None:
+    """The volume whose passphrase is asked for: the chosen one, else the first."""
+    chosen = dialogue.offer
+    return chosen if chosen and chosen.state in (State.LOCKED, State.NEW) else first_locked(dialogue.situation.survey)
 
 
 def _after_language(dialogue: Dialogue) -> Dialogue:
@@ -198,7 +200,7 @@ def _after_network(dialogue: Dialogue) -> Dialogue:
 
 
 def _volume(dialogue: Dialogue) -> Dialogue:
-    return _to(dialogue, Step.UNLOCK if _locked(dialogue.situation.survey) else Step.WHERE)
+    return _to(dialogue, Step.UNLOCK if first_locked(dialogue.situation.survey) else Step.WHERE)
 
 
 def _on_language(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -209,12 +211,14 @@ def _on_language(dialogue: Dialogue, typed: str) -> Dialogue:
 
 
 def _on_unlock(dialogue: Dialogue, typed: str) -> Dialogue:
-    return replace(dialogue, secret=typed, offer=_locked(dialogue.situation.survey), step=Step.WORKING)
+    return replace(dialogue, secret=typed, offer=_asked(dialogue), step=Step.WORKING)
 
 
 def places(survey: Survey) -> tuple[Offer, ...]:
-    """What can be chosen for a new volume: one of ours that is still empty first, memory last."""
-    return (*(offer for offer in survey.found if offer.state is State.BLANK), *survey.offers)
+    """What can be chosen: where there are several volumes, those; for a new one, one of ours that is still empty first;
+    memory last."""
+    several = locked(survey) if len(locked(survey)) > 1 else ()
+    return (*several, *(offer for offer in survey.found if offer.state is State.BLANK), *survey.offers)
 
 
 def _on_where(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -223,6 +227,8 @@ def _on_where(dialogue: Dialogue, typed: str) -> Dialogue:
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
     chosen = replace(dialogue, offer=offers[index], wishes=replace(dialogue.wishes, where=offers[index].where))
+    if offers[index] in locked(dialogue.situation.survey):
+        return _to(chosen, Step.UNLOCK)
     return _to(chosen, Step.CONFIRM if offers[index].where is Where.MEMORY else Step.PASSPHRASE)
 
 
@@ -305,11 +311,12 @@ def _show_language(dialogue: Dialogue, code: str) -> Screen:
 
 
 def _show_unlock(dialogue: Dialogue, code: str) -> Screen:
-    offer = _locked(dialogue.situation.survey)
+    offer, several = _asked(dialogue), len(locked(dialogue.situation.survey)) > 1
+    alone = "Press Enter alone to go on without it, in memory only."
     lines = (
         say(code, "Your documents are on this volume: {place}", place=offer.text if offer else ""),
         say(code, "Type its passphrase, or its recovery key. Nothing appears while you type."),
-        say(code, "Press Enter alone to go on without it, in memory only."),
+        say(code, "Press Enter alone to choose another volume, or memory only." if several else alone),
     )
     return Screen(Step.UNLOCK, say(code, "Open the data volume"), lines, field=Field.SECRET)
 
@@ -325,6 +332,10 @@ def _show_where(dialogue: Dialogue, code: str) -> Screen:
 def _place(offer: Offer, code: str) -> str:
     if offer.where is Where.MEMORY:
         return say(code, "In memory only. EVERYTHING IS LOST when this computer is switched off.")
+    if offer.state in (State.LOCKED, State.NEW):
+        here = "Open the data volume of this stick ({place})"
+        there = "Open the data volume that is on another disk: {place}"
+        return say(code, here if offer.where is Where.STICK else there, place=offer.text)
     if offer.where is Where.STICK:
         return say(code, "On this stick: {size} are free ({place})", size=size(offer.size), place=offer.text)
     return say(code, "On an empty disk: {place}", place=offer.text)

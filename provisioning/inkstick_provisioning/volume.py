@@ -73,7 +73,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`found`: volumes of ours, begun or finished. `offers`: places for a new one; memory is always the last."""
+    """`found`: volumes of ours, begun or finished, this stick's first. `offers`: places for a new one; memory
+    is always the last."""
 
     found: tuple[Offer, ...]
     offers: tuple[Offer, ...]
@@ -121,9 +122,20 @@ def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None, ke
             offers.append(judged)
         elif disk.kind == "disk":
             refused.append(judged)
+    found.sort(key=lambda offer: offer.where is not Where.STICK)  # the kernel numbers disks as it likes
     offers.sort(key=lambda offer: (offer.where is not Where.STICK, offer.device))
     memory = Offer(Where.MEMORY, State.FREE, text="memory only: everything is lost at power-off")
     return Survey(tuple(found), (*offers, memory), tuple(refused))
+
+
+def locked(survey: Survey) -> tuple[Offer, ...]:
+    """The volumes that a passphrase opens, this stick's first."""
+    return tuple(offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW))
+
+
+def first_locked(survey: Survey) -> Offer | None:
+    """The one whose passphrase is asked for."""
+    return next(iter(locked(survey)), None)
 
 
 def is_ours(part: Block) -> bool:

@@ -124,6 +124,26 @@ def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
     assert [place.where for place in firststart.places(dialogue.situation.survey)] == [Where.MEMORY]
 
 
+def test_of_several_volumes_each_can_be_opened() -> None:
+    """Another Inkstick's stick beside this one, or one that was made for that: its passphrase is not the person's."""
+    other = replace(LOCKED, where=Where.DISK, device="/dev/sdb3", text="SanDisk, 32 GB")
+    both = replace(KNOWN, survey=Survey((LOCKED, other), (MEMORY,), ()))
+    assert go(both, "1", "1", PASS).offer == LOCKED
+    asked = go(both, "1", "1", "")
+    assert [*screen(asked).choices[:2]] == [
+        "Open the data volume of this stick (Kingston DataTraveler, 64 GB)",
+        "Open the data volume that is on another disk: SanDisk, 32 GB",
+    ]
+    chosen = answer(asked, "2")
+    assert chosen.step is Step.UNLOCK and "SanDisk" in screen(chosen).lines[0]
+    working = answer(chosen, PASS)
+    assert (working.step, working.offer, working.wishes.where) == (Step.WORKING, other, Where.DISK)
+    wrong = firststart.failed(working, "This passphrase does not open the data volume.")
+    assert wrong.step is Step.UNLOCK and "SanDisk" in screen(wrong).lines[0]
+    assert answer(answer(wrong, ""), "3").step is Step.CONFIRM, "and memory"
+    assert "Kingston" in screen(answer(answer(wrong, ""), "1")).lines[0]
+
+
 def test_foreign_disks_are_named_as_untouched() -> None:
     assert any("SAMSUNG" in line and "stays as it is" in line for line in screen(go(NEW, "1", "1")).lines)
 

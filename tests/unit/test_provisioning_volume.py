@@ -118,6 +118,14 @@ def test_a_volume_of_ours_is_taken_up_where_the_power_left_it(
     assert (volume.steps(state)[0], volume.steps(state)[-1]) == (first, last)
 
 
+def test_the_stick_s_own_volume_comes_before_one_that_is_plugged_in_beside_it() -> None:
+    """Whichever of the two the kernel found first."""
+    ours = part("/dev/sda3", 700 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    other = part("/dev/nvme0n1p1", 1 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    found = survey(entry("/dev/nvme0n1", 64 * GB, pttype="gpt", children=[other]), stick(ours))
+    assert [offer.device for offer in volume.locked(found)] == ["/dev/sda3", "/dev/nvme0n1p1"]
+
+
 def test_a_finished_volume_is_never_formatted() -> None:
     assert Action.FORMAT not in volume.steps(State.LOCKED)
     assert Action.ENCRYPT not in volume.steps(State.LOCKED)
