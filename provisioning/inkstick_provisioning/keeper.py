@@ -43,7 +43,7 @@ from inkstick_provisioning import (
     untrusted,
     volume,
 )
-from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.faults import SetupError, UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
@@ -52,7 +52,7 @@ from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.share import Share
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
-from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
+from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Survey, Where
 
 TICK = 1.0
 SEEN_SECONDS = 300.0
@@ -170,12 +170,12 @@ class Keeper:
                 sys.stderr.write(f"settings are not kept: {error.message}\n")
 
     def _known(self, situation: Situation) -> Wishes | None:
-        """What the header of the one volume that is there says, None without one that can be used."""
-        locked = [offer for offer in situation.survey.found if offer.state is State.LOCKED]
-        if len(locked) != 1:
+        """What the header of the volume that is asked for says, None without one that can be used."""
+        first = volume.first_locked(situation.survey)
+        if first is None or first.state is not State.LOCKED:
             return None
         try:
-            self.kept = luks.recall(locked[0].device)
+            self.kept = luks.recall(first.device)
             return unattended.parse(self.kept) if self.kept else None
         except UnattendedError:
             return None
@@ -355,11 +355,12 @@ class Keeper:
 
     def wipe(self) -> None:
         """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
-        nothing can be ended in good order, and the kernel switches off."""
-        if not (self.device or _is_volume(DATA)):
+        nothing can be ended in good order, and the kernel switches off. A volume that was not opened is meant too."""
+        device = self.device or (_backing() if _is_volume(DATA) else _unopened(self._situation().survey))
+        if not device:
             self.leave("poweroff")
             return
-        luks.wipe(self.device or _backing())
+        luks.wipe(device)
         self.say_last(Line("Every document and result is destroyed. This computer switches itself off."))
         time.sleep(power.READ_SECONDS)
         ask_kernel("o")
@@ -602,6 +603,17 @@ def _backing() -> str:
         if name.strip() == "device":
             return value.strip()
     return ""
+
+
+def _unopened(survey: Survey) -> str:
+    """The one volume that documents may lie on while nobody has opened one: this stick's, or that of another disk.
+    Raises SetupError where it may be one of several."""
+    first = volume.first_locked(survey)
+    if first is None:
+        return ""
+    if first.where is not Where.STICK and len(volume.locked(survey)) > 1:
+        raise SetupError("Nothing is destroyed: there is more than one data volume, and none is open.")
+    return first.device
 
 
 def ask_kernel(letters: str) -> None:

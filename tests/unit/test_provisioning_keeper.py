@@ -27,7 +27,7 @@ from inkstick_provisioning import (
     unattended,
     units,
 )
-from inkstick_provisioning.faults import StillWriting
+from inkstick_provisioning.faults import SetupError, StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
 from inkstick_provisioning.keeper import Keeper, addresses
@@ -341,6 +341,32 @@ def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     assert place.calls == before, "a program that touches the volume would wait for ever, and so would the keeper"
     assert place.status().boot == "leaving"
     assert "destroyed" in place.status().warnings[0].sentence
+
+
+def test_a_wipe_destroys_a_volume_that_nobody_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever must not be found with the documents may not have their passphrase at hand, nor the time to type it."""
+    done: list[str] = []
+    stick = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    other = replace(stick, where=Where.DISK, device="/dev/sdb1")
+    volumes = [(stick, other), (other,), (other, replace(other, device="/dev/sdc1")), ()]
+    monkeypatch.setattr(luks, "look", lambda: Survey(volumes[0], (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "wipe", done.append)
+    monkeypatch.setattr(keeper, "ask_kernel", done.append)
+    monkeypatch.setattr(power, "READ_SECONDS", 0.0)
+    found = start()
+    say(place, found, place.console, "1", "3", "", "3", "1")
+    assert found.dialogue.step is Step.DONE, "in memory"
+    found.handle(Asked("wipe"))
+    assert done == ["/dev/sda3", "o"], "the one beside it may be somebody else's"
+    volumes.pop(0)
+    found.handle(Asked("wipe"))
+    assert done[2:] == ["/dev/sdb1", "o"]
+    volumes.pop(0)
+    with pytest.raises(SetupError, match="more than one"):
+        found.handle(Asked("wipe"))
+    volumes.pop(0)
+    found.handle(Asked("wipe"))
+    assert done[4:] == [] and "systemctl --no-block poweroff" in place.calls
 
 
 def test_a_card_is_judged_again_when_its_driver_has_started_and_not_before(
