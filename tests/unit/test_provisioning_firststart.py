@@ -206,6 +206,8 @@ def test_a_whole_file_is_understood() -> None:
     ("text", "told"),
     [
         ("language = ", "Invalid value"),
+        ("name = " + "9" * 5000, "digits"),  # Python's own limit
+        ("name = " + "[" * 5000, "recursion"),
         ("langauge = 'en'", "langauge: there is no such setting; known here: language, name"),
         ("language = 'fr'", "language: 'fr' is not one of en, zh"),
         ("[data]\nwhere = 'cloud'", "data.where: 'cloud' is not one of stick, disk, memory"),

@@ -53,6 +53,8 @@ ANSWERS = {
 }
 
 
+HALF = '{"what": "answer", "value": "\\ud800", "number": 0}'
+"""Half a letter, as JSON can say it."""
 CARD = Driven("RTX 4090 Laptop", 16 * GIB, (8, 9), 550)
 
 
@@ -213,6 +215,25 @@ def test_a_file_with_a_mistake_is_told_and_a_person_is_asked(place: Place, monke
     found.tick()
     assert found.dialogue.step is Step.LANGUAGE
     assert "foo" in dict(place.status().warnings[0].values)["place"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_that_is_no_utf_8_is_told_and_not_passed_over(
+    encoding: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editor of Windows may save it: all that it answers would be asked, and nobody would know why."""
+    text, good = (
+        'name = "archive"\n[data]\npassphrase = "fünf wörter für uns"\n',
+        '[data]\nkey_file = "key"\nwhere = "stick"\n',
+    )
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    for settings, key in ((text.encode(encoding), b""), (good.encode(), "schlüssel".encode(encoding))):
+        (place.root / unattended.NAME).write_bytes(settings)
+        (place.root / "key").write_bytes(key)
+        found = start()
+        found.tick()
+        assert found.dialogue.step is Step.LANGUAGE
+        assert "UTF-8" in dict(place.status().warnings[0].values)["place"]
 
 
 def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
@@ -405,6 +426,8 @@ def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Pat
     (folder / "5.json").write_text("{" + " " * 10000 + '"what": "pin"}')
     (folder / "6.json").mkdir()
     os.mkfifo(folder / "7.json")
+    for number, text in enumerate(('{"what": "pin", "number": 1e999}', '{"what": ' + "[" * 8000, HALF), 80):
+        (folder / f"{number}.json").write_text(text)
     (folder / ".8.json.part").write_text('{"what": "pin"}')
     assert take(folder, EVERYTHING) == [Asked("answer", "x", 4), Asked("pin")]
     assert take(folder, EVERYTHING) == []
