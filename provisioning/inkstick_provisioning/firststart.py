@@ -9,6 +9,7 @@ is carried onto the volume.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -147,13 +148,15 @@ def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
 
 
 def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
-    """The place that the wishes mean; None and a sentence where there is no such place, or more than one."""
+    """The place that the wishes mean (`disk`: as the kernel calls it now); None and a sentence where there is no such
+    place, or more than one."""
     if wishes.where is Where.MEMORY:
         return survey.offers[-1], ""
     kept = [offer for offer in survey.found if offer.where is wishes.where]
     fresh = [offer for offer in survey.offers if offer.where is wishes.where]
     if wishes.disk:
-        kept = [offer for offer in kept if offer.device.startswith(wishes.disk)]
+        part = re.compile(rf"{re.escape(wishes.disk)}p?\d+")
+        kept = [offer for offer in kept if part.fullmatch(offer.device)]
         fresh = [offer for offer in fresh if offer.device == wishes.disk]
     for places in (kept, fresh):
         if len(places) == 1:

@@ -195,6 +195,8 @@ class Keeper:
                 known = self._known(situation)
                 return firststart.again(situation, known) if known else firststart.begin(situation)
             wishes = unattended.parse(found.text)
+            if wishes.disk:  # a name that stays is a link to the one of today
+                wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
             return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)

@@ -208,6 +208,28 @@ def test_the_file_answers_everything(place: Place, monkeypatch: pytest.MonkeyPat
     assert json.loads((place.root / "run/wishes.json").read_text())["usb"] == "inbox"
 
 
+def test_a_disk_is_found_by_the_name_that_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manual writes /dev/disk/by-id/…, a link: the kernel may call the same disk sdb today and sdc tomorrow."""
+    disk, link = place.root / "sdb", place.root / "by-id"
+    disk.touch()
+    link.symlink_to(disk)
+    offers = (Offer(Where.DISK, State.FREE, str(disk)), Offer(Where.DISK, State.FREE, f"{disk}b"))
+    kept: list[Offer] = []
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(kept), (*offers, Offer(Where.MEMORY, State.FREE)), ()))
+    monkeypatch.setitem(unattended._SCHEMA["data"], "disk", str)
+    taken: list[Offer | None] = []
+    monkeypatch.setattr(Keeper, "take_volume", lambda _, dialogue: taken.append(dialogue.offer))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text(
+        f'[data]\nwhere = "disk"\ndisk = "{link}"\npassphrase = "four plain words"\n'
+    )
+    start()
+    (place.root / "run/keeper.json").unlink()  # the machine is started anew
+    kept += [Offer(Where.DISK, State.LOCKED, f"{disk}{end}") for end in ("b1", "p3", "1x")]
+    start()
+    assert [offer.device if offer else "" for offer in taken] == [str(disk), f"{disk}p3"]
+
+
 def test_a_file_with_a_mistake_is_told_and_a_person_is_asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     (place.root / unattended.NAME).write_text("language = 'xx'\nfoo = 1")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
