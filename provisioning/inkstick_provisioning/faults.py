@@ -37,6 +37,12 @@ class StillWriting(SetupError):
     default_hint = "Wait a minute and answer once more."
 
 
+class StillOpen(SetupError):
+    code = "still_open"
+    default_message = "The data volume could not be locked: somebody is using it still. It is open."
+    default_hint = "Wait a minute and press L again, or switch off."
+
+
 class UnattendedError(SetupError):
     """`problems`: each place in the file with what is wrong there."""
 

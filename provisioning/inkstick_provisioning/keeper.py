@@ -43,7 +43,7 @@ from inkstick_provisioning import (
     untrusted,
     volume,
 )
-from inkstick_provisioning.faults import SetupError, UnattendedError
+from inkstick_provisioning.faults import SetupError, StillOpen, UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
@@ -343,17 +343,23 @@ class Keeper:
         return key
 
     def close_volume(self) -> None:
-        """Locked again: the key is forgotten, data are in memory until it is opened."""
+        """Locked again: the key is forgotten, data are in memory until it is opened. Raises SetupError where somebody
+        has it open still; then all goes on with it as before."""
         self.end_share()
+        self.end_errand()
         self.guests = [*self.guests, *units.visits()]
         units.systemctl("stop", *units.WRITERS, *self.guests)
-        for folder in (OPENED, DATA):
-            if _is_volume(folder):
-                _mount(["umount", str(folder)])
-        luks.close()
-        self.wishes = replace(self.wishes, where=None)
-        self.device = ""
-        self.resume()
+        try:
+            for folder in (OPENED, DATA):
+                if _is_volume(folder):
+                    _mount(["umount", str(folder)])
+            luks.close()
+            self.wishes = replace(self.wishes, where=None)
+            self.device = ""
+        except (SetupError, subprocess.SubprocessError) as error:
+            raise StillOpen from error
+        finally:
+            self.resume()
 
     def wipe(self) -> None:
         """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
@@ -432,7 +438,7 @@ class Keeper:
                 self.handle(asked)
             except (InkstickError, OSError, subprocess.SubprocessError) as error:
                 sys.stderr.write(f"{asked.what}: {error}\n")
-                self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
+                self.lines = [*self.lines[-4:], _fault(error)]
         self.tell()
 
     def medium_gone(self) -> None:
@@ -501,9 +507,7 @@ class Keeper:
     def send_for_pin(self, action: str) -> None:
         """The service's own command makes or shows it. It is a whole Python that is started, and nobody waits for it: a
         key that is pressed meanwhile would wait too."""
-        if self.errand is not None:
-            self.errand.kill()
-            self.errand.communicate()
+        self.end_errand()
         command = [*PIN, action, "--json", "--data", str(DATA)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         who: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []} if USER else {}
@@ -513,6 +517,12 @@ class Keeper:
         except OSError as error:
             self.errand = None
             sys.stderr.write(f"{command[0]}: {error}\n")
+
+    def end_errand(self) -> None:
+        if self.errand is not None:
+            self.errand.kill()
+            self.errand.communicate()
+            self.errand = None
 
     def pair(self) -> dict[str, Any]:
         """PIN and fingerprint as they were told last; asked for a minute after the last answer, or a slow machine would
@@ -584,6 +594,14 @@ def _json(text: str) -> dict[str, Any]:
 
 def _line(advice: hardware.Advice) -> Line:
     return Line(advice.sentence, advice.action, tuple(advice.values.items()))
+
+
+def _fault(error: Exception) -> Line:
+    """No path of a file is in it: it may be a document's name."""
+    if isinstance(error, InkstickError):
+        return Line(error.message, error.hint)
+    told = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return Line("Something went wrong: {place}", "", (("place", told),))
 
 
 def _room() -> Room:

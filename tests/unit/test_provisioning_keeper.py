@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -594,6 +595,31 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
     found.close_volume()
     assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
     assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]
+
+
+def test_a_volume_that_somebody_still_uses_stays_open_is_told_and_reading_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its services were stopped for it, and nothing started them again."""
+    found = start()
+    say(place, found, place.console, "1", "1", "1", "1")
+    found.device = "/dev/sda3"
+    busy = subprocess.CalledProcessError(32, ["umount"])
+    monkeypatch.setattr(keeper, "_is_volume", lambda folder: folder == keeper.DATA)
+    monkeypatch.setattr(keeper, "_mount", lambda _: (_ for _ in ()).throw(busy))
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    before = len(place.calls)
+    found.tick()
+    after = place.calls[before:]
+    assert after.index("systemctl stop") < after.index("systemctl start --no-block inkstick-watch.service")
+    assert found.errand is None, "what the keeper itself started there is ended too"
+    assert (found.device, found.dialogue.step) == ("/dev/sda3", Step.DONE)
+    assert "could not be locked" in place.status().warnings[-1].sentence
+
+
+def test_no_document_s_name_is_on_the_screen_when_something_goes_wrong() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/inkstick/inbox/Case 12 Smith.pdf")
+    assert "Smith" not in repr(keeper._fault(full)) and "No space left" in repr(keeper._fault(full))
 
 
 def test_what_the_service_laid_in_place_of_its_files_leads_the_keeper_nowhere(place: Place) -> None:
