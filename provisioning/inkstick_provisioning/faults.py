@@ -37,6 +37,12 @@ class StillWriting(SetupError):
     default_hint = "Wait a minute and answer once more."
 
 
+class NoRoom(SetupError):
+    code = "no_room"
+    default_message = "The data volume has too little room for what was taken in meanwhile."
+    default_hint = "Remove some of it on the page and answer once more, or switch off: then what is in memory is lost."
+
+
 class StillOpen(SetupError):
     code = "still_open"
     default_message = "The data volume could not be locked: somebody is using it still. It is open."

@@ -59,7 +59,7 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class Dialogue:
     """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
-    `problem`: an English sentence, or ""."""
+    `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
@@ -69,6 +69,7 @@ class Dialogue:
     recovery: str = field(default="", repr=False)
     clock: float | None = None
     problem: str = ""
+    advice: str = ""
     unattended: bool = False
 
 
@@ -106,7 +107,7 @@ def answer(dialogue: Dialogue, typed: str) -> Dialogue:
     line = typed.rstrip("\r\n")
     if not line.strip() and dialogue.step not in (Step.LANGUAGE, Step.RECOVERY):
         return back(dialogue)
-    return handler(replace(dialogue, problem=""), line)
+    return handler(_to(dialogue, dialogue.step), line)
 
 
 def back(dialogue: Dialogue) -> Dialogue:
@@ -121,17 +122,25 @@ def back(dialogue: Dialogue) -> Dialogue:
     return _to(replace(dialogue, secret=""), place)
 
 
-def failed(dialogue: Dialogue, message: str) -> Dialogue:
-    """The work did not go through: back to where another answer helps, with the reason."""
-    locked = dialogue.offer is not None and dialogue.offer.state in (State.LOCKED, State.NEW)
-    step = Step.UNLOCK if locked else Step.WHERE
-    return replace(dialogue, step=step, secret="", problem=message, unattended=False)
+def failed(dialogue: Dialogue, message: str, advice: str = "") -> Dialogue:
+    """The work did not go through: back to where another answer helps, with the reason. That is the passphrase where
+    there is a volume by now, however far it came (`dialogue.situation`: as it is after that)."""
+    offer = dialogue.offer
+    there = [now for now in locked(dialogue.situation.survey) if offer and _lies_on(now.device, offer.device)]
+    open_it = bool(there) or (offer is not None and offer.state in (State.LOCKED, State.NEW))
+    step, offer = (Step.UNLOCK, there[0] if there else offer) if open_it else (Step.WHERE, offer)
+    return replace(dialogue, step=step, offer=offer, secret="", problem=message, advice=advice, unattended=False)
+
+
+def _lies_on(device: str, disk: str) -> bool:
+    """Whether it is that device, or a part of that disk."""
+    return device == disk or re.fullmatch(rf"{re.escape(disk)}p?\d+", device) is not None
 
 
 def finished(dialogue: Dialogue, recovery: str = "") -> Dialogue:
     """The work is done; a new volume's recovery key is shown before nothing is asked any more."""
     step = Step.RECOVERY if recovery else Step.DONE
-    return replace(dialogue, step=step, secret="", recovery=recovery, problem="")
+    return replace(_to(dialogue, step), secret="", recovery=recovery)
 
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
@@ -155,8 +164,7 @@ def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
     kept = [offer for offer in survey.found if offer.where is wishes.where]
     fresh = [offer for offer in survey.offers if offer.where is wishes.where]
     if wishes.disk:
-        part = re.compile(rf"{re.escape(wishes.disk)}p?\d+")
-        kept = [offer for offer in kept if part.fullmatch(offer.device)]
+        kept = [offer for offer in kept if _lies_on(offer.device, wishes.disk)]
         fresh = [offer for offer in fresh if offer.device == wishes.disk]
     for places in (kept, fresh):
         if len(places) == 1:
@@ -170,7 +178,7 @@ def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
 
 
 def _to(dialogue: Dialogue, step: Step) -> Dialogue:
-    return replace(dialogue, step=step, problem="")
+    return replace(dialogue, step=step, problem="", advice="")
 
 
 def _wrong(dialogue: Dialogue, problem: str) -> Dialogue:
@@ -303,7 +311,7 @@ def screen(dialogue: Dialogue) -> Screen:
     """The screen of the present step."""
     code = dialogue.wishes.language
     shown = _SCREENS[dialogue.step](dialogue, code)
-    problem = say(code, dialogue.problem) if dialogue.problem else ""
+    problem = " ".join(say(code, told) for told in (dialogue.problem, dialogue.advice) if told)
     return replace(shown, problem=problem, back=dialogue.step in _BEFORE or dialogue.step is Step.UNLOCK)
 
 

@@ -45,6 +45,7 @@ from inkstick_provisioning import (
 )
 from inkstick_provisioning.faults import SetupError, StillOpen, UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
+from inkstick_provisioning.language import say
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
@@ -240,11 +241,13 @@ class Keeper:
                 key = self.recovery(dialogue)
             self.dialogue = firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
-            message = error.message if isinstance(error, InkstickError) else str(error)
+            told = _fault(error)
+            message = say("en", told.sentence, **dict(told.values))
             sys.stderr.write(f"first start: {message}\n")
             with contextlib.suppress(Exception):
                 self.close_volume()
-            self.dialogue = firststart.failed(replace(dialogue, situation=self._situation()), message)
+            now = replace(dialogue, situation=self._situation())
+            self.dialogue = firststart.failed(now, message, told.action)
 
     def put(self, wishes: Wishes) -> None:
         """Network, lid and USB as wished."""

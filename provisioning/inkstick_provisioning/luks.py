@@ -5,6 +5,7 @@ A passphrase is bytes, goes in by a pipe, and is kept nowhere.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inkstick_provisioning import blocks, copying, recovery, volume
-from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
 SETTLE_SECONDS = 30.0
@@ -200,7 +201,16 @@ def wipe(device: str) -> None:
 def carry(source: Path, target: Path) -> int:
     """What was taken in while the data folder was in memory, copied onto the volume; durable on return. What is there
     already stays as it is: another document of the same name comes beside it, and of state/ the volume's own counts.
-    The ledger finds the rest by itself. The number of files copied."""
+    The ledger finds the rest by itself. The number of files copied. Raises NoRoom."""
+    try:
+        return _carry(source, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom from error
+        raise
+
+
+def _carry(source: Path, target: Path) -> int:
     copied = 0
     for path in sorted(source.rglob("*")):
         place = target / path.relative_to(source)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkstick_provisioning import console, firststart, hardware, language, terminal, volume
-from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.faults import UnattendedError, WrongKey
 from inkstick_provisioning.firststart import Dialogue, Field, Situation, Step, answer, begin, screen
 from inkstick_provisioning.language import clean, cut, width, wrap
 from inkstick_provisioning.moment import Clock
@@ -96,6 +96,23 @@ def test_work_that_failed_leads_back_to_a_question_with_the_reason() -> None:
     assert "passphrase" in screen(wrong).problem
     full = firststart.failed(go(NEW, "1", "1", "1", PASS, PASS, "1"), "systemd-repart failed")
     assert full.step is Step.WHERE
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.LOCKED])
+def test_work_that_came_as_far_as_a_volume_leads_to_its_passphrase(state: State) -> None:
+    """A new one on the stick whose last steps failed: the other places offer that stick no more."""
+    working = go(NEW, "1", "1", "1", PASS, PASS, "1")
+    begun = replace(LOCKED, state=state)
+    after = replace(working, situation=replace(NEW, survey=Survey((begun,), (MEMORY,), ())))
+    failed = firststart.failed(after, "mkfs.ext4 failed")
+    assert failed.step is Step.UNLOCK
+    assert answer(failed, PASS).offer == begun
+
+
+def test_what_to_do_is_said_with_what_is_wrong() -> None:
+    wrong = firststart.failed(go(KNOWN, "2", "1", "wrong words"), WrongKey.default_message, WrongKey.default_hint)
+    assert "键盘布局" in screen(wrong).problem, "the console's is American, a browser's may be another"
+    assert screen(answer(wrong, "")).problem == ""
 
 
 def test_a_new_volume_s_recovery_key_is_shown_once_and_has_to_be_acknowledged() -> None:

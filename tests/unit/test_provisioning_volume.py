@@ -14,7 +14,7 @@ import pytest
 
 from inkstick_provisioning import blocks, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
-from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
 
 GB = 10**9
@@ -395,6 +395,22 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
     assert sorted(path.name for path in (kept / "inbox").iterdir()) == ["both (2).pdf", "both.pdf", "same.pdf", "sub"]
     assert (kept / "state/ledger.sqlite").read_text() == "old"
     assert not (kept / "inbox/link").exists()
+
+
+@needs_root
+def test_a_volume_without_room_for_what_was_taken_in_says_so(tmp_path: Path) -> None:
+    memory, full = tmp_path / "memory", tmp_path / "volume"
+    for folder in (memory, full):
+        folder.mkdir()
+    (memory / "Case 12 Smith.pdf").write_bytes(b"x" * 200_000)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(full)]).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(NoRoom):
+            luks.carry(memory, full)
+        assert list(full.iterdir()) == [] and (memory / "Case 12 Smith.pdf").exists()
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
 
 
 def test_a_command_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
