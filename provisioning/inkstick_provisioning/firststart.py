@@ -1,10 +1,9 @@
 """The first start as a dialogue: events in, screens out. Pure; the console and the page show the same screens.
 
-Language → network → clock, if it is wrong → (unlock | where documents are kept → passphrase, twice → recovery key) →
-ready. The
-network comes early so that the rest can be answered in a browser. A wrong answer changes nothing and is explained; an
-empty line goes back one step. A machine that nobody answers works on in memory all the while, and what it took in then
-is carried onto the volume.
+Language → network → clock, if it is wrong → (unlock → clock, if the volume knows that it is behind | where documents
+are kept → passphrase, twice → recovery key) → ready. The network comes early so that the rest can be answered in a
+browser. A wrong answer changes nothing and is explained; an empty line goes back one step. A machine that nobody
+answers works on in memory all the while, and what it took in then is carried onto the volume.
 """
 
 from __future__ import annotations
@@ -59,7 +58,8 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class Dialogue:
     """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
-    `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do."""
+    `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do.
+    `opened`: the volume is open, and the clock alone is asked for."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
@@ -71,6 +71,7 @@ class Dialogue:
     problem: str = ""
     advice: str = ""
     unattended: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ def answer(dialogue: Dialogue, typed: str) -> Dialogue:
 
 def back(dialogue: Dialogue) -> Dialogue:
     """One step back. From a volume that nobody can open: to the other places."""
+    if dialogue.opened:
+        return _to(dialogue, Step.WORKING)
     if dialogue.step is Step.UNLOCK:
         return _to(replace(dialogue, offer=None), Step.WHERE)
     if dialogue.step is Step.WHERE and first_locked(dialogue.situation.survey):
@@ -140,7 +143,13 @@ def _lies_on(device: str, disk: str) -> bool:
 def finished(dialogue: Dialogue, recovery: str = "") -> Dialogue:
     """The work is done; a new volume's recovery key is shown before nothing is asked any more."""
     step = Step.RECOVERY if recovery else Step.DONE
-    return replace(_to(dialogue, step), secret="", recovery=recovery)
+    return replace(_to(dialogue, step), secret="", recovery=recovery, opened=False)
+
+
+def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
+    """The volume is open, and was used later than this computer's clock says it is: what time is it?"""
+    situation = replace(dialogue.situation, clock=clock)
+    return replace(_to(dialogue, Step.CLOCK), situation=situation, secret="", offer=None, opened=True)
 
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
@@ -211,6 +220,8 @@ def _after_network(dialogue: Dialogue) -> Dialogue:
 
 
 def _volume(dialogue: Dialogue) -> Dialogue:
+    if dialogue.opened:
+        return _to(dialogue, Step.WORKING)
     return _to(dialogue, Step.UNLOCK if first_locked(dialogue.situation.survey) else Step.WHERE)
 
 
@@ -261,6 +272,8 @@ def _on_clock(dialogue: Dialogue, typed: str) -> Dialogue:
         return _wrong(dialogue, "Type it like this: 2026-11-20 14:05")
     if seconds < dialogue.situation.clock.floor - 86400:
         return _wrong(dialogue, "That is before this image was built or last used.")
+    if seconds > dialogue.situation.clock.ceiling:
+        return _wrong(dialogue, "That is too far ahead.")
     return _volume(replace(dialogue, clock=seconds))
 
 
@@ -312,7 +325,8 @@ def screen(dialogue: Dialogue) -> Screen:
     code = dialogue.wishes.language
     shown = _SCREENS[dialogue.step](dialogue, code)
     problem = " ".join(say(code, told) for told in (dialogue.problem, dialogue.advice) if told)
-    return replace(shown, problem=problem, back=dialogue.step in _BEFORE or dialogue.step is Step.UNLOCK)
+    leads_back = dialogue.step in _BEFORE or dialogue.step is Step.UNLOCK
+    return replace(shown, problem=problem, back=leads_back and not dialogue.opened)
 
 
 def _show_language(dialogue: Dialogue, code: str) -> Screen:
@@ -374,6 +388,7 @@ def _show_clock(dialogue: Dialogue, code: str) -> Screen:
     lines = (
         say(code, "This computer's clock says {now}, and that is wrong.", now=moment.shown(clock.now)),
         say(code, "Type date and time (UTC) like this: 2026-11-20 14:05"),
+        *([say(code, "Press Enter alone if you do not know it.")] if dialogue.opened else []),
     )
     return Screen(Step.CLOCK, say(code, "What time is it?"), lines, field=Field.LINE)
 

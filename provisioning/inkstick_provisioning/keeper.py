@@ -136,8 +136,7 @@ class Keeper:
     # -- the first start
 
     def _clock(self) -> moment.Clock:
-        built = Path(__file__).stat().st_mtime  # in the image every file has the date of the build
-        return moment.judge(time.time(), built, moment.parse_seen(untrusted.text(DATA / "state" / moment.SEEN)))
+        return moment.judge(time.time(), _built(), moment.parse_seen(untrusted.text(DATA / "state" / moment.SEEN)))
 
     def _situation(self) -> Situation:
         try:
@@ -207,7 +206,9 @@ class Keeper:
     def answer(self, asked: Asked) -> None:
         """A line for the present question; one for an earlier question is late, and nothing."""
         if asked.number == self.number and self.dialogue.step not in (Step.WORKING, Step.DONE):
-            self.dialogue = firststart.answer(self.dialogue, asked.value)
+            before, self.dialogue = self.dialogue.clock, firststart.answer(self.dialogue, asked.value)
+            if self.dialogue.clock is not None and self.dialogue.clock != before:
+                _set_clock(self.dialogue.clock)  # now: it goes on while the other questions are answered
             self.number += 1
             self.settle()
 
@@ -233,13 +234,12 @@ class Keeper:
         """The decision carried out; on a failure back to a question."""
         dialogue = self.dialogue
         try:
-            if dialogue.clock is not None:
-                _set_clock(dialogue.clock)
-            key = ""
+            key, behind = "", None
             if dialogue.offer is not None and dialogue.offer.where is not Where.MEMORY:
                 self.take_volume(dialogue)
                 key = self.recovery(dialogue)
-            self.dialogue = firststart.finished(dialogue, key)
+                behind = self.clock_behind(dialogue)
+            self.dialogue = firststart.late(dialogue, behind) if behind else firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
             told = _fault(error)
             message = say("en", told.sentence, **dict(told.values))
@@ -248,6 +248,18 @@ class Keeper:
                 self.close_volume()
             now = replace(dialogue, situation=self._situation())
             self.dialogue = firststart.failed(now, message, told.action)
+
+    def clock_behind(self, dialogue: Dialogue) -> moment.Clock | None:
+        """The clock as it has to be asked for, where the volume was used later than it says; it is set to that moment
+        meanwhile. What a person said at this start holds, whatever the volume says: that may be the wrong one."""
+        clock = self._clock()
+        if clock.right or dialogue.clock is not None:
+            return None
+        _set_clock(clock.best)
+        if dialogue.unattended:
+            self.lines.append(Line("The clock is wrong. Documents get the wrong date."))
+            return None
+        return replace(clock, floor=_built())
 
     def put(self, wishes: Wishes) -> None:
         """Network, lid and USB as wished."""
@@ -656,6 +668,11 @@ def _serial() -> str:
         if text := untrusted.text(Path(path)).strip():
             return text
     return "inkstick"
+
+
+def _built() -> float:
+    """In the image every file has the date of the build."""
+    return Path(__file__).stat().st_mtime
 
 
 def _set_clock(seconds: float) -> None:

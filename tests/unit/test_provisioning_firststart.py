@@ -28,7 +28,7 @@ LOCKED = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 60 * 10**9, "Kingston Dat
 BLANK = replace(LOCKED, state=State.BLANK)
 FOREIGN = "It holds data of somebody else (BitLocker). Inkstick never touches it."
 WINDOWS = Refusal("/dev/nvme0n1", "SAMSUNG, 512 GB", FOREIGN)
-GOOD, BAD = Clock(2e9, 1e9, True), Clock(5.0, 1e9, False)
+GOOD, BAD = Clock(2e9, 1e9, True), Clock(5.0, 1e9, False, 2.5e9)
 NEW = Situation(Survey((), (STICK, MEMORY), (WINDOWS,)), GOOD, (Port("eth0"),))
 KNOWN = Situation(Survey((LOCKED,), (MEMORY,), ()), GOOD, (Port("eth0"),))
 EARLY = "That is before this image was built or last used."
@@ -80,6 +80,7 @@ def test_every_way_ends_with_a_decision(situation: Situation, typed: list[str], 
         (NEW, ["1", "1", "1", PASS, "x"], Step.PASSPHRASE, "The two were not the same. Try again."),
         (replace(NEW, clock=BAD), ["1", "2", "today"], Step.CLOCK, "Type it like this: 2026-11-20 14:05"),
         (replace(NEW, clock=BAD), ["1", "2", "1999-01-01 00:00"], Step.CLOCK, EARLY),
+        (replace(NEW, clock=BAD), ["1", "2", "2062-11-20 14:05"], Step.CLOCK, "That is too far ahead."),
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_explained_and_changes_nothing(

@@ -370,6 +370,50 @@ def start_shared(place: Place) -> Keeper:
     return found
 
 
+@pytest.fixture
+def clock(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the clock was set to, the last is what it says; and a volume on which it was 2,000,000 s last."""
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    told = [1_500_000.0]
+    monkeypatch.setattr("inkstick_provisioning.keeper.time.time", lambda: told[-1])
+    monkeypatch.setattr(keeper, "_set_clock", told.append)
+    monkeypatch.setattr(keeper, "_built", lambda: 1_000_000.0)
+
+    def take(found: Keeper, _: object) -> None:
+        (place.root / "data/state/last-seen").write_text("2000000")
+        monkeypatch.setattr(keeper, "_is_volume", lambda folder: folder == keeper.DATA)
+
+    monkeypatch.setattr(Keeper, "take_volume", take)
+    return told
+
+
+@pytest.mark.parametrize(("typed", "now"), [("1970-01-30 00:00", 2_505_600.0), ("", 2_000_000.0)])
+def test_a_clock_that_is_behind_what_the_volume_has_seen_is_asked_for(
+    place: Place, clock: list[float], typed: str, now: float
+) -> None:
+    """The volume's last moment can be read only when it is open; until then the clock may be right."""
+    found = start()
+    say(place, found, place.console, "1", "3", "four plain words")
+    assert (place.question()["step"], clock[-1]) == ("clock", 2_000_000.0)
+    found.tick()
+    say(place, found, place.console, typed)
+    assert found.dialogue.step is Step.DONE and clock[-1] == now
+    found.seen_at = -1e9
+    found.tick()
+    assert float((place.root / "data/state/last-seen").read_text()) == now, "time never goes back by itself"
+
+
+def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
+    clock[0] = 0.0
+    found = start()
+    say(place, found, place.console, "1", "3", "1970-01-15 00:00")
+    assert clock[1:] == [1_000_000.0, 1_209_600.0], "to the image's date until somebody says better"
+    clock[-1] += 600
+    say(place, found, place.console, "four plain words")
+    assert found.dialogue.step is Step.DONE and clock[-1] == 1_210_200.0
+
+
 def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
