@@ -114,7 +114,8 @@ def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None, ke
     for disk in (block for block in blocks if block.kind in ("disk", "loop") and block.size):
         parts = [part for part in disk.inside if is_ours(part)]
         ours = [_ours(disk, part, known.get(part.path, READY), keyless=part.path in keyless) for part in parts]
-        found += [offer for offer in ours if offer]
+        found += [offer for offer in ours if isinstance(offer, Offer)]
+        refused += [refusal for refusal in ours if isinstance(refusal, Refusal)]
         if ours:
             continue
         judged = _stick(disk) if is_boot(disk) else _disk(disk)
@@ -148,16 +149,16 @@ def is_boot(disk: Block) -> bool:
     return any(MEDIUM in block.mounts for block in disk.everything())
 
 
-def _ours(disk: Block, part: Block, subsystem: str, *, keyless: bool) -> Offer | None:
+def _ours(disk: Block, part: Block, subsystem: str, *, keyless: bool) -> Offer | Refusal:
     where = Where.STICK if is_boot(disk) else Where.DISK
     if disk.read_only or part.read_only:
-        return None
+        return Refusal(disk.path, _name(disk), "It has a data volume, but it is write-protected.")
     if not part.filesystem or (part.filesystem == "crypto_LUKS" and keyless):
         state = State.BLANK
     elif part.filesystem == "crypto_LUKS":
         state = State.NEW if subsystem == NEW else State.LOCKED
-    else:
-        return None  # somebody made something else of it
+    else:  # somebody's computer asked whether to format it, and was told yes
+        return Refusal(disk.path, _name(disk), "Its data volume was formatted by another computer. It stays as it is.")
     return Offer(where, state, part.path, part.size, _name(disk))
 
 

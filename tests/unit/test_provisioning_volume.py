@@ -132,9 +132,18 @@ def test_a_finished_volume_is_never_formatted() -> None:
     assert Action.FORMAT in volume.steps(State.NEW)
 
 
-def test_a_partition_of_our_kind_with_something_else_in_it_is_left_alone() -> None:
-    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "ext4"}))).found == ()
-    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "partlabel": "data"}))).found == ()
+def test_a_partition_of_our_kind_with_something_else_in_it_is_left_alone_and_told() -> None:
+    """Windows offers to format what it does not know. Unexplained, the stick offers memory alone."""
+    found = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "ntfs"})))
+    assert found.found == () and places(found) == [MEMORY]
+    assert ["formatted by another" in refusal.reason for refusal in found.refused] == [True]
+    other = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "partlabel": "data"})))
+    assert other.found == ()
+
+
+def test_a_volume_on_a_write_protected_stick_is_told() -> None:
+    found = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "crypto_LUKS"}), ro=True))
+    assert found.found == () and "write-protected" in found.refused[0].reason
 
 
 def test_free_space_lies_behind_the_last_partition_and_leaves_the_second_table() -> None:
