@@ -211,7 +211,10 @@ def _asked(dialogue: Dialogue) -> Offer | None:
 
 
 def _after_language(dialogue: Dialogue) -> Dialogue:
-    return _to(dialogue, Step.NETWORK) if dialogue.situation.ports else _after_network(dialogue)
+    if dialogue.situation.ports:
+        return _to(dialogue, Step.NETWORK)
+    # An adapter that is plugged in later gives out no addresses unasked: it may be an office's network.
+    return _after_network(replace(dialogue, wishes=replace(dialogue.wishes, network=Mode.NONE)))
 
 
 def _after_network(dialogue: Dialogue) -> Dialogue:

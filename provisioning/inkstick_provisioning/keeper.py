@@ -266,8 +266,8 @@ class Keeper:
         modes = network.assign(ports(), wishes.network, wishes.ports)
         if modes != self.modes:
             self.end_share()
-            self.modes = modes
-            put_network(modes)
+            self.modes = {**{name: modes[name] for name in self.modes if name in modes}, **modes}  # the new ones last
+            put_network(self.modes)
             self.tell_service()
         if wishes.lid != self.wishes.lid:
             LOGIND.mkdir(parents=True, exist_ok=True)
@@ -275,6 +275,11 @@ class Keeper:
             units.systemctl("kill", "--signal=HUP", "systemd-logind.service")
         self.wishes = wishes
         status.write(status.RUN / "wishes.json", {"usb": wishes.usb.value, "language": wishes.language})
+
+    def tend_ports(self) -> None:
+        """An adapter that was plugged in later is used as all the others are; of one that is gone nothing is left."""
+        if network.assign(ports(), self.wishes.network, self.wishes.ports) != self.modes:
+            self.put(self.wishes)
 
     def tell_service(self) -> None:
         """The page on the network only while a port is in use; else on this computer alone."""
@@ -476,6 +481,7 @@ class Keeper:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
         answered = self.errand is not None and self.errand.poll() is not None
         if answered or time.monotonic() - self.slow_at > SLOW_SECONDS:
+            self.tend_ports()
             self.slow, self.slow_at = self.look(), time.monotonic()
             self.tend_share()
         batteries, mains = power.look()

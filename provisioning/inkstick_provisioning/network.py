@@ -65,8 +65,8 @@ def direct_address(index: int) -> str:
 
 
 def direct_addresses(modes: Mapping[str, Mode]) -> dict[str, str]:
-    """Port → our address on it, for the direct cables."""
-    direct = sorted(name for name, mode in modes.items() if mode is Mode.DIRECT)
+    """Port → our address on it, for the direct cables, in the order of `modes`: a later one changes none."""
+    direct = [name for name, mode in modes.items() if mode is Mode.DIRECT]
     return {name: direct_address(index) for index, name in enumerate(direct)}
 
 

@@ -49,7 +49,7 @@ def go(situation: Situation, *typed: str) -> Dialogue:
         (NEW, ["1", "1", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
         (NEW, ["2", "２", "1", PASS, PASS, "1"], STICK, Mode.JOIN),  # full-width two
         (NEW, ["1", "3", "2", "1"], MEMORY, Mode.NONE),
-        (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.DIRECT),
+        (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.NONE),  # nobody was asked
         (replace(NEW, clock=BAD), ["1", "1", "2026-11-20 14:05", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
         (KNOWN, ["1", "1", PASS], LOCKED, Mode.DIRECT),
         (KNOWN, ["1", "1", "", "1", "1"], MEMORY, Mode.DIRECT),  # the passphrase is forgotten: go on in memory

@@ -181,6 +181,44 @@ def test_the_first_start_is_begun_on_the_console_and_finished_in_the_browser(pla
     assert told.parts == (("serve", "active", "2 reading"),)
 
 
+def test_an_adapter_that_is_plugged_in_later_is_used_as_was_answered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many laptops have no other port than one on a USB cable."""
+    there = [Port("eth0")]
+    monkeypatch.setattr(keeper, "ports", lambda: there)
+    found = start()
+    there.append(Port("enx001122334455"))
+    found.slow_at = -1e9
+    found.tick()
+    assert set(found.modes.values()) == {Mode.NONE}, "not before anybody answered"
+    say(place, found, place.console, "1", "1", "1", "1")
+    there.append(Port("enx66"))
+    found.slow_at = -1e9
+    found.tick()
+    assert "Address=10.77.2.1/24" in (place.root / "network/10-inkstick-enx66.network").read_text()
+    assert '"eth0"' in place.calls and "https://10.77.2.1/" in place.status().addresses
+    del there[1:]
+    found.slow_at = -1e9
+    found.tick()
+    assert not (place.root / "network/10-inkstick-enx66.network").exists()
+    assert "10.77.2.1" not in str(place.status().addresses)
+
+
+def test_an_adapter_that_nobody_was_asked_about_stays_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[Port] = []
+    monkeypatch.setattr(keeper, "ports", lambda: there)
+    found = start()
+    say(place, found, place.console, "1", "1", "1")
+    assert found.dialogue.step is Step.DONE
+    there.append(Port("eth0"))
+    found.slow_at = -1e9
+    found.tick()
+    assert found.modes == {"eth0": Mode.NONE}
+    found.handle(Asked("network"))
+    assert found.modes == {"eth0": Mode.DIRECT}
+
+
 def test_a_keeper_that_is_started_again_asks_nothing_twice(place: Place) -> None:
     say(place, start(), place.console, "1", "2", "1", "1")
     again = start()
