@@ -584,6 +584,19 @@ def test_what_reads_a_stick_is_nobody_of_rank() -> None:
     assert list(as_user(65534, work)) == [{"user": [65534] * 3, "groups": []}, {"failed": "unreadable"}]
 
 
+def test_a_child_that_is_killed_in_the_middle_of_a_line_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel, where memory is short: what it said of two hundred thousand documents is one long line."""
+    ends = os.pipe()
+    monkeypatch.setattr(os, "pipe", lambda: ends)
+
+    def work(send: Any) -> None:
+        send({"count": 3})
+        os.write(ends[1], b'{"copied": [{"key"')
+        os.kill(os.getpid(), 9)
+
+    assert list(as_user(0, work)) == [{"count": 3}, {"failed": "stick_gone"}]
+
+
 def test_what_a_person_asked_for_is_taken_once(tmp_path: Path) -> None:
     (tmp_path / "a.ask").write_text("export\n")
     assert taken(tmp_path / "a.ask") == "export"
