@@ -1,8 +1,12 @@
-"""Files copied so that a cut at any moment leaves a whole file or none: hidden name, fsync, rename, folder fsynced."""
+"""Files copied so that a cut at any moment leaves a whole file or none: hidden name, fsync, rename, folder fsynced.
+
+What a cut leaves under a hidden name, `sweep` takes away: nobody else sees it, and it may be as large as a document is.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -11,6 +15,7 @@ from inkstick.store.disk import rename_noreplace
 
 PIECE = 1 << 20
 MODE = 0o640
+_PART = re.compile(r"\..+\.(\d+)\.part", re.DOTALL)
 
 
 def copy(source: Path, target: Path, owner: int = -1) -> Path:
@@ -49,6 +54,29 @@ def pour(file: Source, target: Path, owner: int = -1) -> Path:
     finally:
         part.unlink(missing_ok=True)
     raise AssertionError("names never end")
+
+
+def is_part(name: str) -> bool:
+    """Whether it is a hidden name of ours, under which a file is being copied, or was when the power went."""
+    return _PART.fullmatch(name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are no more left below it. Links are not followed."""
+    for path in folder.rglob(".*.part"):
+        match = _PART.fullmatch(path.name)
+        if match and not _runs(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def make_folder(folder: Path, top: Path, owner: int = -1) -> None:

@@ -214,8 +214,8 @@ def _carry(source: Path, target: Path) -> int:
     copied = 0
     for path in sorted(source.rglob("*")):
         place = target / path.relative_to(source)
-        ledger = path.name.startswith("ledger.sqlite")
-        if path.is_symlink() or place.is_symlink() or ledger or path.name.endswith(".sock"):
+        ours = path.name.startswith("ledger.sqlite") or path.name.endswith(".sock") or copying.is_part(path.name)
+        if path.is_symlink() or place.is_symlink() or ours:
             continue
         owner = path.stat().st_uid
         if path.is_dir():

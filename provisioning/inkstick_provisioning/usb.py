@@ -8,13 +8,13 @@ file twice, which is read once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -208,6 +208,7 @@ class Ingest:
         """Copy what the journal does not know yet. All that are in the inbox now or were before, in order; fewer than
         `wanted` where some cannot be read. Raises StickGone; and DiskFull, after all that have room were copied. What
         was copied until then stays."""
+        copying.sweep(self.data.inbox / safe(self.name))
         known, copied, full = kept.read(), list[Copied](), False
         for found in wanted:
             entry = known.get(found.key)
@@ -259,7 +260,7 @@ class _Source:
             return self.file.read(size)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _reading(top: Path) -> Iterator[None]:
     try:
         with _watching(top):
@@ -268,7 +269,7 @@ def _reading(top: Path) -> Iterator[None]:
         raise Unreadable from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def _watching(top: Path) -> Iterator[None]:
     """Errors of a stick that goes away become StickGone; an unreadable or missing file of one that is there stays an
     error."""
@@ -308,6 +309,8 @@ def export(data: DataFolder, name: str, top: Path, progress: Progress = lambda _
     """Results of a stick's documents into its folder inkstick-results: whole files, fsynced, none replaced. Returns the
     number of files that it has now. Raises StickGone, StickFull or StickLocked."""
     written = 0
+    with contextlib.suppress(OSError):  # (whatever is wrong with the stick shows below)
+        copying.sweep(top / RESULTS)
     for source, inner in _results(data, safe(name)):
         target = top / RESULTS / inner
         try:

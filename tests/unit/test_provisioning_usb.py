@@ -18,7 +18,7 @@ import pytest
 from inkstick.config import DataFolder
 from inkstick.errors import DiskFull
 from inkstick.intake.ignore import ignored_file
-from inkstick_provisioning import blocks, copying, ingest, sticks, usb, volume
+from inkstick_provisioning import blocks, copying, ingest, luks, sticks, usb, volume
 from inkstick_provisioning.ingest import Visit, taken
 from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
@@ -154,6 +154,29 @@ def test_what_cannot_be_read_keeps_nothing_else_from_being_copied(
     broken.clear()
     visit.copy()
     assert (visit.stick.state, visit.stick.done, len(inbox(data))) == ("copied", 4, 4)
+
+
+def test_what_a_power_cut_left_half_copied_does_not_fill_volume_and_stick(
+    top: Path, data: DataFolder, tmp_path: Path
+) -> None:
+    """A hidden file as large as the document was: no list shows it, and nobody would ever remove it."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    halves = [data.inbox / "K/Fälle" / f".letter.{gone.pid}.part", top / "inkstick-results" / f".a.md.{gone.pid}.part"]
+    running, named = data.inbox / "K" / f".a.pdf.{os.getpid()}.part", data.inbox / "K/.notes.part"
+    for path in (*halves, running, named):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PDF)
+    assert not copying.is_part(named.name) and copying.is_part(running.name)
+    ingest = Ingest(top, "K", data, 0)
+    ingest.run(ingest.find(), journal(data, "a"))
+    usb.export(data, "K", top)
+    assert not any(path.exists() for path in halves)
+    assert running.exists() and named.exists()
+    (tmp_path / "volume").mkdir()
+    luks.carry(data.root, tmp_path / "volume")
+    assert (tmp_path / "volume/inbox/K/report.pdf").exists()
+    assert not (tmp_path / "volume/inbox/K" / running.name).exists()
 
 
 def test_what_goes_wrong_with_the_data_volume_is_not_said_of_the_stick(
