@@ -209,6 +209,9 @@ class Keeper:
             before, self.dialogue = self.dialogue.clock, firststart.answer(self.dialogue, asked.value)
             if self.dialogue.clock is not None and self.dialogue.clock != before:
                 _set_clock(self.dialogue.clock)  # now: it goes on while the other questions are answered
+            if self.dialogue.step in (Step.LANGUAGE, Step.NETWORK, Step.CLOCK):  # a disk may have come since
+                situation = replace(self.dialogue.situation, survey=self._situation().survey)
+                self.dialogue = replace(self.dialogue, situation=situation)
             self.number += 1
             self.settle()
 
@@ -487,6 +490,9 @@ class Keeper:
         batteries, mains = power.look()
         state = power.charge(batteries, mains)
         warnings = [*self.lines, *([told] if (told := power.warning(state, batteries)) else [])]
+        if not self.leaving and power.is_gone(self.device.removeprefix("/dev/")):
+            warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
+                                    "Put it in again, press L, and type its passphrase."))  # fmt: skip
         room = _room()
         kept = _is_volume(DATA)
         if kept and (full := volume.fullness(room)):

@@ -469,6 +469,26 @@ def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     assert "destroyed" in place.status().warnings[0].sentence
 
 
+def test_a_data_disk_that_is_taken_out_is_told_and_one_that_comes_later_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, volumes = ["sdb1"], list[Offer]()
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(volumes), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(power, "is_gone", lambda device: device in gone)
+    found = start()
+    say(place, found, place.console, "1", "3")
+    assert place.question()["step"] == "where"
+    volumes.append(Offer(Where.DISK, State.LOCKED, "/dev/sdb1", 10**10, "T7"))
+    say(place, found, place.console, "", "3")
+    assert place.question()["step"] == "unlock", "back and on again: it was plugged in meanwhile"
+    say(place, found, place.console, "", "1", "1")
+    found.tick()
+    assert not [line for line in place.status().warnings if "taken out" in line.sentence]
+    found.device = "/dev/sdb1"
+    found.tick()
+    assert "taken out" in place.status().warnings[0].sentence
+
+
 def test_a_wipe_destroys_a_volume_that_nobody_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever must not be found with the documents may not have their passphrase at hand, nor the time to type it."""
     done: list[str] = []
