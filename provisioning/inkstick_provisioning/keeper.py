@@ -493,6 +493,7 @@ class Keeper:
         if not self.leaving and power.is_gone(self.device.removeprefix("/dev/")):
             warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
                                     "Put it in again, press L, and type its passphrase."))  # fmt: skip
+        warnings += [told] if (told := _medium_damaged()) else []
         room = _room()
         kept = _is_volume(DATA)
         if kept and (full := volume.fullness(room)):
@@ -635,6 +636,12 @@ def _room() -> Room:
     figures = os.statvfs(DATA)
     total, free = figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize
     return Room(free, total, min(2 << 30, max(32 << 20, total // 8)))
+
+
+def _medium_damaged() -> Line | None:
+    """What inkstick-layers.service found, where it is bad."""
+    told = _json(untrusted.text(status.RUN / "layers.json"))
+    return Line(str(told.get("sentence"))) if told.get("state") in ("damaged", "unverified") else None
 
 
 def _is_volume(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import runpy
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from inkstick_provisioning import (
     given,
     ingest,
     keeper,
+    language,
     luks,
     machine,
     power,
@@ -38,6 +40,7 @@ from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
 from inkstick_provisioning.volume import Checked, Offer, State, Survey, Where
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
 {answer}
@@ -487,6 +490,20 @@ def test_a_data_disk_that_is_taken_out_is_told_and_one_that_comes_later_is_found
     found.device = "/dev/sdb1"
     found.tick()
     assert "taken out" in place.status().warnings[0].sentence
+
+
+@pytest.mark.parametrize("state", ["verified", "damaged", "unverified"])
+def test_a_damaged_stick_is_named_as_such_on_the_screen(place: Place, state: str) -> None:
+    """What inkstick-layers.service writes, in its own words."""
+    layers = runpy.run_path(str(REPOSITORY / "image/overlay/app/usr/lib/inkstick/layers.py"))
+    found = start()
+    (place.root / "run/layers.json").write_text(
+        json.dumps(layers["report"]([layers["Layer"]("60-app.squashfs", state != "unverified", state == "damaged")]))
+    )
+    found.tick()
+    told = [line.sentence for line in place.status().warnings]
+    assert told == ([] if state == "verified" else [layers["SENTENCES"][state]])
+    assert all(sentence in language.catalogue("zh") for sentence in told)
 
 
 def test_a_wipe_destroys_a_volume_that_nobody_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
