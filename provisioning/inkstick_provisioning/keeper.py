@@ -500,6 +500,7 @@ class Keeper:
             values = (("size", volume.size(room.free)), ("place", volume.size(room.total)))
             nearly = "The data volume is nearly full: {size} of {place} are left."
             warnings.append(Line(nearly, "", values) if "nearly" in full else Line(full))
+        warnings += map(_line, self.card.notes)
         status.save(status.PATH, Status(
             boot="leaving" if self.leaving else "running", language=self.dialogue.wishes.language, name=self.name(),
             modes=tuple((name, mode.value) for name, mode in self.modes.items()), free=room.free, total=room.total,

@@ -556,6 +556,14 @@ def test_a_card_is_judged_again_when_its_driver_has_started_and_not_before(
     assert "reads the pages" in str(place.status().card)
 
 
+def test_what_is_to_be_known_of_the_computer_is_on_the_screen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "look", lambda: Facts(displays=(Pci(NVIDIA, 0x2717, removable=True),), memory=2 * GIB))
+    found = start()
+    found.tick()
+    told = " ".join(line.sentence for line in place.status().warnings)
+    assert "little memory" in told and "Do not unplug it" in told
+
+
 def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:
     folder, outside = tmp_path / "requests", tmp_path / "outside"
     for path in (folder, outside):

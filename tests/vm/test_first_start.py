@@ -151,7 +151,8 @@ def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(sec
     assert kept(second).startswith("/dev/mapper/inkstick-data ext4")
     assert second.text("find", f"{DATA}/results", "-name", "letter.md")
     assert second.text("find", f"{DATA}/done", "-name", "letter.pdf")
-    assert not second.json("/run/inkstick/status.json")["warnings"], "it was closed properly: nothing was repaired"
+    told = [line["sentence"] for line in second.json("/run/inkstick/status.json")["warnings"]]
+    assert not [sentence for sentence in told if "repaired" in sentence], "it was closed properly"
 
 
 def test_a_wipe_destroys_every_key_and_switches_off(second: Laptop, medium: Path) -> None:
