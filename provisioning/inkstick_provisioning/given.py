@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from inkstick_provisioning import blocks, power, status, unattended, units, untrusted
+from inkstick_provisioning import blocks, status, unattended, units, untrusted, volume
 from inkstick_provisioning.faults import UnattendedError
 
 
@@ -28,7 +28,7 @@ def find() -> Given | None:
     UnattendedError for one that is no text: ignored, nobody would know why it answers nothing."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     places = [Path(credentials)] if credentials else []
-    for folder in (*places, Path(power.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
+    for folder in (*places, Path(volume.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
         if text := _text(folder / unattended.NAME):
             return Given(text, folder)
     return None

@@ -36,6 +36,7 @@ from inkstick_provisioning import (
     power,
     recovery,
     requests,
+    settings,
     share,
     status,
     unattended,
@@ -636,7 +637,7 @@ def _fault(error: Exception) -> Line:
 def _room() -> Room:
     figures = os.statvfs(DATA)
     total, free = figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize
-    return Room(free, total, min(2 << 30, max(32 << 20, total // 8)))
+    return Room(free, total, settings.reserve(total))
 
 
 def _medium_damaged() -> Line | None:

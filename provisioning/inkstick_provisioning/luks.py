@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inkstick_provisioning import blocks, copying, recovery, volume
@@ -23,8 +23,6 @@ WRONG = 2
 """How cryptsetup ends where the passphrase does not fit."""
 PROBE = 1 << 20
 """Bytes that are looked at, at the start and the end of a disk that is said to be empty."""
-
-Say = Callable[[str], None]
 
 
 def look() -> Survey:
@@ -54,11 +52,10 @@ def keyless(device: str) -> bool:
         return False
 
 
-def prepare(offer: Offer, secret: bytes, folder: Path, say: Say = lambda _: None) -> Checked:
+def prepare(offer: Offer, secret: bytes, folder: Path) -> Checked:
     """Every step that this place still needs, to a volume mounted at `folder`. Raises SetupError."""
     device, found = offer.device, Checked.CLEAN
     for action in volume.steps(offer.state):
-        say(action.value)
         if action is Action.PARTITION:
             device = partition(offer)
         elif action is Action.ENCRYPT:
