@@ -111,6 +111,12 @@ def test_a_disk_in_a_usb_case_is_looked_at_as_a_stick_is() -> None:
     assert 'SUBSYSTEMS=="usb"' in rule and "ID_BUS" not in rule
 
 
+def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:
+    """eMMC is called mmcblk0 as a card is, and lsblk says mmc of both."""
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines()
+    assert all('ATTRS{type}=="SD"' in line for line in rules if "mmcblk*" in line)
+
+
 def test_the_rules_before_the_keeper_runs_let_nothing_through() -> None:
     assert (ETC / "inkstick/closed.nft").read_text(encoding="ascii") == network.ruleset({})
     settings = (ETC / "sysctl.d/90-inkstick.conf").read_text(encoding="ascii").splitlines()
