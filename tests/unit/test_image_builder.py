@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -239,3 +240,19 @@ def test_a_second_build_takes_the_packages_and_nothing_that_was_made_of_them(tmp
     assert (again.cache / "debs/one").exists() and (tmp_path / "debs/one").exists()
     assert list((again.cache / "layers").iterdir()) == []
     assert again.cache == folder != tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_mounts_that_a_killed_build_left_are_released_below_a_folder_with_a_space(tmp_path: Path) -> None:
+    """Left mounted, the wheels of the cache would be deleted with the tree that they are bound into."""
+    kept, bound = tmp_path / "kept", tmp_path / "my work/tree/wheels"
+    for folder in (kept, bound):
+        folder.mkdir(parents=True)
+    (kept / "a.whl").touch()
+    if subprocess.run(["mount", "--bind", str(kept), str(bound)], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        trees.release(tmp_path / "my work/tree")
+        assert list(bound.iterdir()) == [] and (kept / "a.whl").exists()
+    finally:
+        subprocess.run(["umount", str(bound)], capture_output=True)
