@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import filecmp
-import json
 import os
 import re
 import shutil
@@ -442,8 +441,7 @@ def verify(options: argparse.Namespace) -> int:
     if not stick:
         lines = manifest.check(options.what)
     else:
-        sums = json.loads(iso.with_name(f"{iso.name}.json").read_text(encoding="utf-8"))["sums"] if iso else None
-        lines = manifest.check_medium(options.what, sums)
+        lines = manifest.check_medium(options.what, manifest.sums_of(iso) if iso else None)
     for line in lines:
         _say(line)
     return 0

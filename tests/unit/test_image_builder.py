@@ -170,6 +170,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert "exactly" in said[-1]
 
 
+def test_a_manifest_that_is_missing_or_cut_short_is_told(tmp_path: Path) -> None:
+    iso = tmp_path / "inkstick.iso"
+    with pytest.raises(ImageError, match="no file"):
+        manifest.sums_of(iso)
+    iso.write_bytes(b"a")
+    manifest.write(iso, {"edition": "cpu", "sums": "ab12"})
+    assert manifest.sums_of(iso) == "ab12"
+    record = tmp_path / "inkstick.iso.json"
+    record.write_text(record.read_text()[:30])
+    for check in (manifest.sums_of, manifest.check):
+        with pytest.raises(ImageError, match="no manifest"):
+            check(iso)
+
+
 def test_a_changed_or_shortened_iso_is_found_out(tmp_path: Path) -> None:
     iso = tmp_path / "inkstick.iso"
     iso.write_bytes(b"a" * 100_000)
