@@ -359,8 +359,9 @@ class Keeper:
         self.guests = []
 
     def recovery(self, dialogue: Dialogue) -> str:
-        """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
-        if dialogue.unattended or dialogue.offer is None or dialogue.offer.state is State.LOCKED:
+        """A volume's second key, to be shown once; "" where nobody sits before the screen, or there is one. (Also to a
+        volume that is not new: its first start may have failed after it was made.)"""
+        if dialogue.unattended or luks.slots(self.device) != 1:
             return ""
         key = recovery.make()
         luks.add_recovery(self.device, dialogue.secret.encode(), key)

@@ -42,14 +42,19 @@ def subsystem(device: str) -> str:
     return ""
 
 
+def slots(device: str) -> int | None:
+    """How many keys a LUKS header has a slot for; None where it cannot be read."""
+    shown = subprocess.run(["cryptsetup", "luksDump", "--dump-json-metadata", device], capture_output=True)
+    try:
+        return len(json.loads(shown.stdout)["keyslots"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def keyless(device: str) -> bool:
     """Whether a LUKS header has no key slot: the power went while it was being made, or after a wipe. Nobody can open
     what is behind it, and never again. False where the header cannot be read: it may be mended."""
-    shown = subprocess.run(["cryptsetup", "luksDump", "--dump-json-metadata", device], capture_output=True)
-    try:
-        return bool(json.loads(shown.stdout)["keyslots"] == {})
-    except (ValueError, KeyError, TypeError):
-        return False
+    return slots(device) == 0
 
 
 def prepare(offer: Offer, secret: bytes, folder: Path) -> Checked:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from inkstick_provisioning import (
+    firststart,
     given,
     ingest,
     keeper,
@@ -409,6 +410,35 @@ def start_shared(place: Place) -> Keeper:
     found.tick()
     assert (place.root / "run/share.json").exists()
     return found
+
+
+def test_a_volume_whose_first_start_failed_after_it_was_made_gets_its_recovery_key(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service did not stop in time, say: the second answer opens a volume that is finished, and has one key."""
+    offer, keys = Offer(Where.STICK, State.FREE, "/dev/sda", 10**10, "KINGSTON"), list[str]()
+    found, memory = [list[Offer](), [offer]], Offer(Where.MEMORY, State.FREE)
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(found[0]), (*found[1], memory), ()))
+    monkeypatch.setattr(luks, "slots", lambda _: 1 + len(keys))
+    monkeypatch.setattr(luks, "add_recovery", lambda _, secret, key: keys.append(key))
+    failures = [StillWriting()]
+
+    def take(_: Keeper, dialogue: firststart.Dialogue) -> None:
+        found[:] = [[replace(offer, state=State.LOCKED, device="/dev/sda3")], []]
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Keeper, "take_volume", take)
+    started = start()
+    say(place, started, place.console, "1", "3", "1", "four plain words", "four plain words", "1")
+    assert place.question()["step"] == "unlock" and "did not stop" in str(place.question()["problem"])
+    say(place, started, place.console, "four plain words")
+    assert place.question()["step"] == "recovery" and place.question()["code"] == keys[0]
+    say(place, started, place.console, "1")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    started.tick()
+    say(place, started, place.console, "four plain words")
+    assert started.dialogue.step is Step.DONE and len(keys) == 1
 
 
 @pytest.fixture

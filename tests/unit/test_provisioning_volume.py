@@ -271,7 +271,9 @@ def test_a_header_without_any_key_is_made_anew(disk: Path, monkeypatch: pytest.M
 def test_the_recovery_key_fits_however_it_is_typed_until_the_wipe(disk: Path) -> None:
     device, secret, key = str(disk), b"correct horse", recovery.make()
     luks.encrypt(device, secret, memory_kib=1024, iterations=4)
+    assert luks.slots(device) == 1
     luks.add_recovery(device, secret, key)
+    assert luks.slots(device) == 2
     assert luks.fits(device, secret) and luks.fits(device, key.encode())
     assert luks.fits(device, recovery.read(key.lower().replace("-", "  ")).encode())
     assert not luks.fits(device, recovery.make().encode())
