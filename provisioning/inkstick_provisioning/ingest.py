@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> int:
 
 def _visit(name: str, user: int) -> bool:
     """From a stick's being put in until the last words about it have been read. Whether it was put in again by then."""
-    candidate = _candidate(name)
+    candidate = None if _setting() is Usb.NEVER else _candidate(name)
     if candidate is None:
         return False
     FOLDER.mkdir(parents=True, exist_ok=True)

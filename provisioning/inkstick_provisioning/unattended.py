@@ -23,7 +23,8 @@ SHORTEST = 8
 
 
 class Usb(StrEnum):
-    """What a stick that is plugged in starts: nothing without a click, its folder inkstick-inbox by itself, nothing."""
+    """What a stick that is plugged in starts: nothing without a click, its folder inkstick-inbox by itself, nothing at
+    all: it is not even mounted."""
 
     ASK = "ask"
     INBOX = "inbox"

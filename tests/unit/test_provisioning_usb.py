@@ -527,6 +527,28 @@ def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_stil
     assert not (tmp_path / "sdb1.json").exists()
 
 
+@pytest.mark.parametrize("setting", Usb)
+def test_where_sticks_are_never_read_none_is_mounted(
+    setting: Usb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever forbids sticks does not want the kernel to read the file system of a hostile one either."""
+    mounted: list[str] = []
+
+    def command(found: Candidate, *_: object) -> list[str]:
+        mounted.append(found.name)
+        return ["false"]
+
+    monkeypatch.setattr(ingest, "FOLDER", tmp_path)
+    monkeypatch.setattr(ingest, "POINT", tmp_path / "point")
+    monkeypatch.setattr("inkstick_provisioning.status.RUN", tmp_path)
+    monkeypatch.setattr(ingest, "_candidate", lambda name: Candidate(name, "/dev/null", "vfat", "K"))
+    monkeypatch.setattr(ingest, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(sticks, "mount_command", command)
+    (tmp_path / "wishes.json").write_text(json.dumps({"usb": setting.value}))
+    ingest.main(["sdb1", "800"])
+    assert mounted == ([] if setting is Usb.NEVER else ["K"])
+
+
 def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
     top: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
