@@ -16,7 +16,10 @@ class SetupError(InkstickError):
 class WrongKey(SetupError):
     code = "wrong_key"
     default_message = "This passphrase does not open the data volume."
-    default_hint = "Look at capital letters and the keyboard's layout, and try again."
+    default_hint = (
+        "Look at capital letters. This computer's own keyboard counts as an American one: "
+        "on yours, Y and Z or A and Q may have changed places."
+    )
 
 
 class NotEmpty(SetupError):
