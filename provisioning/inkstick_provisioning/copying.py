@@ -15,6 +15,8 @@ from inkstick.store.disk import rename_noreplace
 
 PIECE = 1 << 20
 MODE = 0o640
+LONGEST = 255
+"""Bytes of a name, on every file system here."""
 _PART = re.compile(r"\..+\.(\d+)\.part", re.DOTALL)
 
 
@@ -40,7 +42,7 @@ class Source(Protocol):
 
 def pour(file: Source, target: Path, owner: int = -1) -> Path:
     """The same for an open file."""
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    part = target.with_name(_fitted(f".{target.name}", f".{os.getpid()}.part"))
     try:
         _fill(file, part, owner)
         for place in _names(target):
@@ -111,8 +113,15 @@ def _names(target: Path) -> Iterator[Path]:
     yield target
     number = 2
     while True:
-        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
+        yield target.with_name(_fitted(target.stem, f" ({number}){target.suffix}"))
         number += 1
+
+
+def _fitted(start: str, end: str) -> str:
+    """Both as one name, the first cut where the whole would be longer than names may be."""
+    if len(os.fsencode(start + end)) <= LONGEST:
+        return start + end
+    return os.fsencode(start)[: LONGEST - len(os.fsencode(end))].decode(errors="ignore") + end
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -399,7 +399,13 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
     (memory / "inbox/link").symlink_to("/etc/passwd")
     (memory / "inbox/same.pdf").write_text("same")
     (kept / "inbox/same.pdf").write_text("same")
+    long = "卷" * 83 + ".pdf"  # 253 bytes: one more letter is no name any more
+    (memory / "inbox/sub" / long).write_text("long")
     luks.carry(memory, kept)
+    assert (kept / "inbox/sub" / long).read_text() == "long"
+    (memory / "inbox/sub" / long).write_text("another")
+    luks.carry(memory, kept)
+    assert {path.read_text() for path in (kept / "inbox/sub").iterdir()} == {"scan", "long", "another"}
     assert (kept / "inbox/sub/scan.pdf").read_text() == "scan"
     assert (kept / "inbox/both.pdf").read_text() == "old", "what is on the volume is never replaced"
     assert (kept / "inbox/both (2).pdf").read_text() == "new", "and what is new is never dropped"
