@@ -45,7 +45,7 @@ def pour(file: Source, target: Path, owner: int = -1) -> Path:
     part = target.with_name(_fitted(f".{target.name}", f".{os.getpid()}.part"))
     try:
         _fill(file, part, owner)
-        for place in _names(target):
+        for place in names(target):
             if os.path.lexists(place):
                 if _same(part, place):
                     return place
@@ -109,7 +109,8 @@ def _fill(file: Source, part: Path, owner: int) -> None:
         os.fsync(out.fileno())
 
 
-def _names(target: Path) -> Iterator[Path]:
+def names(target: Path) -> Iterator[Path]:
+    """The path itself, then "name (2)" and so on, without end."""
     yield target
     number = 2
     while True:

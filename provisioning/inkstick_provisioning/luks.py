@@ -205,26 +205,34 @@ def carry(source: Path, target: Path) -> int:
     already stays as it is: another document of the same name comes beside it, and of state/ the volume's own counts.
     The ledger finds the rest by itself. The number of files copied. Raises NoRoom."""
     try:
-        return _carry(source, target)
+        return _carry(source, target, target / "state")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoRoom from error
         raise
 
 
-def _carry(source: Path, target: Path) -> int:
+def _carry(source: Path, target: Path, state: Path) -> int:
+    """One folder of it, into one that is there. A name that is another kind of thing there is taken beside it too."""
     copied = 0
-    for path in sorted(source.rglob("*")):
-        place = target / path.relative_to(source)
+    for path in sorted(source.iterdir()):
+        place = target / path.name
         ours = path.name.startswith("ledger.sqlite") or path.name.endswith(".sock") or copying.is_part(path.name)
-        if path.is_symlink() or place.is_symlink() or ours:
+        if path.is_symlink() or ours:
             continue
         owner = path.stat().st_uid
         if path.is_dir():
+            place = next(name for name in copying.names(place) if not os.path.lexists(name) or _is_folder(name))
             copying.make_folder(place, target, owner)
-        elif path.is_file() and not (place.exists() and path.is_relative_to(source / "state")):
-            copied += copying.copy(path, place, owner) is not None
+            copied += _carry(path, place, state)
+        elif path.is_file() and not (os.path.lexists(place) and place.is_relative_to(state)):
+            copying.copy(path, place, owner)
+            copied += 1
     return copied
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _run(

@@ -414,6 +414,20 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
     assert not (kept / "inbox/link").exists()
 
 
+def test_what_has_the_name_of_another_kind_of_thing_on_the_volume_is_carried_beside_it(tmp_path: Path) -> None:
+    """A folder here, a file there: the volume could not be opened. Through a link nothing goes, and nothing is lost."""
+    memory, kept, outside = tmp_path / "memory", tmp_path / "volume", tmp_path / "outside"
+    for folder in (memory / "done/scan", memory / "inbox/k", kept / "done", kept / "inbox", outside):
+        folder.mkdir(parents=True)
+    (memory / "done/scan/1.pdf").write_text("one")
+    (memory / "inbox/k/2.pdf").write_text("two")
+    (kept / "done/scan").write_text("a file")
+    (kept / "inbox/k").symlink_to(outside)
+    assert luks.carry(memory, kept) == 2
+    assert (kept / "done/scan").read_text() == "a file" and (kept / "done/scan (2)/1.pdf").read_text() == "one"
+    assert (kept / "inbox/k (2)/2.pdf").read_text() == "two" and not list(outside.iterdir())
+
+
 @needs_root
 def test_a_volume_without_room_for_what_was_taken_in_says_so(tmp_path: Path) -> None:
     memory, full = tmp_path / "memory", tmp_path / "volume"
