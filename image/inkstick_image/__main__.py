@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import filecmp
-import json
 import os
 import re
 import shutil
@@ -442,8 +441,7 @@ def verify(options: argparse.Namespace) -> int:
     if not stick:
         lines = manifest.check(options.what)
     else:
-        sums = json.loads(iso.with_name(f"{iso.name}.json").read_text(encoding="utf-8"))["sums"] if iso else None
-        lines = manifest.check_medium(options.what, sums)
+        lines = manifest.check_medium(options.what, manifest.sums_of(iso) if iso else None)
     for line in lines:
         _say(line)
     return 0
@@ -454,7 +452,11 @@ def write(options: argparse.Namespace) -> int:
     disk = flash.look(options.device)
     flash.refuse(disk, options.iso.stat().st_size)
     _say(f"{disk.path}: {disk.model or 'a disk'}, {disk.size / 1e9:.1f} GB. Everything on it will be lost.")
-    if input("Type YES to go on: ") != "YES":
+    try:
+        typed = input("Type YES to go on: ")
+    except EOFError:
+        typed = ""
+    if typed != "YES":
         raise ImageError("Nothing was written.")
     flash.write(options.iso, options.device, _say)
     return 0

@@ -18,6 +18,8 @@ from inkstick_image.tools import run
 
 BLOCK = 4 << 20
 SECTOR = 2048  # of ISO 9660
+COMMAND = ("lsblk", "--json", "--bytes", "-o", "NAME,PATH,TYPE,SIZE,RM,HOTPLUG,RO,MODEL,MOUNTPOINTS")
+"""Without NAME lsblk writes a flat list, the disk's partitions beside it and not inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,7 @@ class Disk:
 def parse(listed: str) -> Disk:
     """From `lsblk --json --bytes` of one device."""
     device: Mapping[str, Any] = json.loads(listed)["blockdevices"][0]
-    parts = [device, *device.get("children", [])]
-    mounts = tuple(point for part in parts for point in part.get("mountpoints") or [] if point)
+    mounts = tuple(_mounts(device))
     removable = bool(device["rm"]) or bool(device["hotplug"])
     return Disk(
         device["path"],
@@ -50,10 +51,17 @@ def parse(listed: str) -> Disk:
     )
 
 
+def _mounts(block: Mapping[str, Any]) -> Iterator[str]:
+    """Of a block and of all that lies in it, however deep: an encrypted disk's file system is three steps down."""
+    yield from (point for point in block.get("mountpoints") or [] if point)
+    for inner in block.get("children") or []:
+        yield from _mounts(inner)
+
+
 def look(device: Path) -> Disk:
     if not device.exists() or not stat.S_ISBLK(device.stat().st_mode):
         raise ImageError(f"{device} is not a disk.", "Name the whole stick, such as /dev/sdb: see lsblk.")
-    return parse(run(["lsblk", "--json", "--bytes", "-o", "PATH,TYPE,SIZE,RM,HOTPLUG,RO,MODEL,MOUNTPOINTS", device]))
+    return parse(run([*COMMAND, device]))
 
 
 def refuse(disk: Disk, needed: int) -> None:
@@ -76,9 +84,18 @@ def refuse(disk: Disk, needed: int) -> None:
 
 def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     """Copy, sync, read back past the cache, compare. The device was looked at by the caller. Raises ImageError."""
+    try:
+        _write(iso, device, say)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImageError(f"{device}: {reason}.", "Is it in use, was it pulled out, and are you root?") from error
+
+
+def _write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     size = iso.stat().st_size
     wanted = hashlib.sha256()
-    with iso.open("rb") as source, device.open("r+b", buffering=0) as target:
+    # (for us alone: the kernel refuses a disk that was mounted after it was looked at)
+    with iso.open("rb") as source, open(device, "r+b", buffering=0, opener=_alone) as target:
         while block := source.read(BLOCK):
             wanted.update(block)
             view = memoryview(block)
@@ -96,6 +113,10 @@ def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     if left or found.digest() != wanted.digest():
         raise ImageError("What was read back is not what was written.", "The stick is faulty: take another one.")
     say("The stick holds exactly the image.")
+
+
+def _alone(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL)
 
 
 def extents(device: Path) -> dict[str, tuple[int, int]]:

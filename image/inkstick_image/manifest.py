@@ -93,6 +93,21 @@ def signed(iso: Path, public_key: Path) -> str:
     return minisign.check(record.read_bytes(), signature.read_text(encoding="utf-8"), key)
 
 
+def sums_of(iso: Path) -> str:
+    """The `sums` of an ISO's manifest. Raises ImageError."""
+    return str(_said(iso.with_name(f"{iso.name}.json"), "sums"))
+
+
+def _said(record: Path, name: str) -> Any:
+    """What a manifest says of `name`. Raises ImageError for what is none."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))[name]
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {record}.", "The ISO and its .json belong together.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{record} is no manifest.", "Copy it again: it was cut short or changed.") from error
+
+
 def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
     """Read every file of a medium against its own sha256sum.txt, and that against the manifest's `sums`.
 
@@ -124,7 +139,7 @@ def check(iso: Path) -> list[str]:
         if not path.is_file():
             raise ImageError(f"There is no file {path}.", "The ISO, its .sha256 and its .json belong together.")
     said = sums.read_text(encoding="ascii").split()[:1]
-    listed = json.loads(record.read_text(encoding="utf-8"))["iso"]
+    listed = _said(record, "iso")
     if (size := iso.stat().st_size) != listed["size"]:
         raise ImageError(
             f"{iso.name} has {size} bytes, not {listed['size']}.", "Copy it again: it was cut short or changed."

@@ -88,7 +88,7 @@ def _about_stick(status: Status, letter: str) -> Request | None:
     offered = next((stick for stick in status.sticks if stick.state == "offered"), None)
     if offered and letter in ("y", "x"):
         return Request("stick" if letter == "y" else "decline", offered.id)
-    copied = next((stick for stick in status.sticks if stick.state in ("copied", "exported", "full")), None)
+    copied = next((stick for stick in status.sticks if stick.state in ("copied", "partly", "exported", "full")), None)
     return Request("export", copied.id) if copied and letter == "b" else None
 
 
@@ -226,10 +226,12 @@ def _stick(stick: Stick, code: str) -> str:
         "offered": "Read {count} documents from {name}? Y yes, X no.",
         "copying": "Copying from {name}: {place} of {count}. Leave it in.",
         "copied": "{count} documents copied from {name}; it can be taken out. B brings the results back.",
+        "partly": "{place} of {count} documents copied from {name}; others cannot be read. B brings the results back.",
         "stopped": "{name} was taken out: {place} of {count} documents were copied, nothing is lost. Put it in again.",
         "exporting": "Results are written to {name}. Leave it in.",
         "exported": "The results are on {name}, in inkstick-results. It can be taken out. B brings later ones.",
         "full": "{name} is full: not all results are on it. Make room on it and press B.",
+        "locked": "Results cannot be written to {name}: is it write-protected? Take them in the browser.",
         "ejected": "{name} can be taken out.",
         "unreadable": "{name} cannot be read. Copy its files to another stick.",
         "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",

@@ -1,16 +1,23 @@
-"""Files copied so that a cut at any moment leaves a whole file or none: hidden name, fsync, rename, folder fsynced."""
+"""Files copied so that a cut at any moment leaves a whole file or none: hidden name, fsync, rename, folder fsynced.
+
+What a cut leaves under a hidden name, `sweep` takes away: nobody else sees it, and it may be as large as a document is.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from inkstick.store.disk import rename_noreplace
 
 PIECE = 1 << 20
 MODE = 0o640
+LONGEST = 255
+"""Bytes of a name, on every file system here."""
+_PART = re.compile(r"\..+\.(\d+)\.part", re.DOTALL)
 
 
 def copy(source: Path, target: Path, owner: int = -1) -> Path:
@@ -18,16 +25,27 @@ def copy(source: Path, target: Path, owner: int = -1) -> Path:
     this one, nothing is done. The path that it has. Symbolic links are not followed. Raises OSError.
 
     `owner`: user and group of what is made."""
-    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with opened(source) as file:
         return pour(file, target, owner)
 
 
-def pour(file: BinaryIO, target: Path, owner: int = -1) -> Path:
+def opened(source: Path) -> BinaryIO:
+    """For reading; no link, and no pipe that would hold us up."""
+    return os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+
+
+class Source(Protocol):
+    """What is read to its end: an empty answer is the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def pour(file: Source, target: Path, owner: int = -1) -> Path:
     """The same for an open file."""
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    part = target.with_name(_fitted(f".{target.name}", f".{os.getpid()}.part"))
     try:
         _fill(file, part, owner)
-        for place in _names(target):
+        for place in names(target):
             if os.path.lexists(place):
                 if _same(part, place):
                     return place
@@ -38,6 +56,29 @@ def pour(file: BinaryIO, target: Path, owner: int = -1) -> Path:
     finally:
         part.unlink(missing_ok=True)
     raise AssertionError("names never end")
+
+
+def is_part(name: str) -> bool:
+    """Whether it is a hidden name of ours, under which a file is being copied, or was when the power went."""
+    return _PART.fullmatch(name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are no more left below it. Links are not followed."""
+    for path in folder.rglob(".*.part"):
+        match = _PART.fullmatch(path.name)
+        if match and not _runs(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def make_folder(folder: Path, top: Path, owner: int = -1) -> None:
@@ -58,7 +99,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _fill(file: BinaryIO, part: Path, owner: int) -> None:
+def _fill(file: Source, part: Path, owner: int) -> None:
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODE), "wb") as out:
         while piece := file.read(PIECE):
@@ -68,12 +109,20 @@ def _fill(file: BinaryIO, part: Path, owner: int) -> None:
         os.fsync(out.fileno())
 
 
-def _names(target: Path) -> Iterator[Path]:
+def names(target: Path) -> Iterator[Path]:
+    """The path itself, then "name (2)" and so on, without end."""
     yield target
     number = 2
     while True:
-        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
+        yield target.with_name(_fitted(target.stem, f" ({number}){target.suffix}"))
         number += 1
+
+
+def _fitted(start: str, end: str) -> str:
+    """Both as one name, the first cut where the whole would be longer than names may be."""
+    if len(os.fsencode(start + end)) <= LONGEST:
+        return start + end
+    return os.fsencode(start)[: LONGEST - len(os.fsencode(end))].decode(errors="ignore") + end
 
 
 def _same(one: Path, other: Path) -> bool:

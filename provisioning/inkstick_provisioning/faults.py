@@ -16,7 +16,10 @@ class SetupError(InkstickError):
 class WrongKey(SetupError):
     code = "wrong_key"
     default_message = "This passphrase does not open the data volume."
-    default_hint = "Look at capital letters and the keyboard's layout, and try again."
+    default_hint = (
+        "Look at capital letters. This computer's own keyboard counts as an American one: "
+        "on yours, Y and Z or A and Q may have changed places."
+    )
 
 
 class NotEmpty(SetupError):
@@ -35,6 +38,18 @@ class StillWriting(SetupError):
     code = "still_writing"
     default_message = "The service did not stop, so nothing was moved onto the data volume."
     default_hint = "Wait a minute and answer once more."
+
+
+class NoRoom(SetupError):
+    code = "no_room"
+    default_message = "The data volume has too little room for what was taken in meanwhile."
+    default_hint = "Remove some of it on the page and answer once more, or switch off: then what is in memory is lost."
+
+
+class StillOpen(SetupError):
+    code = "still_open"
+    default_message = "The data volume could not be locked: somebody is using it still. It is open."
+    default_hint = "Wait a minute and press L again, or switch off."
 
 
 class UnattendedError(SetupError):

@@ -1,14 +1,14 @@
 """The first start as a dialogue: events in, screens out. Pure; the console and the page show the same screens.
 
-Language → network → clock, if it is wrong → (unlock | where documents are kept → passphrase, twice → recovery key) →
-ready. The
-network comes early so that the rest can be answered in a browser. A wrong answer changes nothing and is explained; an
-empty line goes back one step. A machine that nobody answers works on in memory all the while, and what it took in then
-is carried onto the volume.
+Language → network → clock, if it is wrong → (unlock → clock, if the volume knows that it is behind | where documents
+are kept → passphrase, twice → recovery key) → ready. The network comes early so that the rest can be answered in a
+browser. A wrong answer changes nothing and is explained; an empty line goes back one step. A machine that nobody
+answers works on in memory all the while, and what it took in then is carried onto the volume.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,7 +18,7 @@ from inkstick_provisioning.language import LANGUAGES, say
 from inkstick_provisioning.moment import Clock
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.unattended import Wishes, weakness
-from inkstick_provisioning.volume import Offer, State, Survey, Where, size
+from inkstick_provisioning.volume import Offer, State, Survey, Where, first_locked, locked, size
 
 
 class Step(StrEnum):
@@ -58,7 +58,8 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class Dialogue:
     """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
-    `problem`: an English sentence, or ""."""
+    `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do.
+    `opened`: the volume is open, and the clock alone is asked for."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
@@ -68,7 +69,9 @@ class Dialogue:
     recovery: str = field(default="", repr=False)
     clock: float | None = None
     problem: str = ""
+    advice: str = ""
     unattended: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,16 @@ def answer(dialogue: Dialogue, typed: str) -> Dialogue:
     line = typed.rstrip("\r\n")
     if not line.strip() and dialogue.step not in (Step.LANGUAGE, Step.RECOVERY):
         return back(dialogue)
-    return handler(replace(dialogue, problem=""), line)
+    return handler(_to(dialogue, dialogue.step), line)
 
 
 def back(dialogue: Dialogue) -> Dialogue:
     """One step back. From a volume that nobody can open: to the other places."""
+    if dialogue.opened:
+        return _to(dialogue, Step.WORKING)
     if dialogue.step is Step.UNLOCK:
         return _to(replace(dialogue, offer=None), Step.WHERE)
-    if dialogue.step is Step.WHERE and _locked(dialogue.situation.survey):
+    if dialogue.step is Step.WHERE and first_locked(dialogue.situation.survey):
         return _to(dialogue, Step.UNLOCK)
     place = _BEFORE.get(dialogue.step, dialogue.step)
     if place is Step.NETWORK and not dialogue.situation.ports:
@@ -120,17 +125,31 @@ def back(dialogue: Dialogue) -> Dialogue:
     return _to(replace(dialogue, secret=""), place)
 
 
-def failed(dialogue: Dialogue, message: str) -> Dialogue:
-    """The work did not go through: back to where another answer helps, with the reason."""
-    locked = dialogue.offer is not None and dialogue.offer.state in (State.LOCKED, State.NEW)
-    step = Step.UNLOCK if locked else Step.WHERE
-    return replace(dialogue, step=step, secret="", problem=message, unattended=False)
+def failed(dialogue: Dialogue, message: str, advice: str = "") -> Dialogue:
+    """The work did not go through: back to where another answer helps, with the reason. That is the passphrase where
+    there is a volume by now, however far it came (`dialogue.situation`: as it is after that)."""
+    offer = dialogue.offer
+    there = [now for now in locked(dialogue.situation.survey) if offer and _lies_on(now.device, offer.device)]
+    open_it = bool(there) or (offer is not None and offer.state in (State.LOCKED, State.NEW))
+    step, offer = (Step.UNLOCK, there[0] if there else offer) if open_it else (Step.WHERE, offer)
+    return replace(dialogue, step=step, offer=offer, secret="", problem=message, advice=advice, unattended=False)
+
+
+def _lies_on(device: str, disk: str) -> bool:
+    """Whether it is that device, or a part of that disk."""
+    return device == disk or re.fullmatch(rf"{re.escape(disk)}p?\d+", device) is not None
 
 
 def finished(dialogue: Dialogue, recovery: str = "") -> Dialogue:
     """The work is done; a new volume's recovery key is shown before nothing is asked any more."""
     step = Step.RECOVERY if recovery else Step.DONE
-    return replace(dialogue, step=step, secret="", recovery=recovery, problem="")
+    return replace(_to(dialogue, step), secret="", recovery=recovery, opened=False)
+
+
+def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
+    """The volume is open, and was used later than this computer's clock says it is: what time is it?"""
+    situation = replace(dialogue.situation, clock=clock)
+    return replace(_to(dialogue, Step.CLOCK), situation=situation, secret="", offer=None, opened=True)
 
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
@@ -147,13 +166,14 @@ def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
 
 
 def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
-    """The place that the wishes mean; None and a sentence where there is no such place, or more than one."""
+    """The place that the wishes mean (`disk`: as the kernel calls it now); None and a sentence where there is no such
+    place, or more than one."""
     if wishes.where is Where.MEMORY:
         return survey.offers[-1], ""
     kept = [offer for offer in survey.found if offer.where is wishes.where]
     fresh = [offer for offer in survey.offers if offer.where is wishes.where]
     if wishes.disk:
-        kept = [offer for offer in kept if offer.device.startswith(wishes.disk)]
+        kept = [offer for offer in kept if _lies_on(offer.device, wishes.disk)]
         fresh = [offer for offer in fresh if offer.device == wishes.disk]
     for places in (kept, fresh):
         if len(places) == 1:
@@ -167,7 +187,7 @@ def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:
 
 
 def _to(dialogue: Dialogue, step: Step) -> Dialogue:
-    return replace(dialogue, step=step, problem="")
+    return replace(dialogue, step=step, problem="", advice="")
 
 
 def _wrong(dialogue: Dialogue, problem: str) -> Dialogue:
@@ -184,12 +204,17 @@ def _language(dialogue: Dialogue, code: str | None) -> Dialogue:
     return replace(dialogue, wishes=replace(dialogue.wishes, language=code or "en"))
 
 
-def _locked(survey: Survey) -> Offer | None:
-    return next((offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW)), None)
+def _asked(dialogue: Dialogue) -> Offer | None:
+    """The volume whose passphrase is asked for: the chosen one, else the first."""
+    chosen = dialogue.offer
+    return chosen if chosen and chosen.state in (State.LOCKED, State.NEW) else first_locked(dialogue.situation.survey)
 
 
 def _after_language(dialogue: Dialogue) -> Dialogue:
-    return _to(dialogue, Step.NETWORK) if dialogue.situation.ports else _after_network(dialogue)
+    if dialogue.situation.ports:
+        return _to(dialogue, Step.NETWORK)
+    # An adapter that is plugged in later gives out no addresses unasked: it may be an office's network.
+    return _after_network(replace(dialogue, wishes=replace(dialogue.wishes, network=Mode.NONE)))
 
 
 def _after_network(dialogue: Dialogue) -> Dialogue:
@@ -198,7 +223,9 @@ def _after_network(dialogue: Dialogue) -> Dialogue:
 
 
 def _volume(dialogue: Dialogue) -> Dialogue:
-    return _to(dialogue, Step.UNLOCK if _locked(dialogue.situation.survey) else Step.WHERE)
+    if dialogue.opened:
+        return _to(dialogue, Step.WORKING)
+    return _to(dialogue, Step.UNLOCK if first_locked(dialogue.situation.survey) else Step.WHERE)
 
 
 def _on_language(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -209,12 +236,14 @@ def _on_language(dialogue: Dialogue, typed: str) -> Dialogue:
 
 
 def _on_unlock(dialogue: Dialogue, typed: str) -> Dialogue:
-    return replace(dialogue, secret=typed, offer=_locked(dialogue.situation.survey), step=Step.WORKING)
+    return replace(dialogue, secret=typed, offer=_asked(dialogue), step=Step.WORKING)
 
 
 def places(survey: Survey) -> tuple[Offer, ...]:
-    """What can be chosen for a new volume: one of ours that is still empty first, memory last."""
-    return (*(offer for offer in survey.found if offer.state is State.BLANK), *survey.offers)
+    """What can be chosen: where there are several volumes, those; for a new one, one of ours that is still empty first;
+    memory last."""
+    several = locked(survey) if len(locked(survey)) > 1 else ()
+    return (*several, *(offer for offer in survey.found if offer.state is State.BLANK), *survey.offers)
 
 
 def _on_where(dialogue: Dialogue, typed: str) -> Dialogue:
@@ -223,6 +252,8 @@ def _on_where(dialogue: Dialogue, typed: str) -> Dialogue:
     if index is None:
         return _wrong(dialogue, "Type one of the numbers.")
     chosen = replace(dialogue, offer=offers[index], wishes=replace(dialogue.wishes, where=offers[index].where))
+    if offers[index] in locked(dialogue.situation.survey):
+        return _to(chosen, Step.UNLOCK)
     return _to(chosen, Step.CONFIRM if offers[index].where is Where.MEMORY else Step.PASSPHRASE)
 
 
@@ -244,6 +275,8 @@ def _on_clock(dialogue: Dialogue, typed: str) -> Dialogue:
         return _wrong(dialogue, "Type it like this: 2026-11-20 14:05")
     if seconds < dialogue.situation.clock.floor - 86400:
         return _wrong(dialogue, "That is before this image was built or last used.")
+    if seconds > dialogue.situation.clock.ceiling:
+        return _wrong(dialogue, "That is too far ahead.")
     return _volume(replace(dialogue, clock=seconds))
 
 
@@ -294,8 +327,8 @@ def screen(dialogue: Dialogue) -> Screen:
     """The screen of the present step."""
     code = dialogue.wishes.language
     shown = _SCREENS[dialogue.step](dialogue, code)
-    problem = say(code, dialogue.problem) if dialogue.problem else ""
-    return replace(shown, problem=problem, back=dialogue.step in _BEFORE)
+    problem = " ".join(say(code, told) for told in (dialogue.problem, dialogue.advice) if told)
+    return replace(shown, problem=problem, back=dialogue.step in _BEFORE and not dialogue.opened)
 
 
 def _show_language(dialogue: Dialogue, code: str) -> Screen:
@@ -305,11 +338,12 @@ def _show_language(dialogue: Dialogue, code: str) -> Screen:
 
 
 def _show_unlock(dialogue: Dialogue, code: str) -> Screen:
-    offer = _locked(dialogue.situation.survey)
+    offer, several = _asked(dialogue), len(locked(dialogue.situation.survey)) > 1
+    alone = "Press Enter alone to go on without it: in another place, or in memory only."
     lines = (
         say(code, "Your documents are on this volume: {place}", place=offer.text if offer else ""),
         say(code, "Type its passphrase, or its recovery key. Nothing appears while you type."),
-        say(code, "Press Enter alone to go on without it: in another place, or in memory only."),
+        say(code, "Press Enter alone to choose another volume, or memory only." if several else alone),
     )
     return Screen(Step.UNLOCK, say(code, "Open the data volume"), lines, field=Field.SECRET)
 
@@ -325,6 +359,10 @@ def _show_where(dialogue: Dialogue, code: str) -> Screen:
 def _place(offer: Offer, code: str) -> str:
     if offer.where is Where.MEMORY:
         return say(code, "In memory only. EVERYTHING IS LOST when this computer is switched off.")
+    if offer.state in (State.LOCKED, State.NEW):
+        here = "Open the data volume of this stick ({place})"
+        there = "Open the data volume that is on another disk: {place}"
+        return say(code, here if offer.where is Where.STICK else there, place=offer.text)
     if offer.where is Where.STICK:
         return say(code, "On this stick: {size} are free ({place})", size=size(offer.size), place=offer.text)
     return say(code, "On an empty disk: {place}", place=offer.text)
@@ -352,6 +390,7 @@ def _show_clock(dialogue: Dialogue, code: str) -> Screen:
     lines = (
         say(code, "This computer's clock says {now}, and that is wrong.", now=moment.shown(clock.now)),
         say(code, "Type date and time (UTC) like this: 2026-11-20 14:05"),
+        *([say(code, "Press Enter alone if you do not know it.")] if dialogue.opened else []),
     )
     return Screen(Step.CLOCK, say(code, "What time is it?"), lines, field=Field.LINE)
 

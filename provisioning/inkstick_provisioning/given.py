@@ -8,29 +8,39 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from inkstick_provisioning import blocks, power, status, unattended, units, untrusted
+from inkstick_provisioning import blocks, status, unattended, units, untrusted, volume
+from inkstick_provisioning.faults import UnattendedError
 
 
 class Given:
     """An `inkstick.toml` that was found, and the files beside it."""
 
-    def __init__(self, text: str, folder: Path | None) -> None:
+    def __init__(self, text: str, folder: Path) -> None:
         self.text, self._folder = text, folder
 
     def key(self, name: str) -> str:
-        """A key file's content, as a passphrase."""
-        return untrusted.text(self._folder / name).strip() if name and self._folder else ""
+        """A key file's content, as a passphrase; "" where there is none. Raises UnattendedError."""
+        return _text(self._folder / name).strip() if name else ""
 
 
 def find() -> Given | None:
-    """None where there is none. FAT partitions are looked into while they are mounted (`mount_fat`)."""
+    """None where there is none. FAT partitions are looked into while they are mounted (`mount_fat`). Raises
+    UnattendedError for one that is no text: ignored, nobody would know why it answers nothing."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (text := untrusted.text(Path(credentials) / unattended.NAME)):
-        return Given(text, Path(credentials))
-    for folder in (Path(power.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
-        if text := untrusted.text(folder / unattended.NAME):
+    places = [Path(credentials)] if credentials else []
+    for folder in (*places, Path(volume.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
+        if text := _text(folder / unattended.NAME):
             return Given(text, folder)
     return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return untrusted.content(path, untrusted.LARGEST).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnattendedError((f"{path.name} is not UTF-8 text: save it as UTF-8",)) from error
+    except (OSError, ValueError):
+        return ""
 
 
 def mount_fat() -> None:

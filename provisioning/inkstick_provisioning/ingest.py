@@ -33,10 +33,10 @@ DATA = Path("/var/lib/inkstick")
 LINGER_SECONDS = 30.0
 POLL = 1.0
 SYS = Path("/sys/class/block")
-CAN_GO = ("offered", "copied", "exported", "ejected")
+CAN_GO = ("offered", "copied", "partly", "exported", "locked", "ejected")
 """What is said of a stick that may be taken out: when it is out, there is nothing left to say."""
 
-FAILURES = {"stick_gone": "stopped", "stick_full": "full", "disk_full": "no_room"}
+FAILURES = {"stick_gone": "stopped", "stick_full": "full", "stick_locked": "locked", "disk_full": "no_room"}
 
 
 class Visit:
@@ -97,7 +97,7 @@ class Visit:
         for message in self._follow(work):
             if "copied" in message:
                 self.copied = [Copied(**entry) for entry in message.pop("copied")]
-                self.say(state="copied")
+                self.say(state="copied" if len(self.copied) == self.stick.count else "partly")
             else:
                 self.say(**message)
 
@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> int:
 
 def _visit(name: str, user: int) -> bool:
     """From a stick's being put in until the last words about it have been read. Whether it was put in again by then."""
-    candidate = _candidate(name)
+    candidate = None if _setting() is Usb.NEVER else _candidate(name)
     if candidate is None:
         return False
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def _visit(name: str, user: int) -> bool:
 
 
 def _candidate(name: str) -> Candidate | None:
-    shown = subprocess.run(blocks.COMMAND, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(blocks.COMMAND, capture_output=True, text=True, errors="replace", check=True).stdout
     return next((found for found in sticks.candidates(blocks.parse(shown)) if found.id == name), None)
 
 
@@ -209,10 +209,13 @@ def _attend(visit: Visit, candidate: Candidate, user: int) -> bool:
 def _export(visit: Visit, candidate: Candidate, user: int) -> None:
     """Writable for just as long as it takes; only then may it be taken out, and is that said."""
     subprocess.run(["umount", str(POINT)], check=True)
-    subprocess.run(sticks.mount_command(candidate, str(POINT), user, write=True), check=True)
+    opened = subprocess.run(sticks.mount_command(candidate, str(POINT), user, write=True)).returncode == 0
     written = closed = False
     try:
-        written = visit.export()
+        if opened:
+            written = visit.export()
+        else:  # the driver of Windows' file system opens none that was not closed properly
+            visit.say(state="locked")
     finally:
         closed = subprocess.run(["sync", "--file-system", str(POINT)]).returncode == 0
         subprocess.run(["umount", str(POINT)])

@@ -36,6 +36,7 @@ from inkstick_provisioning import (
     power,
     recovery,
     requests,
+    settings,
     share,
     status,
     unattended,
@@ -43,8 +44,9 @@ from inkstick_provisioning import (
     untrusted,
     volume,
 )
-from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.faults import SetupError, StillOpen, UnattendedError
 from inkstick_provisioning.firststart import Dialogue, Situation, Step
+from inkstick_provisioning.language import say
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.power import Charge
 from inkstick_provisioning.requests import Asked
@@ -52,7 +54,7 @@ from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.share import Share
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.unattended import Wishes
-from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Where
+from inkstick_provisioning.volume import MAPPED, Checked, Room, State, Survey, Where
 
 TICK = 1.0
 SEEN_SECONDS = 300.0
@@ -135,8 +137,7 @@ class Keeper:
     # -- the first start
 
     def _clock(self) -> moment.Clock:
-        built = Path(__file__).stat().st_mtime  # in the image every file has the date of the build
-        return moment.judge(time.time(), built, moment.parse_seen(untrusted.text(DATA / "state" / moment.SEEN)))
+        return moment.judge(time.time(), _built(), moment.parse_seen(untrusted.text(DATA / "state" / moment.SEEN)))
 
     def _situation(self) -> Situation:
         try:
@@ -170,12 +171,12 @@ class Keeper:
                 sys.stderr.write(f"settings are not kept: {error.message}\n")
 
     def _known(self, situation: Situation) -> Wishes | None:
-        """What the header of the one volume that is there says, None without one that can be used."""
-        locked = [offer for offer in situation.survey.found if offer.state is State.LOCKED]
-        if len(locked) != 1:
+        """What the header of the volume that is asked for says, None without one that can be used."""
+        first = volume.first_locked(situation.survey)
+        if first is None or first.state is not State.LOCKED:
             return None
         try:
-            self.kept = luks.recall(locked[0].device)
+            self.kept = luks.recall(first.device)
             return unattended.parse(self.kept) if self.kept else None
         except UnattendedError:
             return None
@@ -195,6 +196,8 @@ class Keeper:
                 known = self._known(situation)
                 return firststart.again(situation, known) if known else firststart.begin(situation)
             wishes = unattended.parse(found.text)
+            if wishes.disk:  # a name that stays is a link to the one of today
+                wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
             return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)
@@ -204,7 +207,12 @@ class Keeper:
     def answer(self, asked: Asked) -> None:
         """A line for the present question; one for an earlier question is late, and nothing."""
         if asked.number == self.number and self.dialogue.step not in (Step.WORKING, Step.DONE):
-            self.dialogue = firststart.answer(self.dialogue, asked.value)
+            before, self.dialogue = self.dialogue.clock, firststart.answer(self.dialogue, asked.value)
+            if self.dialogue.clock is not None and self.dialogue.clock != before:
+                _set_clock(self.dialogue.clock)  # now: it goes on while the other questions are answered
+            if self.dialogue.step in (Step.LANGUAGE, Step.NETWORK, Step.CLOCK):  # a disk may have come since
+                situation = replace(self.dialogue.situation, survey=self._situation().survey)
+                self.dialogue = replace(self.dialogue, situation=situation)
             self.number += 1
             self.settle()
 
@@ -230,27 +238,40 @@ class Keeper:
         """The decision carried out; on a failure back to a question."""
         dialogue = self.dialogue
         try:
-            if dialogue.clock is not None:
-                _set_clock(dialogue.clock)
-            key = ""
+            key, behind = "", None
             if dialogue.offer is not None and dialogue.offer.where is not Where.MEMORY:
                 self.take_volume(dialogue)
                 key = self.recovery(dialogue)
-            self.dialogue = firststart.finished(dialogue, key)
+                behind = self.clock_behind(dialogue)
+            self.dialogue = firststart.late(dialogue, behind) if behind else firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
-            message = error.message if isinstance(error, InkstickError) else str(error)
+            told = _fault(error)
+            message = say("en", told.sentence, **dict(told.values))
             sys.stderr.write(f"first start: {message}\n")
             with contextlib.suppress(Exception):
                 self.close_volume()
-            self.dialogue = firststart.failed(replace(dialogue, situation=self._situation()), message)
+            now = replace(dialogue, situation=self._situation())
+            self.dialogue = firststart.failed(now, message, told.action)
+
+    def clock_behind(self, dialogue: Dialogue) -> moment.Clock | None:
+        """The clock as it has to be asked for, where the volume was used later than it says; it is set to that moment
+        meanwhile. What a person said at this start holds, whatever the volume says: that may be the wrong one."""
+        clock = self._clock()
+        if clock.right or dialogue.clock is not None:
+            return None
+        _set_clock(clock.best)
+        if dialogue.unattended:
+            self.lines.append(Line("The clock is wrong. Documents get the wrong date."))
+            return None
+        return replace(clock, floor=_built())
 
     def put(self, wishes: Wishes) -> None:
         """Network, lid and USB as wished."""
         modes = network.assign(ports(), wishes.network, wishes.ports)
         if modes != self.modes:
             self.end_share()
-            self.modes = modes
-            put_network(modes)
+            self.modes = {**{name: modes[name] for name in self.modes if name in modes}, **modes}  # the new ones last
+            put_network(self.modes)
             self.tell_service()
         if wishes.lid != self.wishes.lid:
             LOGIND.mkdir(parents=True, exist_ok=True)
@@ -258,6 +279,11 @@ class Keeper:
             units.systemctl("kill", "--signal=HUP", "systemd-logind.service")
         self.wishes = wishes
         status.write(status.RUN / "wishes.json", {"usb": wishes.usb.value, "language": wishes.language})
+
+    def tend_ports(self) -> None:
+        """An adapter that was plugged in later is used as all the others are; of one that is gone nothing is left."""
+        if network.assign(ports(), self.wishes.network, self.wishes.ports) != self.modes:
+            self.put(self.wishes)
 
     def tell_service(self) -> None:
         """The page on the network only while a port is in use; else on this computer alone."""
@@ -333,33 +359,41 @@ class Keeper:
         self.guests = []
 
     def recovery(self, dialogue: Dialogue) -> str:
-        """A new volume's second key, to be shown once; "" where nobody sits before the screen, or there is one."""
-        if dialogue.unattended or dialogue.offer is None or dialogue.offer.state is State.LOCKED:
+        """A volume's second key, to be shown once; "" where nobody sits before the screen, or there is one. (Also to a
+        volume that is not new: its first start may have failed after it was made.)"""
+        if dialogue.unattended or luks.slots(self.device) != 1:
             return ""
         key = recovery.make()
         luks.add_recovery(self.device, dialogue.secret.encode(), key)
         return key
 
     def close_volume(self) -> None:
-        """Locked again: the key is forgotten, data are in memory until it is opened."""
+        """Locked again: the key is forgotten, data are in memory until it is opened. Raises SetupError where somebody
+        has it open still; then all goes on with it as before."""
         self.end_share()
+        self.end_errand()
         self.guests = [*self.guests, *units.visits()]
         units.systemctl("stop", *units.WRITERS, *self.guests)
-        for folder in (OPENED, DATA):
-            if _is_volume(folder):
-                _mount(["umount", str(folder)])
-        luks.close()
-        self.wishes = replace(self.wishes, where=None)
-        self.device = ""
-        self.resume()
+        try:
+            for folder in (OPENED, DATA):
+                if _is_volume(folder):
+                    _mount(["umount", str(folder)])
+            luks.close()
+            self.wishes = replace(self.wishes, where=None)
+            self.device = ""
+        except (SetupError, subprocess.SubprocessError) as error:
+            raise StillOpen from error
+        finally:
+            self.resume()
 
     def wipe(self) -> None:
         """The keys destroyed first: whatever comes after may fail. Then whoever touches the volume waits for ever, so
-        nothing can be ended in good order, and the kernel switches off."""
-        if not (self.device or _is_volume(DATA)):
+        nothing can be ended in good order, and the kernel switches off. A volume that was not opened is meant too."""
+        device = self.device or (_backing() if _is_volume(DATA) else _unopened(self._situation().survey))
+        if not device:
             self.leave("poweroff")
             return
-        luks.wipe(self.device or _backing())
+        luks.wipe(device)
         self.say_last(Line("Every document and result is destroyed. This computer switches itself off."))
         time.sleep(power.READ_SECONDS)
         ask_kernel("o")
@@ -429,7 +463,7 @@ class Keeper:
                 self.handle(asked)
             except (InkstickError, OSError, subprocess.SubprocessError) as error:
                 sys.stderr.write(f"{asked.what}: {error}\n")
-                self.lines = [*self.lines[-4:], Line("Something went wrong: {place}", "", (("place", str(error)),))]
+                self.lines = [*self.lines[-4:], _fault(error)]
         self.tell()
 
     def medium_gone(self) -> None:
@@ -452,17 +486,23 @@ class Keeper:
         """The status file. What takes a program to find out is looked up every ten seconds only."""
         answered = self.errand is not None and self.errand.poll() is not None
         if answered or time.monotonic() - self.slow_at > SLOW_SECONDS:
+            self.tend_ports()
             self.slow, self.slow_at = self.look(), time.monotonic()
             self.tend_share()
         batteries, mains = power.look()
         state = power.charge(batteries, mains)
         warnings = [*self.lines, *([told] if (told := power.warning(state, batteries)) else [])]
+        if not self.leaving and power.is_gone(self.device.removeprefix("/dev/")):
+            warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
+                                    "Put it in again, press L, and type its passphrase."))  # fmt: skip
+        warnings += [told] if (told := _medium_damaged()) else []
         room = _room()
         kept = _is_volume(DATA)
         if kept and (full := volume.fullness(room)):
             values = (("size", volume.size(room.free)), ("place", volume.size(room.total)))
             nearly = "The data volume is nearly full: {size} of {place} are left."
             warnings.append(Line(nearly, "", values) if "nearly" in full else Line(full))
+        warnings += map(_line, self.card.notes)
         status.save(status.PATH, Status(
             boot="leaving" if self.leaving else "running", language=self.dialogue.wishes.language, name=self.name(),
             modes=tuple((name, mode.value) for name, mode in self.modes.items()), free=room.free, total=room.total,
@@ -498,9 +538,7 @@ class Keeper:
     def send_for_pin(self, action: str) -> None:
         """The service's own command makes or shows it. It is a whole Python that is started, and nobody waits for it: a
         key that is pressed meanwhile would wait too."""
-        if self.errand is not None:
-            self.errand.kill()
-            self.errand.communicate()
+        self.end_errand()
         command = [*PIN, action, "--json", "--data", str(DATA)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         who: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []} if USER else {}
@@ -510,6 +548,12 @@ class Keeper:
         except OSError as error:
             self.errand = None
             sys.stderr.write(f"{command[0]}: {error}\n")
+
+    def end_errand(self) -> None:
+        if self.errand is not None:
+            self.errand.kill()
+            self.errand.communicate()
+            self.errand = None
 
     def pair(self) -> dict[str, Any]:
         """PIN and fingerprint as they were told last; asked for a minute after the last answer, or a slow machine would
@@ -583,10 +627,24 @@ def _line(advice: hardware.Advice) -> Line:
     return Line(advice.sentence, advice.action, tuple(advice.values.items()))
 
 
+def _fault(error: Exception) -> Line:
+    """No path of a file is in it: it may be a document's name."""
+    if isinstance(error, InkstickError):
+        return Line(error.message, error.hint)
+    told = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return Line("Something went wrong: {place}", "", (("place", told),))
+
+
 def _room() -> Room:
     figures = os.statvfs(DATA)
     total, free = figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize
-    return Room(free, total, min(2 << 30, max(32 << 20, total // 8)))
+    return Room(free, total, settings.reserve(total))
+
+
+def _medium_damaged() -> Line | None:
+    """What inkstick-layers.service found, where it is bad."""
+    told = _json(untrusted.text(status.RUN / "layers.json"))
+    return Line(str(told.get("sentence"))) if told.get("state") in ("damaged", "unverified") else None
 
 
 def _is_volume(folder: Path) -> bool:
@@ -602,6 +660,17 @@ def _backing() -> str:
         if name.strip() == "device":
             return value.strip()
     return ""
+
+
+def _unopened(survey: Survey) -> str:
+    """The one volume that documents may lie on while nobody has opened one: this stick's, or that of another disk.
+    Raises SetupError where it may be one of several."""
+    first = volume.first_locked(survey)
+    if first is None:
+        return ""
+    if first.where is not Where.STICK and len(volume.locked(survey)) > 1:
+        raise SetupError("Nothing is destroyed: there is more than one data volume, and none is open.")
+    return first.device
 
 
 def ask_kernel(letters: str) -> None:
@@ -621,6 +690,11 @@ def _serial() -> str:
         if text := untrusted.text(Path(path)).strip():
             return text
     return "inkstick"
+
+
+def _built() -> float:
+    """In the image every file has the date of the build."""
+    return Path(__file__).stat().st_mtime
 
 
 def _set_clock(seconds: float) -> None:

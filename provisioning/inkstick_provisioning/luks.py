@@ -5,16 +5,17 @@ A passphrase is bytes, goes in by a pipe, and is kept nowhere.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inkstick_provisioning import blocks, copying, recovery, volume
-from inkstick_provisioning.faults import NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
 SETTLE_SECONDS = 30.0
@@ -23,14 +24,12 @@ WRONG = 2
 PROBE = 1 << 20
 """Bytes that are looked at, at the start and the end of a disk that is said to be empty."""
 
-Say = Callable[[str], None]
-
 
 def look() -> Survey:
     """The disks as they are now."""
     found = blocks.parse(_run(list(blocks.COMMAND)))
     luks = [b.path for b in blocks.walk(found) if volume.is_ours(b) and b.filesystem == "crypto_LUKS"]
-    return volume.survey(found, {device: subsystem(device) for device in luks})
+    return volume.survey(found, {device: subsystem(device) for device in luks}, list(filter(keyless, luks)))
 
 
 def subsystem(device: str) -> str:
@@ -43,11 +42,25 @@ def subsystem(device: str) -> str:
     return ""
 
 
-def prepare(offer: Offer, secret: bytes, folder: Path, say: Say = lambda _: None) -> Checked:
+def slots(device: str) -> int | None:
+    """How many keys a LUKS header has a slot for; None where it cannot be read."""
+    shown = subprocess.run(["cryptsetup", "luksDump", "--dump-json-metadata", device], capture_output=True)
+    try:
+        return len(json.loads(shown.stdout)["keyslots"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def keyless(device: str) -> bool:
+    """Whether a LUKS header has no key slot: the power went while it was being made, or after a wipe. Nobody can open
+    what is behind it, and never again. False where the header cannot be read: it may be mended."""
+    return slots(device) == 0
+
+
+def prepare(offer: Offer, secret: bytes, folder: Path) -> Checked:
     """Every step that this place still needs, to a volume mounted at `folder`. Raises SetupError."""
     device, found = offer.device, Checked.CLEAN
     for action in volume.steps(offer.state):
-        say(action.value)
         if action is Action.PARTITION:
             device = partition(offer)
         elif action is Action.ENCRYPT:
@@ -103,9 +116,11 @@ def _uniform(handle: int, at: int) -> bool:
 
 
 def encrypt(device: str, secret: bytes, *, memory_kib: int = 262144, iterations: int = 5) -> None:
-    """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a header or a file system already."""
+    """A new LUKS2 header on a partition of ours. Raises NotEmpty where there is a file system already, or a header
+    that somebody can have a key for."""
     kinds = ["--match-tag", "TYPE", "--match-tag", "PTTYPE"]  # else it tells of the partition's own entry in its table
-    if _run(["blkid", "--probe", *kinds, "--output", "value", device], status=None).strip():
+    there = _run(["blkid", "--probe", *kinds, "--output", "value", device], status=None).strip()
+    if there and not (there == "crypto_LUKS" and keyless(device)):
         raise NotEmpty
     _run(volume.encrypt_command(device, memory_kib, iterations), secret)
 
@@ -154,15 +169,16 @@ def add_recovery(device: str, secret: bytes, key: str) -> None:
         os.close(reading)
 
 
-def check() -> Checked:
+def check(device: str = volume.MAPPER) -> Checked:
     """The file system's journal replayed and looked over. Raises VolumeDamaged where it cannot be mended."""
-    found = volume.checked(subprocess.run(volume.check_command(), capture_output=True).returncode)
-    if found is Checked.THOROUGH:
-        status = subprocess.run(volume.check_command(thorough=True), capture_output=True).returncode
-        found = Checked.FAILED if volume.checked(status) in (Checked.FAILED, Checked.THOROUGH) else Checked.THOROUGH
-    if found is Checked.FAILED:
+    found = volume.checked(subprocess.run(volume.check_command(device), capture_output=True).returncode)
+    if found in (Checked.CLEAN, Checked.REPAIRED):
+        return found
+    # (after FAILED too: only the thorough one looks for a damaged superblock's copies)
+    status = subprocess.run(volume.check_command(device, thorough=True), capture_output=True).returncode
+    if volume.checked(status) in (Checked.FAILED, Checked.THOROUGH):
         raise VolumeDamaged
-    return found
+    return Checked.THOROUGH
 
 
 def mount(folder: Path) -> None:
@@ -187,19 +203,36 @@ def wipe(device: str) -> None:
 def carry(source: Path, target: Path) -> int:
     """What was taken in while the data folder was in memory, copied onto the volume; durable on return. What is there
     already stays as it is: another document of the same name comes beside it, and of state/ the volume's own counts.
-    The ledger finds the rest by itself. The number of files copied."""
+    The ledger finds the rest by itself. The number of files copied. Raises NoRoom."""
+    try:
+        return _carry(source, target, target / "state")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom from error
+        raise
+
+
+def _carry(source: Path, target: Path, state: Path) -> int:
+    """One folder of it, into one that is there. A name that is another kind of thing there is taken beside it too."""
     copied = 0
-    for path in sorted(source.rglob("*")):
-        place = target / path.relative_to(source)
-        ledger = path.name.startswith("ledger.sqlite")
-        if path.is_symlink() or place.is_symlink() or ledger or path.name.endswith(".sock"):
+    for path in sorted(source.iterdir()):
+        place = target / path.name
+        ours = path.name.startswith("ledger.sqlite") or path.name.endswith(".sock") or copying.is_part(path.name)
+        if path.is_symlink() or ours:
             continue
         owner = path.stat().st_uid
         if path.is_dir():
+            place = next(name for name in copying.names(place) if not os.path.lexists(name) or _is_folder(name))
             copying.make_folder(place, target, owner)
-        elif path.is_file() and not (place.exists() and path.is_relative_to(source / "state")):
-            copied += copying.copy(path, place, owner) is not None
+            copied += _carry(path, place, state)
+        elif path.is_file() and not (os.path.lexists(place) and place.is_relative_to(state)):
+            copying.copy(path, place, owner)
+            copied += 1
     return copied
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _run(

@@ -6,6 +6,7 @@ later of the two is the floor. A clock below it is wrong for certain, and a pers
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,12 @@ SEEN = "last-seen"
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`now`, `floor`: seconds since 1970, UTC. `right`: as far as can be known."""
+    """`now`, `floor`, `ceiling`: seconds since 1970, UTC. `right`: as far as can be known."""
 
     now: float
     floor: float
     right: bool
+    ceiling: float = math.inf
 
     @property
     def best(self) -> float:
@@ -32,7 +34,7 @@ class Clock:
 
 def judge(now: float, built: float, last_seen: float | None) -> Clock:
     floor = max(built, last_seen if last_seen is not None and last_seen <= built + CEILING else built)
-    return Clock(now, floor, floor <= now <= built + CEILING)
+    return Clock(now, floor, floor <= now <= built + CEILING, built + CEILING)
 
 
 def parse_seen(text: str) -> float | None:

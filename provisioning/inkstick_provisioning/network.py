@@ -65,8 +65,8 @@ def direct_address(index: int) -> str:
 
 
 def direct_addresses(modes: Mapping[str, Mode]) -> dict[str, str]:
-    """Port → our address on it, for the direct cables."""
-    direct = sorted(name for name, mode in modes.items() if mode is Mode.DIRECT)
+    """Port → our address on it, for the direct cables, in the order of `modes`: a later one changes none."""
+    direct = [name for name, mode in modes.items() if mode is Mode.DIRECT]
     return {name: direct_address(index) for index, name in enumerate(direct)}
 
 
@@ -151,22 +151,6 @@ def _file(name: str, mode: Mode, addresses: Mapping[str, str]) -> str:
     if mode is Mode.JOIN:
         return _JOIN.format(name=name, quiet=_QUIET)
     return _NONE.format(what="This port is off.", match=f"Name={name}", quiet=_QUIET)
-
-
-SYSCTL = """\
-# Nothing is passed on from one port to another, and there is no IPv6.
-net.ipv4.ip_forward=0
-net.ipv6.conf.all.disable_ipv6=1
-net.ipv6.conf.default.disable_ipv6=1
-net.ipv4.conf.all.rp_filter=1
-net.ipv4.conf.all.accept_redirects=0
-net.ipv4.conf.all.send_redirects=0
-net.ipv4.conf.all.accept_source_route=0
-net.ipv4.conf.all.arp_ignore=1
-net.ipv4.conf.all.arp_announce=2
-net.ipv4.icmp_echo_ignore_broadcasts=1
-net.ipv4.tcp_timestamps=0
-"""
 
 
 # ---- nftables

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inkstick_provisioning.status import Line
 from inkstick_provisioning.unattended import Lid
+from inkstick_provisioning.volume import MEDIUM
 
 LOW, EMPTY = 15, 5
 """Percent. At EMPTY the computer is switched off in good order, before its battery does it in none."""
@@ -16,7 +17,6 @@ GONE_SECONDS = 20.0
 """From the boot stick's being gone to power-off: long enough to read why, too short to be found unattended."""
 READ_SECONDS = 5.0
 """For a last sentence on the screen."""
-MEDIUM = "/run/live/medium"
 
 
 class Charge(StrEnum):

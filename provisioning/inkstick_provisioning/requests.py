@@ -64,8 +64,10 @@ def _open_folder(folder: Path) -> int:
 def _one(folder: int, name: str) -> Asked | None:
     try:
         value = json.loads(_content(folder, name))
-        return Asked(str(value["what"]), str(value.get("value", "")), int(value.get("number", -1)))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        asked = Asked(str(value["what"]), str(value.get("value", "")), int(value.get("number", -1)))
+        asked.value.encode()  # JSON can say half a letter, which no passphrase has: ValueError
+        return asked
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     finally:
         with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,8 @@ def as_user(user: int, work: Callable[[Send], None]) -> Iterator[dict[str, Any]]
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(line)
+            if line.endswith("\n"):  # else it was killed in the middle of this one
+                yield json.loads(line)
     if os.waitpid(child, 0)[1] != 0:
         yield {"failed": "stick_gone"}  # it broke in the middle of a word: a broken stick can do that
 
@@ -48,5 +50,6 @@ def _work(work: Callable[[Send], None], send: Send) -> None:
         work(send)
     except InkstickError as error:
         send({"failed": error.code})
-    except OSError:
+    except OSError as error:
+        sys.stderr.write(f"{error.strerror}\n")  # (not which file: that may be a document's name)
         send({"failed": "unreadable"})

@@ -45,8 +45,13 @@ def choose(facts: Facts) -> Chosen:
         workers=workers,
         parsers=1 if left < 2 * GIB else min(4, max(2, workers // 2)),
         image_bytes=min(512 * MIB, max(64 * MIB, left // 8)),
-        reserve_bytes=min(2 * GIB, max(32 * MIB, facts.data // 8)),
+        reserve_bytes=reserve(facts.data),
     )
+
+
+def reserve(data: int) -> int:
+    """Of so many bytes of a data folder, those that are kept free: below them nothing is accepted."""
+    return min(2 * GIB, max(32 * MIB, data // 8))
 
 
 def memory_of(meminfo: str) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import re
 import select
 import signal
 import sys
@@ -33,6 +34,8 @@ REQUESTS = Path("/run/inkstick-console")
 PAINT = "inkstick_provisioning.paint"
 KDSETMODE, KD_TEXT, KD_GRAPHICS = 0x4B3A, 0, 1
 LONGEST = 512
+_SEQUENCE = re.compile(r"\x1b(?:\[\[.|\[[0-9;?]*[ -/]*[@-~]|O.)")
+"""What arrows and function keys send: Escape, and then letters that nobody typed. (F1 to F5 begin with two.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class Entry:
 
     number: int = -1
     text: str = ""
+
+
+def keys(data: bytes) -> str:
+    """The letters among what the keyboard sent. The arrow down ends in B, and F5 in E: those keys do something else."""
+    return _SEQUENCE.sub("", data.decode(errors="ignore"))
 
 
 def typed(entry: Entry, key: str) -> tuple[Entry, str | None]:
@@ -233,7 +241,7 @@ def main() -> int:
                 data = os.read(handle, 4096)
                 if not data:
                     return 0
-                for key in data.decode(errors="ignore"):
+                for key in keys(data):
                     terminal.key(key)
 
 

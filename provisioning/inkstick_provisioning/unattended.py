@@ -23,7 +23,8 @@ SHORTEST = 8
 
 
 class Usb(StrEnum):
-    """What a stick that is plugged in starts: nothing without a click, its folder inkstick-inbox by itself, nothing."""
+    """What a stick that is plugged in starts: nothing without a click, its folder inkstick-inbox by itself, nothing at
+    all: it is not even mounted."""
 
     ASK = "ask"
     INBOX = "inbox"
@@ -67,7 +68,7 @@ def parse(text: str) -> Wishes:
         raise UnattendedError(("the file is larger than 64 KiB",))
     try:
         read = tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # (a number or brackets without end are ValueError and the other)
         raise UnattendedError((str(error),)) from error
     problems: list[str] = []
     values = _values(read, _SCHEMA, "", problems)

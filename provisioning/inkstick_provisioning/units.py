@@ -18,10 +18,13 @@ WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inks
 
 
 def run(command: Sequence[str], text: str = "", user: int | None = None) -> str:
-    """Its output, "" where it failed: a broken part must not take the keeper with it. `user`: as whom."""
+    """Its output, "" where it failed: a broken part must not take the keeper with it; nor must a byte that is no letter
+    (lsblk hands a stick's label on as it lies there). `user`: as whom."""
     who: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
     try:
-        done = subprocess.run(list(command), input=text, capture_output=True, text=True, timeout=120, **who)
+        done = subprocess.run(
+            list(command), input=text, capture_output=True, text=True, errors="replace", timeout=120, **who
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"{command[0]}: {error}\n")
         return ""

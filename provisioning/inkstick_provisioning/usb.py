@@ -1,4 +1,5 @@
-"""Documents from a stick into the inbox, and results back onto it. Pulling the stick out in the middle loses nothing.
+"""Documents from a stick into the inbox, and results back onto it. Pulling the stick out in the middle loses nothing,
+and what cannot be read or has no room keeps nobody else from being copied.
 
 Each file is copied whole under a hidden name, fsynced and renamed (`copying.py`); then one line goes into the stick's
 journal on the data volume, so that the same stick, put in again, goes on where it was. A cut between the two copies one
@@ -7,14 +8,16 @@ file twice, which is read once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from inkstick.config import DataFolder
 from inkstick.errors import DiskFull, InkstickError
@@ -27,7 +30,9 @@ from inkstick_provisioning.sticks import INBOX, RESULTS
 DEEPEST, MOST = 32, 200_000
 LONGEST = 200
 """Bytes of a name; a longer one is cut before its suffix."""
-_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM, errno.ENOTCONN, errno.ESHUTDOWN}
+_GONE = {errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM, errno.ENOTCONN, errno.ESHUTDOWN}
+GOING_SECONDS = 1.0
+"""From the first error of a stick that is pulled out until the kernel has forgotten it. A bad sector stays."""
 _LOCAL_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Progress = Callable[[int], None]
@@ -41,10 +46,24 @@ class StickGone(InkstickError):
     default_hint = "Nothing is lost. Put it in again, and the rest is copied."
 
 
+class Unreadable(InkstickError):
+    """One file of it; what can be read of the others is not touched by that."""
+
+    code = "unreadable"
+    default_message = "A file of the stick cannot be read."
+    default_hint = "Copy it to another stick on another computer."
+
+
 class StickFull(InkstickError):
     code = "stick_full"
     default_message = "The stick is full."
     default_hint = "Make room on it and bring the results back again."
+
+
+class StickLocked(InkstickError):
+    code = "stick_locked"
+    default_message = "Nothing can be written to the stick."
+    default_hint = "Look for a switch on it, or take the results in the browser."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +89,47 @@ class Copied:
 
 
 def documents(top: Path) -> list[Found]:
-    """The documents on a stick, by their content and not their names, by path. Links are not followed; what cannot be
-    read is left out. Raises StickGone."""
+    """The documents on a stick, by their content and not their names, by path. Links are not followed; folders that
+    cannot be read, and files that we may not read, are left out. Raises StickGone, and OSError where nothing can be
+    read."""
     with _watching(top):
         return sorted(_walk(top, top, 0), key=lambda found: found.path)[:MOST]
 
 
 def _walk(top: Path, folder: Path, depth: int) -> Iterator[Found]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                continue
-            if entry.is_dir():
-                wanted = depth < DEEPEST and not ignored_folder(entry.name) and entry.name != RESULTS
-                if wanted:
-                    yield from _walk(top, Path(entry.path), depth + 1)
-            elif entry.is_file() and not ignored_file(entry.name) and _is_document(Path(entry.path)):
+    for entry in _entries(top, folder):
+        if entry.is_symlink():
+            continue
+        if entry.is_dir():
+            wanted = depth < DEEPEST and not ignored_folder(entry.name) and entry.name != RESULTS
+            if wanted:
+                yield from _walk(top, Path(entry.path), depth + 1)
+        elif entry.is_file() and not ignored_file(entry.name) and _is_document(top, Path(entry.path)):
+            with _watching(top):
                 status = entry.stat()
-                yield Found(os.path.relpath(entry.path, top), status.st_size, status.st_mtime_ns)
+            yield Found(os.path.relpath(entry.path, top), status.st_size, status.st_mtime_ns)
 
 
-def _is_document(path: Path) -> bool:
+def _entries(top: Path, folder: Path) -> list[os.DirEntry[str]]:
+    found: list[os.DirEntry[str]] = []
+    try:
+        with _watching(top), os.scandir(folder) as entries:
+            found.extend(entries)
+    except OSError:
+        if folder == top:
+            raise
+    return found
+
+
+def _is_document(top: Path, path: Path) -> bool:
     """An unreadable sector in one file is no reason to leave the others: it fails when it is copied, and is told."""
     try:
-        return identify_file(path) is not None
+        with _watching(top):
+            return identify_file(path) is not None
     except PermissionError:
         return False
+    except OSError:
+        return True
 
 
 def has_inbox(top: Path) -> bool:
@@ -171,25 +205,42 @@ class Ingest:
         return [replace(found, path=f"{self.only}/{found.path}") for found in inner] if self.only else inner
 
     def run(self, wanted: list[Found], kept: Journal, progress: Progress = lambda _: None) -> list[Copied]:
-        """Copy what the journal does not know yet. All that are in the inbox now or were before, in order. Raises
-        StickGone or DiskFull; what was copied until then stays."""
-        known, copied = kept.read(), []
-        for number, found in enumerate(wanted, 1):
+        """Copy what the journal does not know yet. All that are in the inbox now or were before, in order; fewer than
+        `wanted` where some cannot be read. Raises StickGone; and DiskFull, after all that have room were copied. What
+        was copied until then stays."""
+        copying.sweep(self.data.inbox / safe(self.name))
+        known, copied, full = kept.read(), list[Copied](), False
+        for found in wanted:
             entry = known.get(found.key)
             if entry is None:
-                entry = self._copy(found)
+                try:
+                    entry = self._copy(found)
+                except Unreadable:
+                    continue
+                except DiskFull:
+                    full = True
+                    continue
                 kept.add(entry)
             copied.append(entry)
-            progress(number)
+            progress(len(copied))
+        if full:
+            raise DiskFull
         return copied
 
     def _copy(self, found: Found) -> Copied:
         target = self.data.inbox / place_of(self.name, found)
         if self._free() - found.size < self.reserve:
             raise DiskFull
-        with _watching(self.top):
-            copying.make_folder(target.parent, self.data.inbox)
-            final = copying.copy(self.top / found.path, target)
+        with _reading(self.top):
+            file = copying.opened(self.top / found.path)
+        try:
+            with file, _watching(self.top):
+                copying.make_folder(target.parent, self.data.inbox)
+                final = copying.pour(_Source(file, self.top), target)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # folders in folders, deeper than a path can say here
+                raise Unreadable from error
+            raise
         return Copied(found.key, str(final.relative_to(self.data.inbox)))
 
     def _free(self) -> int:
@@ -197,21 +248,50 @@ class Ingest:
         return figures.f_bavail * figures.f_frsize
 
 
-@contextmanager
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file of a stick: what goes wrong with it is told apart from what goes wrong with the file that is written."""
+
+    file: BinaryIO
+    top: Path
+
+    def read(self, size: int) -> bytes:
+        with _reading(self.top):
+            return self.file.read(size)
+
+
+@contextlib.contextmanager
+def _reading(top: Path) -> Iterator[None]:
+    try:
+        with _watching(top):
+            yield
+    except OSError as error:
+        raise Unreadable from error
+
+
+@contextlib.contextmanager
 def _watching(top: Path) -> Iterator[None]:
-    """Errors of a stick that goes away become StickGone; a missing file of a stick that is there stays an error."""
+    """Errors of a stick that goes away become StickGone; an unreadable or missing file of one that is there stays an
+    error."""
     try:
         yield
     except OSError as error:
         if error.errno in _LOCAL_FULL:
             raise DiskFull from error
+        if error.errno == errno.EIO and _there(top):
+            time.sleep(GOING_SECONDS)
         if error.errno in _GONE or not _there(top):
             raise StickGone from error
         raise
 
 
 def _there(top: Path) -> bool:
+    """The kernel forgets a stick's device at once; of its folders it may still know."""
     try:
+        device = top.stat().st_dev
+        numbers = f"{os.major(device)}:{os.minor(device)}"
+        if os.major(device) and not Path("/sys/dev/block", numbers).exists():  # 0: of no device, in memory
+            return False
         return any(True for _ in os.scandir(top))
     except OSError:
         return False
@@ -227,19 +307,20 @@ def ended(data: DataFolder, copied: list[Copied]) -> list[Copied]:
 
 def export(data: DataFolder, name: str, top: Path, progress: Progress = lambda _: None) -> int:
     """Results of a stick's documents into its folder inkstick-results: whole files, fsynced, none replaced. Returns the
-    number of files that it has now. Raises StickGone or StickFull."""
+    number of files that it has now. Raises StickGone, StickFull or StickLocked."""
     written = 0
+    with contextlib.suppress(OSError):  # (whatever is wrong with the stick shows below)
+        copying.sweep(top / RESULTS)
     for source, inner in _results(data, safe(name)):
         target = top / RESULTS / inner
         try:
-            copying.make_folder(target.parent, top)
-            copying.copy(source, target)
+            with _watching(top):
+                copying.make_folder(target.parent, top)
+                copying.copy(source, target)
+        except DiskFull as error:
+            raise StickFull from error
         except OSError as error:
-            if error.errno in _LOCAL_FULL:
-                raise StickFull from error
-            if error.errno in _GONE or not _there(top):
-                raise StickGone from error
-            raise
+            raise StickLocked from error
         written += 1
         progress(written)
     return written

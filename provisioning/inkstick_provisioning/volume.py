@@ -7,7 +7,7 @@ the device itself once more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,7 +42,8 @@ class Where(StrEnum):
 
 
 class State(StrEnum):
-    """How far a volume is: free (no partition yet), blank (ours, empty), new (encrypted, not yet formatted), locked."""
+    """How far a volume is: free (no partition yet), blank (ours, with nothing that anybody could open), new (encrypted,
+    not yet formatted), locked."""
 
     FREE = "free"
     BLANK = "blank"
@@ -72,7 +73,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`found`: volumes of ours, begun or finished. `offers`: places for a new one; memory is always the last."""
+    """`found`: volumes of ours, begun or finished, this stick's first. `offers`: places for a new one; memory
+    is always the last."""
 
     found: tuple[Offer, ...]
     offers: tuple[Offer, ...]
@@ -104,13 +106,16 @@ def steps(state: State) -> tuple[Action, ...]:
     return _AFTER[state]
 
 
-def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None) -> Survey:
-    """What can hold documents. `subsystems`: of the LUKS headers that were looked into, by device."""
+def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None, keyless: Collection[str] = ()) -> Survey:
+    """What can hold documents. `subsystems`: of the LUKS headers that were looked into, by device; `keyless`: those of
+    them that have no key slot."""
     known = subsystems or {}
     found, offers, refused = [], [], []
     for disk in (block for block in blocks if block.kind in ("disk", "loop") and block.size):
-        ours = [_ours(disk, part, known.get(part.path, READY)) for part in disk.inside if is_ours(part)]
-        found += [offer for offer in ours if offer]
+        parts = [part for part in disk.inside if is_ours(part)]
+        ours = [_ours(disk, part, known.get(part.path, READY), keyless=part.path in keyless) for part in parts]
+        found += [offer for offer in ours if isinstance(offer, Offer)]
+        refused += [refusal for refusal in ours if isinstance(refusal, Refusal)]
         if ours:
             continue
         judged = _stick(disk) if is_boot(disk) else _disk(disk)
@@ -118,9 +123,20 @@ def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None) ->
             offers.append(judged)
         elif disk.kind == "disk":
             refused.append(judged)
+    found.sort(key=lambda offer: offer.where is not Where.STICK)  # the kernel numbers disks as it likes
     offers.sort(key=lambda offer: (offer.where is not Where.STICK, offer.device))
     memory = Offer(Where.MEMORY, State.FREE, text="memory only: everything is lost at power-off")
     return Survey(tuple(found), (*offers, memory), tuple(refused))
+
+
+def locked(survey: Survey) -> tuple[Offer, ...]:
+    """The volumes that a passphrase opens, this stick's first."""
+    return tuple(offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW))
+
+
+def first_locked(survey: Survey) -> Offer | None:
+    """The one whose passphrase is asked for."""
+    return next(iter(locked(survey)), None)
 
 
 def is_ours(part: Block) -> bool:
@@ -133,16 +149,16 @@ def is_boot(disk: Block) -> bool:
     return any(MEDIUM in block.mounts for block in disk.everything())
 
 
-def _ours(disk: Block, part: Block, subsystem: str) -> Offer | None:
+def _ours(disk: Block, part: Block, subsystem: str, *, keyless: bool) -> Offer | Refusal:
     where = Where.STICK if is_boot(disk) else Where.DISK
     if disk.read_only or part.read_only:
-        return None
-    if part.filesystem == "crypto_LUKS":
-        state = State.NEW if subsystem == NEW else State.LOCKED
-    elif not part.filesystem:
+        return Refusal(disk.path, _name(disk), "It has a data volume, but it is write-protected.")
+    if not part.filesystem or (part.filesystem == "crypto_LUKS" and keyless):
         state = State.BLANK
-    else:
-        return None  # somebody made something else of it
+    elif part.filesystem == "crypto_LUKS":
+        state = State.NEW if subsystem == NEW else State.LOCKED
+    else:  # somebody's computer asked whether to format it, and was told yes
+        return Refusal(disk.path, _name(disk), "Its data volume was formatted by another computer. It stays as it is.")
     return Offer(where, state, part.path, part.size, _name(disk))
 
 

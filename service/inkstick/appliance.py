@@ -29,7 +29,7 @@ LONGEST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Stick:
-    """A stick that was plugged in. `state`: offered copying copied exporting exported stopped full no_room ejected.
+    """A stick that was plugged in. `state`: as in words.STICKS.
     `count`: documents on it; `done`: copied so far; `results`: of so many the results were carried back."""
 
     id: str

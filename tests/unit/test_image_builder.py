@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -117,11 +118,40 @@ def test_an_unmounted_stick_may_be_written() -> None:
         ({"ro": True}, "write-protected"),
         ({"size": 1 << 20}, "too small"),
         ({"children": [{"mountpoints": ["/home"]}]}, "in use: /home"),
+        ({"children": [{"children": [{"children": [{"mountpoints": ["/home"]}]}]}]}, "in use: /home"),  # LUKS, LVM
     ],
 )
 def test_nothing_else_is_written(changes: dict[str, object], why: str) -> None:
     with pytest.raises(ImageError, match=why):
         flash.refuse(disk(**changes), 1 << 30)
+
+
+def test_a_stick_with_a_mounted_partition_is_not_written(tmp_path: Path) -> None:
+    """As lsblk itself tells of it: asked without NAME it lists the partition beside the disk."""
+    disk = tmp_path / "sys/devices/usb/block/sdb"
+    for folder, number, size in ((disk, "8:16", 100_000), (disk / "sdb1", "8:17", 90_000)):
+        for name in ("holders", "slaves"):
+            (folder / name).mkdir(parents=True)
+        for name, value in (("dev", number), ("size", size), ("ro", 0), ("removable", 1), ("start", 2048)):
+            (folder / name).write_text(f"{value}\n")
+        for link in (tmp_path / f"sys/dev/block/{number}", tmp_path / f"sys/class/block/{folder.name}"):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder)
+    (disk / "sdb1/partition").write_text("1\n")
+    (tmp_path / "sys/block").symlink_to(tmp_path / "sys/class/block")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("30 1 8:17 / /media/x rw - vfat /dev/sdb1 rw\n")
+    (tmp_path / "proc/swaps").touch()
+    asked = [*flash.COMMAND, "--sysroot", str(tmp_path)]
+    found = flash.parse(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    assert (found.path, found.mounts) == ("/dev/sdb", ("/media/x",))
+
+
+def test_what_goes_wrong_with_a_stick_while_it_is_written_is_told(tmp_path: Path) -> None:
+    iso = tmp_path / "iso"
+    iso.write_bytes(b"x" * 100_000)
+    with pytest.raises(ImageError, match="No space left"):
+        flash.write(iso, Path("/dev/full"), lambda _: None)
 
 
 def test_a_regular_file_is_no_disk(tmp_path: Path) -> None:
@@ -138,6 +168,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     flash.write(iso, stick, said.append)
     assert stick.read_bytes()[: iso.stat().st_size] == iso.read_bytes()
     assert "exactly" in said[-1]
+
+
+def test_a_manifest_that_is_missing_or_cut_short_is_told(tmp_path: Path) -> None:
+    iso = tmp_path / "inkstick.iso"
+    with pytest.raises(ImageError, match="no file"):
+        manifest.sums_of(iso)
+    iso.write_bytes(b"a")
+    manifest.write(iso, {"edition": "cpu", "sums": "ab12"})
+    assert manifest.sums_of(iso) == "ab12"
+    record = tmp_path / "inkstick.iso.json"
+    record.write_text(record.read_text()[:30])
+    for check in (manifest.sums_of, manifest.check):
+        with pytest.raises(ImageError, match="no manifest"):
+            check(iso)
 
 
 def test_a_changed_or_shortened_iso_is_found_out(tmp_path: Path) -> None:
@@ -210,3 +254,19 @@ def test_a_second_build_takes_the_packages_and_nothing_that_was_made_of_them(tmp
     assert (again.cache / "debs/one").exists() and (tmp_path / "debs/one").exists()
     assert list((again.cache / "layers").iterdir()) == []
     assert again.cache == folder != tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_mounts_that_a_killed_build_left_are_released_below_a_folder_with_a_space(tmp_path: Path) -> None:
+    """Left mounted, the wheels of the cache would be deleted with the tree that they are bound into."""
+    kept, bound = tmp_path / "kept", tmp_path / "my work/tree/wheels"
+    for folder in (kept, bound):
+        folder.mkdir(parents=True)
+    (kept / "a.whl").touch()
+    if subprocess.run(["mount", "--bind", str(kept), str(bound)], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        trees.release(tmp_path / "my work/tree")
+        assert list(bound.iterdir()) == [] and (kept / "a.whl").exists()
+    finally:
+        subprocess.run(["umount", str(bound)], capture_output=True)

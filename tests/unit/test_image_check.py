@@ -83,6 +83,12 @@ def test_sums_that_are_damaged_themselves_are_no_good_stick(shell: list[str], st
     assert check(shell, stick)[-2].startswith("THE STICK IS DAMAGED")
 
 
+def test_a_list_of_sums_that_cannot_be_read_is_no_good_stick(shell: list[str], stick: Path) -> None:
+    (stick / "sha256sum.txt").write_bytes(b"")
+    said = check(shell, stick)
+    assert "DAMAGED: sha256sum.txt" in said and said[-2].startswith("THE STICK IS DAMAGED")
+
+
 def test_a_start_checks_nothing_and_goes_on(shell: list[str], stick: Path) -> None:
     (stick / "empty").write_bytes(b"damaged")
     assert check(shell, stick, "boot=live quiet") == []

@@ -345,3 +345,19 @@ def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
         ended = os.waitpid(child, 0)[1]
         os.close(handle)
         assert ended == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "typed"),
+    [
+        (b"\x1b[B", ""),  # the arrow down: not B, which writes onto a stick
+        (b"\x1b[[E", ""),  # F5: not E
+        (b"four\x1b[D\x1b[3~ words\x1b[1;5C\x1bOP\x1b[24~", "four words"),
+        (b"\x1b", "\x1b"),
+        ("口令\r".encode(), "口令\r"),
+        (b"[B", "[B"),
+    ],
+)
+def test_arrows_and_function_keys_type_nothing(sent: bytes, typed: str) -> None:
+    """A letter more in a passphrase that nobody sees, typed twice so, locks its owner out."""
+    assert terminal.keys(sent) == typed

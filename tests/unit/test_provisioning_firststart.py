@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkstick_provisioning import console, firststart, hardware, language, terminal, volume
-from inkstick_provisioning.faults import UnattendedError
+from inkstick_provisioning.faults import UnattendedError, WrongKey
 from inkstick_provisioning.firststart import Dialogue, Field, Situation, Step, answer, begin, screen
 from inkstick_provisioning.language import clean, cut, width, wrap
 from inkstick_provisioning.moment import Clock
@@ -28,7 +28,7 @@ LOCKED = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 60 * 10**9, "Kingston Dat
 BLANK = replace(LOCKED, state=State.BLANK)
 FOREIGN = "It holds data of somebody else (BitLocker). Inkstick never touches it."
 WINDOWS = Refusal("/dev/nvme0n1", "SAMSUNG, 512 GB", FOREIGN)
-GOOD, BAD = Clock(2e9, 1e9, True), Clock(5.0, 1e9, False)
+GOOD, BAD = Clock(2e9, 1e9, True), Clock(5.0, 1e9, False, 2.5e9)
 NEW = Situation(Survey((), (STICK, MEMORY), (WINDOWS,)), GOOD, (Port("eth0"),))
 KNOWN = Situation(Survey((LOCKED,), (MEMORY,), ()), GOOD, (Port("eth0"),))
 EARLY = "That is before this image was built or last used."
@@ -49,7 +49,7 @@ def go(situation: Situation, *typed: str) -> Dialogue:
         (NEW, ["1", "1", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
         (NEW, ["2", "２", "1", PASS, PASS, "1"], STICK, Mode.JOIN),  # full-width two
         (NEW, ["1", "3", "2", "1"], MEMORY, Mode.NONE),
-        (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.DIRECT),
+        (replace(NEW, ports=()), ["1", "2", "1"], MEMORY, Mode.NONE),  # nobody was asked
         (replace(NEW, clock=BAD), ["1", "1", "2026-11-20 14:05", "1", PASS, PASS, "1"], STICK, Mode.DIRECT),
         (KNOWN, ["1", "1", PASS], LOCKED, Mode.DIRECT),
         (KNOWN, ["1", "1", "", "1", "1"], MEMORY, Mode.DIRECT),  # the passphrase is forgotten: go on in memory
@@ -80,6 +80,7 @@ def test_every_way_ends_with_a_decision(situation: Situation, typed: list[str], 
         (NEW, ["1", "1", "1", PASS, "x"], Step.PASSPHRASE, "The two were not the same. Try again."),
         (replace(NEW, clock=BAD), ["1", "2", "today"], Step.CLOCK, "Type it like this: 2026-11-20 14:05"),
         (replace(NEW, clock=BAD), ["1", "2", "1999-01-01 00:00"], Step.CLOCK, EARLY),
+        (replace(NEW, clock=BAD), ["1", "2", "2062-11-20 14:05"], Step.CLOCK, "That is too far ahead."),
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_explained_and_changes_nothing(
@@ -96,6 +97,23 @@ def test_work_that_failed_leads_back_to_a_question_with_the_reason() -> None:
     assert "passphrase" in screen(wrong).problem
     full = firststart.failed(go(NEW, "1", "1", "1", PASS, PASS, "1"), "systemd-repart failed")
     assert full.step is Step.WHERE
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.LOCKED])
+def test_work_that_came_as_far_as_a_volume_leads_to_its_passphrase(state: State) -> None:
+    """A new one on the stick whose last steps failed: the other places offer that stick no more."""
+    working = go(NEW, "1", "1", "1", PASS, PASS, "1")
+    begun = replace(LOCKED, state=state)
+    after = replace(working, situation=replace(NEW, survey=Survey((begun,), (MEMORY,), ())))
+    failed = firststart.failed(after, "mkfs.ext4 failed")
+    assert failed.step is Step.UNLOCK
+    assert answer(failed, PASS).offer == begun
+
+
+def test_what_to_do_is_said_with_what_is_wrong() -> None:
+    wrong = firststart.failed(go(KNOWN, "2", "1", "wrong words"), WrongKey.default_message, WrongKey.default_hint)
+    assert "键盘布局" in screen(wrong).problem, "the console's is American, a browser's may be another"
+    assert screen(answer(wrong, "")).problem == ""
 
 
 def test_a_new_volume_s_recovery_key_is_shown_once_and_has_to_be_acknowledged() -> None:
@@ -122,6 +140,26 @@ def test_a_volume_that_is_there_is_never_offered_for_a_new_one() -> None:
     dialogue = go(KNOWN, "1", "1", "")
     assert dialogue.step is Step.WHERE
     assert [place.where for place in firststart.places(dialogue.situation.survey)] == [Where.MEMORY]
+
+
+def test_of_several_volumes_each_can_be_opened() -> None:
+    """Another Inkstick's stick beside this one, or one that was made for that: its passphrase is not the person's."""
+    other = replace(LOCKED, where=Where.DISK, device="/dev/sdb3", text="SanDisk, 32 GB")
+    both = replace(KNOWN, survey=Survey((LOCKED, other), (MEMORY,), ()))
+    assert go(both, "1", "1", PASS).offer == LOCKED
+    asked = go(both, "1", "1", "")
+    assert [*screen(asked).choices[:2]] == [
+        "Open the data volume of this stick (Kingston DataTraveler, 64 GB)",
+        "Open the data volume that is on another disk: SanDisk, 32 GB",
+    ]
+    chosen = answer(asked, "2")
+    assert chosen.step is Step.UNLOCK and "SanDisk" in screen(chosen).lines[0]
+    working = answer(chosen, PASS)
+    assert (working.step, working.offer, working.wishes.where) == (Step.WORKING, other, Where.DISK)
+    wrong = firststart.failed(working, "This passphrase does not open the data volume.")
+    assert wrong.step is Step.UNLOCK and "SanDisk" in screen(wrong).lines[0]
+    assert answer(answer(wrong, ""), "3").step is Step.CONFIRM, "and memory"
+    assert "Kingston" in screen(answer(answer(wrong, ""), "1")).lines[0]
 
 
 def test_foreign_disks_are_named_as_untouched() -> None:
@@ -186,6 +224,8 @@ def test_a_whole_file_is_understood() -> None:
     ("text", "told"),
     [
         ("language = ", "Invalid value"),
+        ("name = " + "9" * 5000, "digits"),  # Python's own limit
+        ("name = " + "[" * 5000, "recursion"),
         ("langauge = 'en'", "langauge: there is no such setting; known here: language, name"),
         ("language = 'fr'", "language: 'fr' is not one of en, zh"),
         ("[data]\nwhere = 'cloud'", "data.where: 'cloud' is not one of stick, disk, memory"),

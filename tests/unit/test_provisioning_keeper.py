@@ -6,7 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import runpy
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from inkstick_provisioning import (
+    firststart,
     given,
+    ingest,
     keeper,
+    language,
     luks,
     machine,
     power,
@@ -26,7 +31,7 @@ from inkstick_provisioning import (
     unattended,
     units,
 )
-from inkstick_provisioning.faults import StillWriting
+from inkstick_provisioning.faults import SetupError, StillWriting
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
 from inkstick_provisioning.keeper import Keeper, addresses
@@ -36,6 +41,7 @@ from inkstick_provisioning.status import Status
 from inkstick_provisioning.unattended import Usb, Wishes
 from inkstick_provisioning.volume import Checked, Offer, State, Survey, Where
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = """#!/bin/sh
 {{ echo "{name} $*"; [ "$1" = -f ] && cat; }} >>"{log}"
 {answer}
@@ -52,6 +58,8 @@ ANSWERS = {
 }
 
 
+HALF = '{"what": "answer", "value": "\\ud800", "number": 0}'
+"""Half a letter, as JSON can say it."""
 CARD = Driven("RTX 4090 Laptop", 16 * GIB, (8, 9), 550)
 
 
@@ -137,6 +145,19 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
 
 
+def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_starting(place: Place) -> None:
+    """lsblk hands on the bytes of the label, 0x9a for Ü as DOS wrote it: that is no UTF-8."""
+    stick = b'{"path":"/dev/sdb","type":"disk","tran":"usb","fstype":"vfat","label":"M\x9aLLER","mountpoints":["/m"]}'
+    (place.root / "blocks").write_bytes(b'{"blockdevices": [' + stick + b"]}")
+    (place.root / "bin/lsblk").write_text(f"#!/bin/sh\ncat {place.root / 'blocks'}\n")
+    given.mount_fat()
+    start()
+    assert place.question()["step"] == "language"
+    (place.root / "blocks").write_bytes(b'{"blockdevices": [' + stick.replace(b'"/m"', b"null") + b"]}")
+    candidate = ingest._candidate("sdb")
+    assert candidate is not None and candidate.name == "M\ufffdLLER"
+
+
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
     found = start()
     found.tick()
@@ -162,6 +183,44 @@ def test_the_first_start_is_begun_on_the_console_and_finished_in_the_browser(pla
     assert told.addresses[0] == "https://10.77.0.1/"
     assert (told.pin, told.fingerprint, told.dropped) == ("1234 5678", "AA:BB", (("in", 3),))
     assert told.parts == (("serve", "active", "2 reading"),)
+
+
+def test_an_adapter_that_is_plugged_in_later_is_used_as_was_answered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many laptops have no other port than one on a USB cable."""
+    there = [Port("eth0")]
+    monkeypatch.setattr(keeper, "ports", lambda: there)
+    found = start()
+    there.append(Port("enx001122334455"))
+    found.slow_at = -1e9
+    found.tick()
+    assert set(found.modes.values()) == {Mode.NONE}, "not before anybody answered"
+    say(place, found, place.console, "1", "1", "1", "1")
+    there.append(Port("enx66"))
+    found.slow_at = -1e9
+    found.tick()
+    assert "Address=10.77.2.1/24" in (place.root / "network/10-inkstick-enx66.network").read_text()
+    assert '"eth0"' in place.calls and "https://10.77.2.1/" in place.status().addresses
+    del there[1:]
+    found.slow_at = -1e9
+    found.tick()
+    assert not (place.root / "network/10-inkstick-enx66.network").exists()
+    assert "10.77.2.1" not in str(place.status().addresses)
+
+
+def test_an_adapter_that_nobody_was_asked_about_stays_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[Port] = []
+    monkeypatch.setattr(keeper, "ports", lambda: there)
+    found = start()
+    say(place, found, place.console, "1", "1", "1")
+    assert found.dialogue.step is Step.DONE
+    there.append(Port("eth0"))
+    found.slow_at = -1e9
+    found.tick()
+    assert found.modes == {"eth0": Mode.NONE}
+    found.handle(Asked("network"))
+    assert found.modes == {"eth0": Mode.DIRECT}
 
 
 def test_a_keeper_that_is_started_again_asks_nothing_twice(place: Place) -> None:
@@ -192,6 +251,28 @@ def test_the_file_answers_everything(place: Place, monkeypatch: pytest.MonkeyPat
     assert json.loads((place.root / "run/wishes.json").read_text())["usb"] == "inbox"
 
 
+def test_a_disk_is_found_by_the_name_that_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manual writes /dev/disk/by-id/…, a link: the kernel may call the same disk sdb today and sdc tomorrow."""
+    disk, link = place.root / "sdb", place.root / "by-id"
+    disk.touch()
+    link.symlink_to(disk)
+    offers = (Offer(Where.DISK, State.FREE, str(disk)), Offer(Where.DISK, State.FREE, f"{disk}b"))
+    kept: list[Offer] = []
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(kept), (*offers, Offer(Where.MEMORY, State.FREE)), ()))
+    monkeypatch.setitem(unattended._SCHEMA["data"], "disk", str)
+    taken: list[Offer | None] = []
+    monkeypatch.setattr(Keeper, "take_volume", lambda _, dialogue: taken.append(dialogue.offer))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text(
+        f'[data]\nwhere = "disk"\ndisk = "{link}"\npassphrase = "four plain words"\n'
+    )
+    start()
+    (place.root / "run/keeper.json").unlink()  # the machine is started anew
+    kept += [Offer(Where.DISK, State.LOCKED, f"{disk}{end}") for end in ("b1", "p3", "1x")]
+    start()
+    assert [offer.device if offer else "" for offer in taken] == [str(disk), f"{disk}p3"]
+
+
 def test_a_file_with_a_mistake_is_told_and_a_person_is_asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     (place.root / unattended.NAME).write_text("language = 'xx'\nfoo = 1")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
@@ -199,6 +280,25 @@ def test_a_file_with_a_mistake_is_told_and_a_person_is_asked(place: Place, monke
     found.tick()
     assert found.dialogue.step is Step.LANGUAGE
     assert "foo" in dict(place.status().warnings[0].values)["place"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_that_is_no_utf_8_is_told_and_not_passed_over(
+    encoding: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editor of Windows may save it: all that it answers would be asked, and nobody would know why."""
+    text, good = (
+        'name = "archive"\n[data]\npassphrase = "fünf wörter für uns"\n',
+        '[data]\nkey_file = "key"\nwhere = "stick"\n',
+    )
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    for settings, key in ((text.encode(encoding), b""), (good.encode(), "schlüssel".encode(encoding))):
+        (place.root / unattended.NAME).write_bytes(settings)
+        (place.root / "key").write_bytes(key)
+        found = start()
+        found.tick()
+        assert found.dialogue.step is Step.LANGUAGE
+        assert "UTF-8" in dict(place.status().warnings[0].values)["place"]
 
 
 def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
@@ -312,6 +412,79 @@ def start_shared(place: Place) -> Keeper:
     return found
 
 
+def test_a_volume_whose_first_start_failed_after_it_was_made_gets_its_recovery_key(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service did not stop in time, say: the second answer opens a volume that is finished, and has one key."""
+    offer, keys = Offer(Where.STICK, State.FREE, "/dev/sda", 10**10, "KINGSTON"), list[str]()
+    found, memory = [list[Offer](), [offer]], Offer(Where.MEMORY, State.FREE)
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(found[0]), (*found[1], memory), ()))
+    monkeypatch.setattr(luks, "slots", lambda _: 1 + len(keys))
+    monkeypatch.setattr(luks, "add_recovery", lambda _, secret, key: keys.append(key))
+    failures = [StillWriting()]
+
+    def take(_: Keeper, dialogue: firststart.Dialogue) -> None:
+        found[:] = [[replace(offer, state=State.LOCKED, device="/dev/sda3")], []]
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(Keeper, "take_volume", take)
+    started = start()
+    say(place, started, place.console, "1", "3", "1", "four plain words", "four plain words", "1")
+    assert place.question()["step"] == "unlock" and "did not stop" in str(place.question()["problem"])
+    say(place, started, place.console, "four plain words")
+    assert place.question()["step"] == "recovery" and place.question()["code"] == keys[0]
+    say(place, started, place.console, "1")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    started.tick()
+    say(place, started, place.console, "four plain words")
+    assert started.dialogue.step is Step.DONE and len(keys) == 1
+
+
+@pytest.fixture
+def clock(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the clock was set to, the last is what it says; and a volume on which it was 2,000,000 s last."""
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    told = [1_500_000.0]
+    monkeypatch.setattr("inkstick_provisioning.keeper.time.time", lambda: told[-1])
+    monkeypatch.setattr(keeper, "_set_clock", told.append)
+    monkeypatch.setattr(keeper, "_built", lambda: 1_000_000.0)
+
+    def take(found: Keeper, _: object) -> None:
+        (place.root / "data/state/last-seen").write_text("2000000")
+        monkeypatch.setattr(keeper, "_is_volume", lambda folder: folder == keeper.DATA)
+
+    monkeypatch.setattr(Keeper, "take_volume", take)
+    return told
+
+
+@pytest.mark.parametrize(("typed", "now"), [("1970-01-30 00:00", 2_505_600.0), ("", 2_000_000.0)])
+def test_a_clock_that_is_behind_what_the_volume_has_seen_is_asked_for(
+    place: Place, clock: list[float], typed: str, now: float
+) -> None:
+    """The volume's last moment can be read only when it is open; until then the clock may be right."""
+    found = start()
+    say(place, found, place.console, "1", "3", "four plain words")
+    assert (place.question()["step"], clock[-1]) == ("clock", 2_000_000.0)
+    found.tick()
+    say(place, found, place.console, typed)
+    assert found.dialogue.step is Step.DONE and clock[-1] == now
+    found.seen_at = -1e9
+    found.tick()
+    assert float((place.root / "data/state/last-seen").read_text()) == now, "time never goes back by itself"
+
+
+def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
+    clock[0] = 0.0
+    found = start()
+    say(place, found, place.console, "1", "3", "1970-01-15 00:00")
+    assert clock[1:] == [1_000_000.0, 1_209_600.0], "to the image's date until somebody says better"
+    clock[-1] += 600
+    say(place, found, place.console, "four plain words")
+    assert found.dialogue.step is Step.DONE and clock[-1] == 1_210_200.0
+
+
 def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +500,66 @@ def test_a_wipe_destroys_the_keys_first_and_then_waits_for_nothing(
     assert place.calls == before, "a program that touches the volume would wait for ever, and so would the keeper"
     assert place.status().boot == "leaving"
     assert "destroyed" in place.status().warnings[0].sentence
+
+
+def test_a_data_disk_that_is_taken_out_is_told_and_one_that_comes_later_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, volumes = ["sdb1"], list[Offer]()
+    monkeypatch.setattr(luks, "look", lambda: Survey(tuple(volumes), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(power, "is_gone", lambda device: device in gone)
+    found = start()
+    say(place, found, place.console, "1", "3")
+    assert place.question()["step"] == "where"
+    volumes.append(Offer(Where.DISK, State.LOCKED, "/dev/sdb1", 10**10, "T7"))
+    say(place, found, place.console, "", "3")
+    assert place.question()["step"] == "unlock", "back and on again: it was plugged in meanwhile"
+    say(place, found, place.console, "", "1", "1")
+    found.tick()
+    assert not [line for line in place.status().warnings if "taken out" in line.sentence]
+    found.device = "/dev/sdb1"
+    found.tick()
+    assert "taken out" in place.status().warnings[0].sentence
+
+
+@pytest.mark.parametrize("state", ["verified", "damaged", "unverified"])
+def test_a_damaged_stick_is_named_as_such_on_the_screen(place: Place, state: str) -> None:
+    """What inkstick-layers.service writes, in its own words."""
+    layers = runpy.run_path(str(REPOSITORY / "image/overlay/app/usr/lib/inkstick/layers.py"))
+    found = start()
+    (place.root / "run/layers.json").write_text(
+        json.dumps(layers["report"]([layers["Layer"]("60-app.squashfs", state != "unverified", state == "damaged")]))
+    )
+    found.tick()
+    told = [line.sentence for line in place.status().warnings]
+    assert told == ([] if state == "verified" else [layers["SENTENCES"][state]])
+    assert all(sentence in language.catalogue("zh") for sentence in told)
+
+
+def test_a_wipe_destroys_a_volume_that_nobody_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever must not be found with the documents may not have their passphrase at hand, nor the time to type it."""
+    done: list[str] = []
+    stick = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    other = replace(stick, where=Where.DISK, device="/dev/sdb1")
+    volumes = [(stick, other), (other,), (other, replace(other, device="/dev/sdc1")), ()]
+    monkeypatch.setattr(luks, "look", lambda: Survey(volumes[0], (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "wipe", done.append)
+    monkeypatch.setattr(keeper, "ask_kernel", done.append)
+    monkeypatch.setattr(power, "READ_SECONDS", 0.0)
+    found = start()
+    say(place, found, place.console, "1", "3", "", "3", "1")
+    assert found.dialogue.step is Step.DONE, "in memory"
+    found.handle(Asked("wipe"))
+    assert done == ["/dev/sda3", "o"], "the one beside it may be somebody else's"
+    volumes.pop(0)
+    found.handle(Asked("wipe"))
+    assert done[2:] == ["/dev/sdb1", "o"]
+    volumes.pop(0)
+    with pytest.raises(SetupError, match="more than one"):
+        found.handle(Asked("wipe"))
+    volumes.pop(0)
+    found.handle(Asked("wipe"))
+    assert done[4:] == [] and "systemctl --no-block poweroff" in place.calls
 
 
 def test_a_card_is_judged_again_when_its_driver_has_started_and_not_before(
@@ -353,6 +586,14 @@ def test_a_card_is_judged_again_when_its_driver_has_started_and_not_before(
     assert "reads the pages" in str(place.status().card)
 
 
+def test_what_is_to_be_known_of_the_computer_is_on_the_screen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "look", lambda: Facts(displays=(Pci(NVIDIA, 0x2717, removable=True),), memory=2 * GIB))
+    found = start()
+    found.tick()
+    told = " ".join(line.sentence for line in place.status().warnings)
+    assert "little memory" in told and "Do not unplug it" in told
+
+
 def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Path) -> None:
     folder, outside = tmp_path / "requests", tmp_path / "outside"
     for path in (folder, outside):
@@ -365,6 +606,8 @@ def test_requests_are_taken_once_in_order_and_never_through_a_link(tmp_path: Pat
     (folder / "5.json").write_text("{" + " " * 10000 + '"what": "pin"}')
     (folder / "6.json").mkdir()
     os.mkfifo(folder / "7.json")
+    for number, text in enumerate(('{"what": "pin", "number": 1e999}', '{"what": ' + "[" * 8000, HALF), 80):
+        (folder / f"{number}.json").write_text(text)
     (folder / ".8.json.part").write_text('{"what": "pin"}')
     assert take(folder, EVERYTHING) == [Asked("answer", "x", 4), Asked("pin")]
     assert take(folder, EVERYTHING) == []
@@ -509,6 +752,31 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
     found.close_volume()
     assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
     assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]
+
+
+def test_a_volume_that_somebody_still_uses_stays_open_is_told_and_reading_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its services were stopped for it, and nothing started them again."""
+    found = start()
+    say(place, found, place.console, "1", "1", "1", "1")
+    found.device = "/dev/sda3"
+    busy = subprocess.CalledProcessError(32, ["umount"])
+    monkeypatch.setattr(keeper, "_is_volume", lambda folder: folder == keeper.DATA)
+    monkeypatch.setattr(keeper, "_mount", lambda _: (_ for _ in ()).throw(busy))
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    before = len(place.calls)
+    found.tick()
+    after = place.calls[before:]
+    assert after.index("systemctl stop") < after.index("systemctl start --no-block inkstick-watch.service")
+    assert found.errand is None, "what the keeper itself started there is ended too"
+    assert (found.device, found.dialogue.step) == ("/dev/sda3", Step.DONE)
+    assert "could not be locked" in place.status().warnings[-1].sentence
+
+
+def test_no_document_s_name_is_on_the_screen_when_something_goes_wrong() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/inkstick/inbox/Case 12 Smith.pdf")
+    assert "Smith" not in repr(keeper._fault(full)) and "No space left" in repr(keeper._fault(full))
 
 
 def test_what_the_service_laid_in_place_of_its_files_leads_the_keeper_nowhere(place: Place) -> None:

@@ -41,7 +41,7 @@ def test_a_port_without_a_mode_is_down_and_so_is_one_that_comes_later() -> None:
 
 
 def test_each_direct_port_has_a_network_of_its_own() -> None:
-    modes = {"enp5s0": Mode.DIRECT, "enp3s0": Mode.DIRECT, "enp4s0": Mode.JOIN}
+    modes = {"enp3s0": Mode.DIRECT, "enp4s0": Mode.JOIN, "enp5s0": Mode.DIRECT}
     assert network.direct_addresses(modes) == {"enp3s0": "10.77.0.1", "enp5s0": "10.77.1.1"}
 
 

@@ -103,9 +103,24 @@ def test_every_link_of_the_overlay_leads_somewhere() -> None:
     assert all(link.resolve().exists() for link in links)
 
 
+def test_a_disk_in_a_usb_case_is_looked_at_as_a_stick_is() -> None:
+    """udev's own rules say ID_BUS=ata of it (60-persistent-storage.rules: ata_id before usb_id)."""
+    (rule,) = [
+        line for line in (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines() if '=="usb"' in line
+    ]
+    assert 'SUBSYSTEMS=="usb"' in rule and "ID_BUS" not in rule
+
+
+def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:
+    """eMMC is called mmcblk0 as a card is, and lsblk says mmc of both."""
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines()
+    assert all('ATTRS{type}=="SD"' in line for line in rules if "mmcblk*" in line)
+
+
 def test_the_rules_before_the_keeper_runs_let_nothing_through() -> None:
     assert (ETC / "inkstick/closed.nft").read_text(encoding="ascii") == network.ruleset({})
-    assert (ETC / "sysctl.d/90-inkstick.conf").read_text(encoding="ascii").startswith(network.SYSCTL)
+    settings = (ETC / "sysctl.d/90-inkstick.conf").read_text(encoding="ascii").splitlines()
+    assert {"net.ipv4.ip_forward=0", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv4.conf.all.rp_filter=1"} <= {*settings}
     off = network.files({})["90-inkstick-off.network"]
     assert (ETC / "systemd/network/90-inkstick-off.network").read_text(encoding="ascii") == off
 

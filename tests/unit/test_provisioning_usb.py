@@ -18,7 +18,7 @@ import pytest
 from inkstick.config import DataFolder
 from inkstick.errors import DiskFull
 from inkstick.intake.ignore import ignored_file
-from inkstick_provisioning import blocks, copying, ingest, sticks, usb, volume
+from inkstick_provisioning import blocks, copying, ingest, luks, sticks, usb, volume
 from inkstick_provisioning.ingest import Visit, taken
 from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
@@ -110,6 +110,107 @@ def test_a_stick_that_is_pulled_out_loses_nothing_and_goes_on_when_it_is_back(
     assert len(kept.read()) == 4
 
 
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of files and folders with an unreadable sector; "NAME:0" for one at a file's beginning."""
+    names: set[str] = set()
+    scan, pread = os.scandir, os.pread
+
+    class Broken(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if Path(str(self.name)).name in names:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size) or b""
+
+    def listed(folder: Any) -> Any:
+        if Path(folder).name in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return scan(folder)
+
+    def head(file: int, size: int, at: int) -> bytes:
+        if f"{Path(f'/proc/self/fd/{file}').readlink().name}:0" in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(file, size, at)
+
+    monkeypatch.setattr(usb, "GOING_SECONDS", 0)
+    monkeypatch.setattr(copying, "opened", lambda path: Broken(path))
+    monkeypatch.setattr(os, "scandir", listed)
+    monkeypatch.setattr(os, "pread", head)
+    return names
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_being_copied(
+    top: Path, data: DataFolder, broken: set[str]
+) -> None:
+    """A worn stick: one sector of a document, of a document's beginning, of a folder. Put in again it is as broken."""
+    (top / "Fälle/卷二").mkdir()
+    broken |= {"scan.png", "letter:0", "letter", "卷二"}
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
+    visit.count()
+    assert (visit.stick.state, visit.stick.count) == ("offered", 4), "that a document cannot be read is told, later"
+    visit.copy()
+    assert [path.partition("/")[2] for path in inbox(data)] == ["inkstick-inbox/new.pdf", "report.pdf"]
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 4)
+    broken.clear()
+    visit.copy()
+    assert (visit.stick.state, visit.stick.done, len(inbox(data))) == ("copied", 4, 4)
+
+
+def test_what_a_power_cut_left_half_copied_does_not_fill_volume_and_stick(
+    top: Path, data: DataFolder, tmp_path: Path
+) -> None:
+    """A hidden file as large as the document was: no list shows it, and nobody would ever remove it."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    halves = [data.inbox / "K/Fälle" / f".letter.{gone.pid}.part", top / "inkstick-results" / f".a.md.{gone.pid}.part"]
+    running, named = data.inbox / "K" / f".a.pdf.{os.getpid()}.part", data.inbox / "K/.notes.part"
+    for path in (*halves, running, named):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PDF)
+    assert not copying.is_part(named.name) and copying.is_part(running.name)
+    ingest = Ingest(top, "K", data, 0)
+    ingest.run(ingest.find(), journal(data, "a"))
+    usb.export(data, "K", top)
+    assert not any(path.exists() for path in halves)
+    assert running.exists() and named.exists()
+    (tmp_path / "volume").mkdir()
+    luks.carry(data.root, tmp_path / "volume")
+    assert (tmp_path / "volume/inbox/K/report.pdf").exists()
+    assert not (tmp_path / "volume/inbox/K" / running.name).exists()
+
+
+def test_what_goes_wrong_with_the_data_volume_is_not_said_of_the_stick(
+    top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(copying, "rename_noreplace", read_only)
+    ingest = Ingest(top, "K", data, 0)
+    with pytest.raises(OSError, match="Read-only"):
+        ingest.run(ingest.find(), journal(data, "a"))
+
+
+def test_a_folder_deeper_than_a_path_can_say_here_keeps_nothing_else_out(data: DataFolder, tmp_path: Path) -> None:
+    deep, wanted = tmp_path / "d", "/".join(["x" * 190] * 20)
+    (deep / wanted).mkdir(parents=True)
+    (deep / wanted / "a.pdf").write_bytes(PDF)
+    (deep / "z.pdf").write_bytes(PDF)
+    ingest = Ingest(deep, "n" * 200, data, 0)
+    assert len(ingest.find()) == 2
+    assert [entry.place[-5:] for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["z.pdf"]
+
+
+def test_a_document_without_room_keeps_no_smaller_one_out(top: Path, data: DataFolder) -> None:
+    with (top / "A huge one.pdf").open("wb") as file:
+        file.write(PDF)
+        file.truncate(1 << 43)
+    ingest = Ingest(top, "K", data, 0)
+    with pytest.raises(DiskFull):
+        ingest.run(ingest.find(), journal(data, "a"))
+    assert inbox(data) == [f"K/{path}" for path in DOCUMENTS]
+
+
 def test_a_file_that_breaks_off_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     class Breaking(io.RawIOBase):
         reads = 0
@@ -121,7 +222,7 @@ def test_a_file_that_breaks_off_in_the_middle_leaves_nothing(tmp_path: Path) -> 
             return b"x" * size
 
     with pytest.raises(OSError, match="gone"):
-        copying.pour(Breaking(), tmp_path / "scan.pdf")  # type: ignore[arg-type]
+        copying.pour(Breaking(), tmp_path / "scan.pdf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -382,6 +483,40 @@ def test_that_results_are_on_a_stick_is_said_when_it_is_closed_and_not_before(
     assert order == ["umount", "mount rw", "exporting", "exporting", "sync", "umount", "mount", last]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_results_that_a_write_protected_stick_refuses_are_told_and_it_is_still_read(
+    top: Path, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the switch on its side out, mount opens it for reading alone and calls that done."""
+    image, point = tmp_path / "stick.img", tmp_path / "point"
+    image.write_bytes(bytes(8 << 20))
+    subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-d", str(top), str(image)], check=True)
+    done = subprocess.run(
+        ["/usr/sbin/losetup", "--read-only", "--find", "--show", str(image)], capture_output=True, text=True
+    )
+    point.mkdir()
+    candidate = Candidate("x", done.stdout.strip(), "ext4", "K")
+    if done.returncode or subprocess.run(sticks.mount_command(candidate, str(point), 0)).returncode:
+        pytest.skip("no loop device, or no mount, here")
+    try:
+        monkeypatch.setattr(ingest, "POINT", point)
+        visit = Visit(candidate, point, data, 0, lambda _: None)
+        visit.copy()
+        folder = data.results / inbox(data)[0].partition("/")[0]
+        folder.mkdir()
+        (folder / "a.md").write_text("text")
+        ingest._export(visit, candidate, 0)
+        assert visit.stick.state == "locked"
+        assert (point / "report.pdf").exists()
+        monkeypatch.setattr(sticks, "mount_command", lambda *_, write=False: ["false"])  # nor opened at all
+        visit.say(state="copied")
+        ingest._export(visit, candidate, 0)
+        assert visit.stick.state == "locked"
+    finally:
+        subprocess.run(["umount", str(point)], capture_output=True)
+        subprocess.run(["/usr/sbin/losetup", "--detach", candidate.device], check=True)
+
+
 def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +525,28 @@ def test_nothing_is_told_of_a_stick_that_was_taken_out_while_its_unit_stood_stil
     (tmp_path / "sdb1.json").write_text("{}")
     assert ingest.main(["sdb1", "800"]) == 0
     assert not (tmp_path / "sdb1.json").exists()
+
+
+@pytest.mark.parametrize("setting", Usb)
+def test_where_sticks_are_never_read_none_is_mounted(
+    setting: Usb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever forbids sticks does not want the kernel to read the file system of a hostile one either."""
+    mounted: list[str] = []
+
+    def command(found: Candidate, *_: object) -> list[str]:
+        mounted.append(found.name)
+        return ["false"]
+
+    monkeypatch.setattr(ingest, "FOLDER", tmp_path)
+    monkeypatch.setattr(ingest, "POINT", tmp_path / "point")
+    monkeypatch.setattr("inkstick_provisioning.status.RUN", tmp_path)
+    monkeypatch.setattr(ingest, "_candidate", lambda name: Candidate(name, "/dev/null", "vfat", "K"))
+    monkeypatch.setattr(ingest, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(sticks, "mount_command", command)
+    (tmp_path / "wishes.json").write_text(json.dumps({"usb": setting.value}))
+    ingest.main(["sdb1", "800"])
+    assert mounted == ([] if setting is Usb.NEVER else ["K"])
 
 
 def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
@@ -470,6 +627,19 @@ def test_what_reads_a_stick_is_nobody_of_rank() -> None:
         os.setuid(0)
 
     assert list(as_user(65534, work)) == [{"user": [65534] * 3, "groups": []}, {"failed": "unreadable"}]
+
+
+def test_a_child_that_is_killed_in_the_middle_of_a_line_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel, where memory is short: what it said of two hundred thousand documents is one long line."""
+    ends = os.pipe()
+    monkeypatch.setattr(os, "pipe", lambda: ends)
+
+    def work(send: Any) -> None:
+        send({"count": 3})
+        os.write(ends[1], b'{"copied": [{"key"')
+        os.kill(os.getpid(), 9)
+
+    assert list(as_user(0, work)) == [{"count": 3}, {"failed": "stick_gone"}]
 
 
 def test_what_a_person_asked_for_is_taken_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from inkstick_provisioning import blocks, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
-from inkstick_provisioning.faults import NotEmpty, SetupError, WrongKey
+from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
 
 GB = 10**9
@@ -123,15 +123,32 @@ def test_a_volume_of_ours_is_taken_up_where_the_power_left_it(
     assert (volume.steps(state)[0], volume.steps(state)[-1]) == (first, last)
 
 
+def test_the_stick_s_own_volume_comes_before_one_that_is_plugged_in_beside_it() -> None:
+    """Whichever of the two the kernel found first."""
+    ours = part("/dev/sda3", 700 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    other = part("/dev/nvme0n1p1", 1 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    found = survey(entry("/dev/nvme0n1", 64 * GB, pttype="gpt", children=[other]), stick(ours))
+    assert [offer.device for offer in volume.locked(found)] == ["/dev/sda3", "/dev/nvme0n1p1"]
+
+
 def test_a_finished_volume_is_never_formatted() -> None:
     assert Action.FORMAT not in volume.steps(State.LOCKED)
     assert Action.ENCRYPT not in volume.steps(State.LOCKED)
     assert Action.FORMAT in volume.steps(State.NEW)
 
 
-def test_a_partition_of_our_kind_with_something_else_in_it_is_left_alone() -> None:
-    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "ext4"}))).found == ()
-    assert survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "partlabel": "data"}))).found == ()
+def test_a_partition_of_our_kind_with_something_else_in_it_is_left_alone_and_told() -> None:
+    """Windows offers to format what it does not know. Unexplained, the stick offers memory alone."""
+    found = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "ntfs"})))
+    assert found.found == () and places(found) == [MEMORY]
+    assert ["formatted by another" in refusal.reason for refusal in found.refused] == [True]
+    other = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "partlabel": "data"})))
+    assert other.found == ()
+
+
+def test_a_volume_on_a_write_protected_stick_is_told() -> None:
+    found = survey(stick(part("/dev/sda3", 700 << 20, 60 * GB, **{**OURS, "fstype": "crypto_LUKS"}), ro=True))
+    assert found.found == () and "write-protected" in found.refused[0].reason
 
 
 def test_free_space_lies_behind_the_last_partition_and_leaves_the_second_table() -> None:
@@ -235,10 +252,33 @@ def test_the_volume_opens_with_its_passphrase_and_after_a_wipe_with_none(disk: P
 
 
 @needs("cryptsetup", "blkid")
+def test_a_header_without_any_key_is_made_anew(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power went while luksFormat worked on the first key slot, which takes the most of its time; or a stick
+    without discard was wiped. No passphrase opens it, and nothing else was ever offered on that stick."""
+    device = str(disk)
+    luks.encrypt(device, b"correct horse", memory_kib=1024, iterations=4)
+    luks.remember(device, 'language = "zh"\n')
+    data = part(device, 700 << 20, 60 * GB, **OURS, fstype="crypto_LUKS")
+    monkeypatch.setattr(luks, "_run", lambda _: json.dumps({"blockdevices": [stick(data)]}))
+    assert [offer.state for offer in luks.look().found] == [State.NEW]
+    subprocess.run(volume.wipe_commands(device)[0], check=True)
+    assert [offer.state for offer in luks.look().found] == [State.BLANK]
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    luks.encrypt(device, b"another one", memory_kib=1024, iterations=4)
+    assert luks.fits(device, b"another one") and luks.subsystem(device) == volume.NEW
+    with disk.open("r+b") as file:  # a header that is damaged is none without a key
+        file.write(bytes(16 << 20))
+    assert not luks.keyless(device)
+
+
+@needs("cryptsetup", "blkid")
 def test_the_recovery_key_fits_however_it_is_typed_until_the_wipe(disk: Path) -> None:
     device, secret, key = str(disk), b"correct horse", recovery.make()
     luks.encrypt(device, secret, memory_kib=1024, iterations=4)
+    assert luks.slots(device) == 1
     luks.add_recovery(device, secret, key)
+    assert luks.slots(device) == 2
     assert luks.fits(device, secret) and luks.fits(device, key.encode())
     assert luks.fits(device, recovery.read(key.lower().replace("-", "  ")).encode())
     assert not luks.fits(device, recovery.make().encode())
@@ -280,6 +320,21 @@ def test_a_foreign_file_system_is_not_encrypted_over(disk: Path) -> None:
     with pytest.raises(NotEmpty):
         luks.encrypt(str(disk), b"secret")
     assert disk.read_bytes() == before
+
+
+@needs("mkfs.ext4", "e2fsck")
+def test_a_damaged_superblock_is_mended_from_its_copies(disk: Path) -> None:
+    subprocess.run(volume.format_command(str(disk)), check=True)
+    assert luks.check(str(disk)) is Checked.CLEAN
+    with disk.open("r+b") as file:
+        file.seek(1024)
+        file.write(bytes(1024))
+    assert luks.check(str(disk)) is Checked.THOROUGH
+    assert luks.check(str(disk)) is Checked.CLEAN
+    with disk.open("r+b") as file:
+        file.write(bytes(64 << 20))
+    with pytest.raises(VolumeDamaged):
+        luks.check(str(disk))
 
 
 @needs_root
@@ -349,13 +404,49 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
     (memory / "inbox/link").symlink_to("/etc/passwd")
     (memory / "inbox/same.pdf").write_text("same")
     (kept / "inbox/same.pdf").write_text("same")
+    long = "卷" * 83 + ".pdf"  # 253 bytes: one more letter is no name any more
+    (memory / "inbox/sub" / long).write_text("long")
     luks.carry(memory, kept)
+    assert (kept / "inbox/sub" / long).read_text() == "long"
+    (memory / "inbox/sub" / long).write_text("another")
+    luks.carry(memory, kept)
+    assert {path.read_text() for path in (kept / "inbox/sub").iterdir()} == {"scan", "long", "another"}
     assert (kept / "inbox/sub/scan.pdf").read_text() == "scan"
     assert (kept / "inbox/both.pdf").read_text() == "old", "what is on the volume is never replaced"
     assert (kept / "inbox/both (2).pdf").read_text() == "new", "and what is new is never dropped"
     assert sorted(path.name for path in (kept / "inbox").iterdir()) == ["both (2).pdf", "both.pdf", "same.pdf", "sub"]
     assert (kept / "state/ledger.sqlite").read_text() == "old"
     assert not (kept / "inbox/link").exists()
+
+
+def test_what_has_the_name_of_another_kind_of_thing_on_the_volume_is_carried_beside_it(tmp_path: Path) -> None:
+    """A folder here, a file there: the volume could not be opened. Through a link nothing goes, and nothing is lost."""
+    memory, kept, outside = tmp_path / "memory", tmp_path / "volume", tmp_path / "outside"
+    for folder in (memory / "done/scan", memory / "inbox/k", kept / "done", kept / "inbox", outside):
+        folder.mkdir(parents=True)
+    (memory / "done/scan/1.pdf").write_text("one")
+    (memory / "inbox/k/2.pdf").write_text("two")
+    (kept / "done/scan").write_text("a file")
+    (kept / "inbox/k").symlink_to(outside)
+    assert luks.carry(memory, kept) == 2
+    assert (kept / "done/scan").read_text() == "a file" and (kept / "done/scan (2)/1.pdf").read_text() == "one"
+    assert (kept / "inbox/k (2)/2.pdf").read_text() == "two" and not list(outside.iterdir())
+
+
+@needs_root
+def test_a_volume_without_room_for_what_was_taken_in_says_so(tmp_path: Path) -> None:
+    memory, full = tmp_path / "memory", tmp_path / "volume"
+    for folder in (memory, full):
+        folder.mkdir()
+    (memory / "Case 12 Smith.pdf").write_bytes(b"x" * 200_000)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(full)]).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(NoRoom):
+            luks.carry(memory, full)
+        assert list(full.iterdir()) == [] and (memory / "Case 12 Smith.pdf").exists()
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
 
 
 def test_a_command_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:

@@ -148,15 +148,16 @@ def test_the_next_start_asks_for_the_passphrase_only_and_everything_is_there(sec
     second.wait_for("unlock")
     second.show(named("unlock"))
     second.type("not this one\n")
-    told = say(LANGUAGE, WrongKey.default_message)
-    until(lambda: second.json("/run/inkstick/first-start.json").get("problem") == told, second.journal)
+    wrong = say(LANGUAGE, WrongKey.default_message)
+    until(lambda: wrong in second.json("/run/inkstick/first-start.json")["problem"], second.journal)
     second.show(named("unlock-wrong"))
     second.type(f"{PASSPHRASE}\n")
     second.wait_for("done")
     assert kept(second).startswith("/dev/mapper/inkstick-data ext4")
     assert second.text("find", f"{DATA}/results", "-name", "letter.md")
     assert second.text("find", f"{DATA}/done", "-name", "letter.pdf")
-    assert not second.json("/run/inkstick/status.json")["warnings"], "it was closed properly: nothing was repaired"
+    told = [line["sentence"] for line in second.json("/run/inkstick/status.json")["warnings"]]
+    assert not [sentence for sentence in told if "repaired" in sentence], "it was closed properly"
 
 
 def test_a_wipe_destroys_every_key_and_switches_off(second: Laptop, medium: Path) -> None:

@@ -52,11 +52,13 @@ STICKS = {
     "offered": "Read {count} documents from {name}?",
     "copying": "Copying from {name}: {done} of {count} documents",
     "copied": "{count} documents were copied from {name}. Bring the results back onto it when they are read.",
+    "partly": "{done} of {count} documents were copied from {name}. The rest cannot be read there.",
     "exporting": "Writing results onto {name}: {results}",
     "exported": "{results} results were written onto {name}. Let go of it before you take it out.",
     "stopped": "{name} was taken out. What was copied is safe; put it in again and the rest is copied.",
     "full": "{name} is full: make room on it and bring the results back again.",
     "no_room": "There is too little room here for the documents on {name}.",
+    "locked": "Nothing can be written to {name}: is it write-protected? Download the results instead.",
     "ejected": "{name} can be taken out.",
 }
 
@@ -80,7 +82,7 @@ def stick_offers(stick: Stick) -> tuple[tuple[str, str], ...]:
     eject = ("eject", "Let go of the stick")
     if stick.state == "offered" and stick.count:
         return ("stick", "Read them all"), ("decline", "Not now")
-    if stick.state in ("copied", "exported", "full"):
+    if stick.state in ("copied", "partly", "exported", "full"):
         return ("export", "Bring the results back"), eject
     return (eject,) if stick.state in ("offered", "no_room") else ()
 

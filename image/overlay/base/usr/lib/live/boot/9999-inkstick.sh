@@ -28,6 +28,12 @@ Verify_checksums ()
 	cd "${1}" || return 0
 	inkstick_say '\033[2J\033[H' '  Inkstick: checking this stick. This takes some minutes.' ''
 	_damaged=""
+	# Where the list itself cannot be read to its end, the loop below would end early and find nothing wrong.
+	if [ ! -s sha256sum.txt ] || ! cat sha256sum.txt > /dev/null 2>&1
+	then
+		_damaged="sha256sum.txt"
+		inkstick_say "    DAMAGED: sha256sum.txt"
+	fi
 	_large=" $(find . -type f -size +2000 2> /dev/null | tr '\n' ' ')" # in units of 512 bytes
 	while read -r _sum _file
 	do
