@@ -204,6 +204,13 @@ class Keeper:
             self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
             return firststart.begin(situation)
 
+    def start(self) -> None:
+        """Every port is down until it is known what it is for; after a restart of this process that is known, and
+        whoever is on the network stays there."""
+        if self.dialogue.step is not Step.DONE:
+            self.put(self.wishes)
+        self.settle()
+
     def answer(self, asked: Asked) -> None:
         """A line for the present question; one for an earlier question is late, and nothing."""
         if asked.number == self.number and self.dialogue.step not in (Step.WORKING, Step.DONE):
@@ -718,8 +725,7 @@ def main() -> int:
         keeper = Keeper()
     finally:
         given.unmount_fat()
-    keeper.put(keeper.wishes)
-    keeper.settle()
+    keeper.start()
     if "NOTIFY_SOCKET" in os.environ:
         from inkstick.supervise.notify import Notifier
 

@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -89,11 +90,11 @@ class Copied:
 
 
 def documents(top: Path) -> list[Found]:
-    """The documents on a stick, by their content and not their names, by path. Links are not followed; folders that
-    cannot be read, and files that we may not read, are left out. Raises StickGone, and OSError where nothing can be
-    read."""
+    """The documents on a stick, MOST at most, by their content and not their names, by path. Links are not followed;
+    folders that cannot be read, and files that we may not read, are left out. Raises StickGone, and OSError where
+    nothing can be read."""
     with _watching(top):
-        return sorted(_walk(top, top, 0), key=lambda found: found.path)[:MOST]
+        return sorted(islice(_walk(top, top, 0), MOST), key=lambda found: found.path)
 
 
 def _walk(top: Path, folder: Path, depth: int) -> Iterator[Found]:
@@ -114,7 +115,7 @@ def _entries(top: Path, folder: Path) -> list[os.DirEntry[str]]:
     found: list[os.DirEntry[str]] = []
     try:
         with _watching(top), os.scandir(folder) as entries:
-            found.extend(entries)
+            found.extend(islice(entries, MOST))
     except OSError:
         if folder == top:
             raise

@@ -113,8 +113,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def start() -> Keeper:
     found = Keeper()
-    found.put(found.wishes)
-    found.settle()
+    found.start()
     return found
 
 
@@ -228,6 +227,15 @@ def test_a_keeper_that_is_started_again_asks_nothing_twice(place: Place) -> None
     again = start()
     assert again.dialogue.step is Step.DONE
     assert again.modes == {"eth0": Mode.JOIN, "wlan0": Mode.NONE}
+
+
+def test_a_keeper_that_is_started_again_takes_nobody_off_the_network(place: Place) -> None:
+    say(place, start(), place.console, "1", "1", "1", "1")
+    before = len(place.calls)
+    start()
+    after = place.calls[before:]
+    assert "dport 443" in after and after.count("policy drop") == 3, "the rules are loaded once, and are those in use"
+    assert "inkstick-serve.service" not in after, "nor is it started anew, in the middle of a page"
 
 
 def test_a_late_answer_is_no_answer_to_the_next_question(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -63,6 +64,27 @@ DOCUMENTS = ["Fälle/letter", "Fälle/卷一/scan.png", "inkstick-inbox/new.pdf"
 
 def test_documents_are_found_by_content_and_nothing_else_is(top: Path) -> None:
     assert [found.path for found in usb.documents(top)] == DOCUMENTS
+
+
+def test_a_folder_without_end_is_not_read_without_end(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stick can be made so, by hand or by a fault; what it holds is kept in memory while it is counted."""
+    scan, listed = os.scandir, list[int]()
+
+    def endless(folder: Any) -> Any:
+        entries = scan(folder)
+        entry = next(entry for entry in entries if entry.name == "report.pdf")
+
+        def more() -> Any:
+            while True:
+                listed.append(1)
+                yield entry
+
+        return contextlib.nullcontext(more())
+
+    monkeypatch.setattr(os, "scandir", endless)
+    monkeypatch.setattr(usb, "MOST", 50)
+    assert len(usb.documents(top)) == 50
+    assert len(listed) <= 51
 
 
 def test_they_arrive_in_a_folder_with_the_sticks_name(top: Path, data: DataFolder) -> None:
