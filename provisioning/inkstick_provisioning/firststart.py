@@ -59,7 +59,7 @@ class Situation:
 class Dialogue:
     """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
     `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do.
-    `opened`: the volume is open, and the clock alone is asked for."""
+    `opened`: the volume is open, and the clock alone is asked for. `clock`: as a person typed it."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
@@ -154,14 +154,15 @@ def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
     """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open."""
-    clock = None if situation.clock.right else situation.clock.best
-    dialogue = _volume(replace(begin(situation, wishes.language), wishes=wishes, secret=secret, clock=clock))
+    dialogue = _volume(replace(begin(situation, wishes.language), wishes=wishes, secret=secret))
     if wishes.where is None:
         return replace(dialogue, secret="")
     offer, problem = choose(situation.survey, wishes)
     if offer is None or (offer.where is not Where.MEMORY and not secret):
         problem = problem or "The file gives no passphrase and no key for the data volume."
         return replace(dialogue, secret="", problem=problem)
+    if offer.state in (State.FREE, State.BLANK) and secret and (weak := weakness(secret)):  # of a key file
+        return replace(dialogue, secret="", problem=weak)
     return replace(dialogue, offer=offer, step=Step.WORKING, unattended=True)
 
 

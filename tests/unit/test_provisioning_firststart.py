@@ -267,6 +267,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         (NEW.survey, Wishes(where=Where.STICK), "", Step.WHERE, None),  # no passphrase: a person is asked
         (NEW.survey, Wishes(where=Where.DISK), PASS, Step.WHERE, None),  # no such disk
         (TWO, Wishes(where=Where.DISK), PASS, Step.WHERE, None),
+        (NEW.survey, Wishes(where=Where.STICK), "1234", Step.WHERE, None),  # no key for a new volume
+        (KNOWN.survey, Wishes(where=Where.STICK), "1234", Step.WORKING, LOCKED),  # but one of an old volume, perhaps
         (TWO, Wishes(where=Where.DISK, disk="/dev/sdb"), PASS, Step.WORKING, DISK),
     ],
 )  # fmt: skip

@@ -483,6 +483,18 @@ def test_a_clock_that_is_behind_what_the_volume_has_seen_is_asked_for(
     assert float((place.root / "data/state/last-seen").read_text()) == now, "time never goes back by itself"
 
 
+def test_a_clock_that_is_behind_is_set_forward_where_nobody_is_asked(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock[0] = 0.0
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text('[data]\nwhere = "stick"\npassphrase = "four plain words"\n')
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0, 2_000_000.0]
+    assert "clock is wrong" in str(place.status().warnings)
+
+
 def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
     clock[0] = 0.0
     found = start()
