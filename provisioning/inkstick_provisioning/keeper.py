@@ -250,7 +250,10 @@ class Keeper:
                 self.take_volume(dialogue)
                 key = self.recovery(dialogue)
                 behind = self.clock_behind(dialogue)
-            self.dialogue = firststart.late(dialogue, behind) if behind else firststart.finished(dialogue, key)
+            if behind and not key:  # a key that is not shown now never is
+                self.dialogue = firststart.late(dialogue, behind)
+            else:
+                self.dialogue = firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
             told = _fault(error)
             message = say("en", told.sentence, **dict(told.values))

@@ -483,6 +483,16 @@ def test_a_clock_that_is_behind_what_the_volume_has_seen_is_asked_for(
     assert float((place.root / "data/state/last-seen").read_text()) == now, "time never goes back by itself"
 
 
+def test_a_recovery_key_that_was_made_is_shown_whatever_the_clock_says(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(luks, "slots", lambda _: 1)
+    monkeypatch.setattr(luks, "add_recovery", lambda *_: None)
+    found = start()
+    say(place, found, place.console, "1", "3", "four plain words")
+    assert (place.question()["step"], clock[-1]) == ("recovery", 2_000_000.0)
+
+
 def test_a_clock_that_is_behind_is_set_forward_where_nobody_is_asked(
     place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
