@@ -157,6 +157,18 @@ def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_st
     assert candidate is not None and candidate.name == "M\ufffdLLER"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_stick_that_somebody_looks_into_keeps_the_keeper_from_nothing(place: Place) -> None:
+    point = place.root / "run/fat/sdb1"
+    point.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(point)]).returncode:
+        pytest.skip("cannot mount here")
+    (point / "open").touch()
+    with (point / "open").open():
+        given.unmount_fat()
+        assert str(point) not in Path("/proc/self/mounts").read_text() and not point.exists()
+
+
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
     found = start()
     found.tick()
