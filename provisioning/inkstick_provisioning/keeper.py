@@ -187,6 +187,7 @@ class Keeper:
         if Path(volume.MAPPER).exists():
             with contextlib.suppress(InkstickError, subprocess.SubprocessError):
                 self.close_volume()
+        units.run(["udevadm", "settle", "--timeout=15"])  # until then a disk has no partitions of any kind, for lsblk
         situation = self._situation()
         if not self.clock.right:
             _set_clock(self.clock.best)

@@ -54,6 +54,7 @@ ANSWERS = {
     "inkstick": """echo '{"pin": "12345678", "fingerprint": "AA:BB"}'""",
     "lsblk": """echo '{"blockdevices": []}'""",
     "networkctl": "",
+    "udevadm": "",
     "cryptsetup": "",
 }
 
@@ -142,6 +143,12 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     settings["token"] = 'language = "martian"'
     start()
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
+
+
+def test_disks_are_looked_at_when_the_kernel_s_news_of_them_have_been_taken_in(place: Place) -> None:
+    """A volume on a disk that is just being looked through has no type yet, and would not be asked for."""
+    start()
+    assert place.calls.index("udevadm settle") < place.calls.index("lsblk")
 
 
 def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_starting(place: Place) -> None:
