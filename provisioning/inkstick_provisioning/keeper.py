@@ -361,11 +361,12 @@ class Keeper:
         _empty(DATA)
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
-        units.systemctl("restart", "--no-block", "inkstick-settings.service")
         self.resume()
 
     def resume(self) -> None:
-        """Those who write, and the sticks that were stopped with them, go on."""
+        """Those who write, and the sticks that were stopped with them, go on: with a reserve that fits the data folder
+        as it is now (that of a volume may be more than all memory)."""
+        units.systemctl("restart", "--no-block", "inkstick-settings.service")
         units.systemctl("start", "--no-block", *units.SERVICES, *self.guests)
         self.guests = []
 

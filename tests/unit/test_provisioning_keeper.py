@@ -799,7 +799,8 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
     )
     running.append("inkstick-usb@sdb1.service")
     found.close_volume()
-    assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
+    assert "inkstick-usb@sdb1.service" in order[-4] and order[-3] == "close"
+    assert order[-2] == "systemctl restart --no-block inkstick-settings.service", "memory has room for another reserve"
     assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]
 
 
