@@ -442,8 +442,7 @@ class Keeper:
 
     def lock(self) -> None:
         """Back to the question for the passphrase; the network stays as it is."""
-        situation = replace(self._situation(), ports=())
-        self.dialogue = replace(firststart.begin(situation, self.wishes.language), wishes=self.wishes)
+        self.dialogue = firststart.again(self._situation(), self.wishes)
         self.number += 1
         self.settle()
 

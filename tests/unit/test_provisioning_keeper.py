@@ -824,6 +824,22 @@ def test_a_volume_that_somebody_still_uses_stays_open_is_told_and_reading_goes_o
     assert "could not be locked" in place.status().warnings[-1].sentence
 
 
+def test_after_a_lock_the_network_stays_as_it_is_whatever_is_answered(place: Place) -> None:
+    found = start()
+
+    def modes() -> str:
+        return found.modes["eth0"].value
+
+    say(place, found, place.console, "1", "1", "1", "1")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    found.tick()
+    assert place.question()["step"] == "where" and modes() == "direct"
+    say(place, found, place.console, "", "", "1")  # back to the language, and on
+    assert (place.question()["step"], modes()) == ("network", "direct")
+    say(place, found, place.console, "2", "1", "1")
+    assert found.dialogue.step is Step.DONE and modes() == "join"
+
+
 def test_no_document_s_name_is_on_the_screen_when_something_goes_wrong() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/inkstick/inbox/Case 12 Smith.pdf")
     assert "Smith" not in repr(keeper._fault(full)) and "No space left" in repr(keeper._fault(full))
