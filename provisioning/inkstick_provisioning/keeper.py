@@ -680,7 +680,10 @@ def _unopened(survey: Survey) -> str:
     if first is None:
         return ""
     if first.where is not Where.STICK and len(volume.locked(survey)) > 1:
-        raise SetupError("Nothing is destroyed: there is more than one data volume, and none is open.")
+        raise SetupError(
+            "Nothing is destroyed: there is more than one data volume, and none is open.",
+            hint="Press L and open the one that is meant, then press W again; or take the others out.",
+        )
     return first.device
 
 
