@@ -348,6 +348,8 @@ class Keeper:
         """Made or opened beside the data in memory, which is carried onto it; then it takes its place."""
         offer = dialogue.offer
         assert offer is not None
+        if Path(volume.MAPPER).exists():  # left open by an attempt that failed: perhaps another one
+            self.close_volume()
         found = luks.prepare(offer, dialogue.secret.encode(), OPENED)
         if found is not Checked.CLEAN:
             self.lines.append(Line("The data volume was repaired after it was not closed properly."))

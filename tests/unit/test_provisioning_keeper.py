@@ -30,6 +30,7 @@ from inkstick_provisioning import (
     terminal,
     unattended,
     units,
+    volume,
 )
 from inkstick_provisioning.faults import SetupError, StillWriting
 from inkstick_provisioning.firststart import Step
@@ -838,6 +839,26 @@ def test_after_a_lock_the_network_stays_as_it_is_whatever_is_answered(place: Pla
     assert (place.question()["step"], modes()) == ("network", "direct")
     say(place, found, place.console, "2", "1", "1")
     assert found.dialogue.step is Step.DONE and modes() == "join"
+
+
+def test_a_volume_that_an_attempt_left_open_is_closed_before_another_is_opened(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system would be checked while it is mounted, and called damaged; or be taken for the other one's."""
+    order: list[str] = []
+
+    def prepare(*_: object) -> Checked:
+        order.append("prepare")
+        raise StillWriting
+
+    found = start()
+    monkeypatch.setattr(volume, "MAPPER", str(place.root / "log"))
+    monkeypatch.setattr(luks, "close", lambda: order.append("close"))
+    monkeypatch.setattr(luks, "prepare", prepare)
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3")
+    with pytest.raises(StillWriting):
+        found.take_volume(replace(found.dialogue, offer=offer, secret="four plain words"))
+    assert order == ["close", "prepare"]
 
 
 def test_no_document_s_name_is_on_the_screen_when_something_goes_wrong() -> None:
