@@ -65,8 +65,11 @@ def _make(private: Path, certificate: Path) -> None:
         _PURPOSE,
     ]
     command = ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *kind]
-    run([*command, "-keyout", private, "-out", certificate, "-outform", "DER"])
-    private.chmod(0o600)
+    made, signed_by = private.with_suffix(".key.part"), certificate.with_suffix(".cer.part")
+    run([*command, "-keyout", made, "-out", signed_by, "-outform", "DER"])
+    made.chmod(0o600)
+    signed_by.rename(certificate)
+    made.rename(private)  # last: a pair is there when its key is
 
 
 def _public(*arguments: str | Path) -> str:

@@ -59,7 +59,7 @@ class Situation:
 class Dialogue:
     """`secret`: the passphrase, until it was used; `recovery`: the key that is shown once; repr leaves both out.
     `problem`, `advice`: English sentences, or "": why the last answer was not taken, and what to do.
-    `opened`: the volume is open, and the clock alone is asked for."""
+    `opened`: the volume is open, and the clock alone is asked for. `clock`: as a person typed it."""
 
     situation: Situation
     step: Step = Step.LANGUAGE
@@ -153,16 +153,19 @@ def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
 
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
-    """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open."""
-    clock = None if situation.clock.right else situation.clock.best
-    dialogue = _volume(replace(begin(situation, wishes.language), wishes=wishes, secret=secret, clock=clock))
+    """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open. Where
+    somebody is asked anyway, so is what the network is for, if the file does not say."""
+    dialogue = replace(begin(situation, wishes.language), wishes=wishes)
+    asks = situation.ports and not wishes.network_given
+    asked = _to(dialogue, Step.NETWORK) if asks else _volume(dialogue)
     if wishes.where is None:
-        return replace(dialogue, secret="")
+        return asked
     offer, problem = choose(situation.survey, wishes)
     if offer is None or (offer.where is not Where.MEMORY and not secret):
-        problem = problem or "The file gives no passphrase and no key for the data volume."
-        return replace(dialogue, secret="", problem=problem)
-    return replace(dialogue, offer=offer, step=Step.WORKING, unattended=True)
+        return replace(asked, problem=problem or "The file gives no passphrase and no key for the data volume.")
+    if offer.state in (State.FREE, State.BLANK) and secret and (weak := weakness(secret)):  # of a key file
+        return replace(asked, problem=weak)
+    return replace(asked, secret=secret, offer=offer, step=Step.WORKING, unattended=True)
 
 
 def choose(survey: Survey, wishes: Wishes) -> tuple[Offer | None, str]:

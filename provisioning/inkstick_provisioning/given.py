@@ -5,6 +5,7 @@ As a systemd credential, or at the top of the medium or of a stick's FAT partiti
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def _text(path: Path) -> str:
 
 
 def mount_fat() -> None:
-    """FAT partitions of removable media, read-only, to look for the file; by the unit's own mount namespace."""
+    """FAT partitions of removable media, read-only, to look for the file. (The keeper has no mount namespace of its
+    own: the processes of sticks begin after it is ready.)"""
     for disk in blocks.parse(units.run(blocks.COMMAND) or '{"blockdevices": []}'):
         for part in disk.everything():
             if disk.transport in ("usb", "mmc") and part.filesystem == "vfat" and not part.mounts:
@@ -54,6 +56,8 @@ def mount_fat() -> None:
 
 
 def unmount_fat() -> None:
+    """Whoever still looks into one keeps neither it nor the keeper."""
     for folder in (status.RUN / "fat").glob("*"):
-        units.run(["umount", str(folder)])
-        folder.rmdir()
+        units.run(["umount", "--lazy", str(folder)])
+        with contextlib.suppress(OSError):
+            folder.rmdir()

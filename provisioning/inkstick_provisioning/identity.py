@@ -1,4 +1,4 @@
-"""What this appliance is called: a word and a number, always the same for the same stick, and easy to say."""
+"""What this appliance is called: a word and a number, the same at each start of a computer, and easy to say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = (
 
 
 def hostname(serial: str) -> str:
-    """`inkstick-<word>-<two digits>`, from the serial number of the stick, or whatever else stays the same."""
+    """`inkstick-<word>-<two digits>`, from the computer's serial number, or whatever else stays the same."""
     digest = hashlib.sha256(b"inkstick hostname\0" + serial.strip().encode()).digest()
     return f"inkstick-{WORDS[digest[0] % len(WORDS)]}-{int.from_bytes(digest[1:3], 'big') % 100:02}"
 

@@ -187,6 +187,7 @@ class Keeper:
         if Path(volume.MAPPER).exists():
             with contextlib.suppress(InkstickError, subprocess.SubprocessError):
                 self.close_volume()
+        units.run(["udevadm", "settle", "--timeout=15"])  # until then a disk has no partitions of any kind, for lsblk
         situation = self._situation()
         if not self.clock.right:
             _set_clock(self.clock.best)
@@ -250,7 +251,10 @@ class Keeper:
                 self.take_volume(dialogue)
                 key = self.recovery(dialogue)
                 behind = self.clock_behind(dialogue)
-            self.dialogue = firststart.late(dialogue, behind) if behind else firststart.finished(dialogue, key)
+            if behind and not key:  # a key that is not shown now never is
+                self.dialogue = firststart.late(dialogue, behind)
+            else:
+                self.dialogue = firststart.finished(dialogue, key)
         except (InkstickError, OSError, subprocess.SubprocessError) as error:
             told = _fault(error)
             message = say("en", told.sentence, **dict(told.values))
@@ -344,6 +348,8 @@ class Keeper:
         """Made or opened beside the data in memory, which is carried onto it; then it takes its place."""
         offer = dialogue.offer
         assert offer is not None
+        if Path(volume.MAPPER).exists():  # left open by an attempt that failed: perhaps another one
+            self.close_volume()
         found = luks.prepare(offer, dialogue.secret.encode(), OPENED)
         if found is not Checked.CLEAN:
             self.lines.append(Line("The data volume was repaired after it was not closed properly."))
@@ -357,11 +363,12 @@ class Keeper:
         _empty(DATA)
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
-        units.systemctl("restart", "--no-block", "inkstick-settings.service")
         self.resume()
 
     def resume(self) -> None:
-        """Those who write, and the sticks that were stopped with them, go on."""
+        """Those who write, and the sticks that were stopped with them, go on: with a reserve that fits the data folder
+        as it is now (that of a volume may be more than all memory)."""
+        units.systemctl("restart", "--no-block", "inkstick-settings.service")
         units.systemctl("start", "--no-block", *units.SERVICES, *self.guests)
         self.guests = []
 
@@ -437,8 +444,7 @@ class Keeper:
 
     def lock(self) -> None:
         """Back to the question for the passphrase; the network stays as it is."""
-        situation = replace(self._situation(), ports=())
-        self.dialogue = replace(firststart.begin(situation, self.wishes.language), wishes=self.wishes)
+        self.dialogue = firststart.again(self._situation(), self.wishes)
         self.number += 1
         self.settle()
 
@@ -676,7 +682,10 @@ def _unopened(survey: Survey) -> str:
     if first is None:
         return ""
     if first.where is not Where.STICK and len(volume.locked(survey)) > 1:
-        raise SetupError("Nothing is destroyed: there is more than one data volume, and none is open.")
+        raise SetupError(
+            "Nothing is destroyed: there is more than one data volume, and none is open.",
+            hint="Press L and open the one that is meant, then press W again; or take the others out.",
+        )
     return first.device
 
 

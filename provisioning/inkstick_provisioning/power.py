@@ -73,12 +73,13 @@ def _text(path: Path) -> str:
 
 
 def medium_device(mounts: str) -> str:
-    """The device that we were started from, by /proc/self/mounts; "" where it is no device: the system is in memory and
-    the stick may be taken out."""
+    """The device that we were started from, by /proc/self/mounts; "" where there is none to watch: the system is in
+    memory and the stick may be taken out, or it is a file on it (a loop device, Ventoy's /dev/mapper/ventoy)."""
     for line in mounts.splitlines():
         device, point, *_ = line.split()
-        if point == MEDIUM and device.startswith("/dev/") and not device.startswith("/dev/loop"):
-            return device.removeprefix("/dev/")
+        name = device.removeprefix("/dev/")
+        if point == MEDIUM and name != device and "/" not in name and not name.startswith("loop"):
+            return name
     return ""
 
 

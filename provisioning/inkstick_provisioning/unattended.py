@@ -43,7 +43,8 @@ class Wishes:
     """What the person, or the file, chose. `passphrase` is never shown: repr leaves it out.
 
     `where` None: not said. `disk`: a path below /dev for where=disk, "" takes the only empty one. `key_file`: a name
-    beside the file. `ports`: modes of single ports. `smb`: inbox and results as folders of the network.
+    beside the file. `network_given`: it was said, and is not the one that a file without it means. `ports`: modes of
+    single ports. `smb`: inbox and results as folders of the network.
     """
 
     language: str = "en"
@@ -57,6 +58,7 @@ class Wishes:
     lid: Lid = Lid.KEEP
     name: str = ""
     smb: bool = False
+    network_given: bool = field(default=False, compare=False)
 
 
 Check = Callable[[Any], Any]
@@ -73,6 +75,7 @@ def parse(text: str) -> Wishes:
     problems: list[str] = []
     values = _values(read, _SCHEMA, "", problems)
     wishes = replace(Wishes(), **{_FIELDS[key]: value for key, value in values.items()})
+    wishes = replace(wishes, network_given="network.mode" in values)
     problems += _together(wishes)
     if problems:
         raise UnattendedError(tuple(problems))

@@ -185,7 +185,7 @@ class Journal:
 
 
 def journal(data: DataFolder, identity: str) -> Journal:
-    """`identity`: whatever stays the same for a stick: its file system's UUID and label."""
+    """`identity`: whatever stays the same for a stick: the number of its file system, its name where it has none."""
     return Journal(data.state / "sticks" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.jsonl")
 
 

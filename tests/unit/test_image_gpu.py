@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from inkstick_image import cards, debs, engine, layers, lock, nvidia, owners, recipe, signing, trees, weights
+from inkstick_image import cards, debs, engine, layers, lock, nvidia, owners, recipe, signing, tools, trees, weights
 from inkstick_image.__main__ import main
 from inkstick_image.errors import ImageError
 from inkstick_image.trees import Place
@@ -402,3 +403,20 @@ def test_no_module_that_is_kept_from_loading_is_asked_for_at_the_start() -> None
     """Debian's nvidia.conf asks for nvidia-drm: the file of the same name takes its place, and names none."""
     lines = (GPU / "etc/modules-load.d/nvidia.conf").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == []
+
+
+def test_a_key_whose_making_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tools.run
+
+    def cut(command: Sequence[str | Path], **_: object) -> str:
+        words = [str(word) for word in command]
+        Path(words[words.index("-keyout") + 1]).write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signing, "run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        signing.key(None, None, tmp_path)
+    monkeypatch.setattr(signing, "run", run)
+    assert signing.key(None, None, tmp_path).made
+    assert not signing.key(None, None, tmp_path).made
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inkstick.cer", "inkstick.key"]

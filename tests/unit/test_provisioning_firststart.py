@@ -263,10 +263,13 @@ def test_all_mistakes_are_told_at_once() -> None:
         (NEW.survey, Wishes(where=Where.STICK), PASS, Step.WORKING, STICK),
         (KNOWN.survey, Wishes(where=Where.STICK), PASS, Step.WORKING, LOCKED),
         (NEW.survey, Wishes(where=Where.MEMORY), "", Step.WORKING, MEMORY),
-        (NEW.survey, Wishes(), "", Step.WHERE, None),  # only the language is answered
-        (NEW.survey, Wishes(where=Where.STICK), "", Step.WHERE, None),  # no passphrase: a person is asked
-        (NEW.survey, Wishes(where=Where.DISK), PASS, Step.WHERE, None),  # no such disk
-        (TWO, Wishes(where=Where.DISK), PASS, Step.WHERE, None),
+        (NEW.survey, Wishes(), "", Step.NETWORK, None),  # only the language is answered
+        (NEW.survey, Wishes(network_given=True), "", Step.WHERE, None),
+        (NEW.survey, Wishes(where=Where.STICK), "", Step.NETWORK, None),  # no passphrase: a person is asked
+        (NEW.survey, Wishes(where=Where.DISK), PASS, Step.NETWORK, None),  # no such disk
+        (TWO, Wishes(where=Where.DISK, network_given=True), PASS, Step.WHERE, None),
+        (NEW.survey, Wishes(where=Where.STICK), "1234", Step.NETWORK, None),  # no key for a new volume
+        (KNOWN.survey, Wishes(where=Where.STICK), "1234", Step.WORKING, LOCKED),  # but one of an old volume, perhaps
         (TWO, Wishes(where=Where.DISK, disk="/dev/sdb"), PASS, Step.WORKING, DISK),
     ],
 )  # fmt: skip

@@ -30,6 +30,7 @@ from inkstick_provisioning import (
     terminal,
     unattended,
     units,
+    volume,
 )
 from inkstick_provisioning.faults import SetupError, StillWriting
 from inkstick_provisioning.firststart import Step
@@ -54,6 +55,7 @@ ANSWERS = {
     "inkstick": """echo '{"pin": "12345678", "fingerprint": "AA:BB"}'""",
     "lsblk": """echo '{"blockdevices": []}'""",
     "networkctl": "",
+    "udevadm": "",
     "cryptsetup": "",
 }
 
@@ -144,6 +146,12 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
 
 
+def test_disks_are_looked_at_when_the_kernel_s_news_of_them_have_been_taken_in(place: Place) -> None:
+    """A volume on a disk that is just being looked through has no type yet, and would not be asked for."""
+    start()
+    assert place.calls.index("udevadm settle") < place.calls.index("lsblk")
+
+
 def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_starting(place: Place) -> None:
     """lsblk hands on the bytes of the label, 0x9a for Ü as DOS wrote it: that is no UTF-8."""
     stick = b'{"path":"/dev/sdb","type":"disk","tran":"usb","fstype":"vfat","label":"M\x9aLLER","mountpoints":["/m"]}'
@@ -155,6 +163,18 @@ def test_a_stick_whose_label_is_in_letters_of_an_old_system_keeps_nobody_from_st
     (place.root / "blocks").write_bytes(b'{"blockdevices": [' + stick.replace(b'"/m"', b"null") + b"]}")
     candidate = ingest._candidate("sdb")
     assert candidate is not None and candidate.name == "M\ufffdLLER"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_stick_that_somebody_looks_into_keeps_the_keeper_from_nothing(place: Place) -> None:
+    point = place.root / "run/fat/sdb1"
+    point.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(point)]).returncode:
+        pytest.skip("cannot mount here")
+    (point / "open").touch()
+    with (point / "open").open():
+        given.unmount_fat()
+        assert str(point) not in Path("/proc/self/mounts").read_text() and not point.exists()
 
 
 def test_before_anybody_answered_no_port_is_open(place: Place) -> None:
@@ -483,6 +503,28 @@ def test_a_clock_that_is_behind_what_the_volume_has_seen_is_asked_for(
     assert float((place.root / "data/state/last-seen").read_text()) == now, "time never goes back by itself"
 
 
+def test_a_recovery_key_that_was_made_is_shown_whatever_the_clock_says(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(luks, "slots", lambda _: 1)
+    monkeypatch.setattr(luks, "add_recovery", lambda *_: None)
+    found = start()
+    say(place, found, place.console, "1", "3", "four plain words")
+    assert (place.question()["step"], clock[-1]) == ("recovery", 2_000_000.0)
+
+
+def test_a_clock_that_is_behind_is_set_forward_where_nobody_is_asked(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock[0] = 0.0
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text('[data]\nwhere = "stick"\npassphrase = "four plain words"\n')
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0, 2_000_000.0]
+    assert "clock is wrong" in str(place.status().warnings)
+
+
 def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
     clock[0] = 0.0
     found = start()
@@ -758,7 +800,8 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
     )
     running.append("inkstick-usb@sdb1.service")
     found.close_volume()
-    assert "inkstick-usb@sdb1.service" in order[-3] and order[-2] == "close"
+    assert "inkstick-usb@sdb1.service" in order[-4] and order[-3] == "close"
+    assert order[-2] == "systemctl restart --no-block inkstick-settings.service", "memory has room for another reserve"
     assert "inkstick-usb@sdb1.service" in order[-1] and "start" in order[-1]
 
 
@@ -780,6 +823,42 @@ def test_a_volume_that_somebody_still_uses_stays_open_is_told_and_reading_goes_o
     assert found.errand is None, "what the keeper itself started there is ended too"
     assert (found.device, found.dialogue.step) == ("/dev/sda3", Step.DONE)
     assert "could not be locked" in place.status().warnings[-1].sentence
+
+
+def test_after_a_lock_the_network_stays_as_it_is_whatever_is_answered(place: Place) -> None:
+    found = start()
+
+    def modes() -> str:
+        return found.modes["eth0"].value
+
+    say(place, found, place.console, "1", "1", "1", "1")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    found.tick()
+    assert place.question()["step"] == "where" and modes() == "direct"
+    say(place, found, place.console, "", "", "1")  # back to the language, and on
+    assert (place.question()["step"], modes()) == ("network", "direct")
+    say(place, found, place.console, "2", "1", "1")
+    assert found.dialogue.step is Step.DONE and modes() == "join"
+
+
+def test_a_volume_that_an_attempt_left_open_is_closed_before_another_is_opened(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system would be checked while it is mounted, and called damaged; or be taken for the other one's."""
+    order: list[str] = []
+
+    def prepare(*_: object) -> Checked:
+        order.append("prepare")
+        raise StillWriting
+
+    found = start()
+    monkeypatch.setattr(volume, "MAPPER", str(place.root / "log"))
+    monkeypatch.setattr(luks, "close", lambda: order.append("close"))
+    monkeypatch.setattr(luks, "prepare", prepare)
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3")
+    with pytest.raises(StillWriting):
+        found.take_volume(replace(found.dialogue, offer=offer, secret="four plain words"))
+    assert order == ["close", "prepare"]
 
 
 def test_no_document_s_name_is_on_the_screen_when_something_goes_wrong() -> None:

@@ -53,6 +53,7 @@ def test_the_mouse_is_not_the_laptop(tmp_path: Path) -> None:
         ("/dev/sr0 /run/live/medium iso9660 ro 0 0\n", "sr0"),
         ("tmpfs /run/live/medium tmpfs rw 0 0\n", ""),  # started from memory
         ("/dev/loop0 /run/live/medium iso9660 ro 0 0\n", ""),  # the ISO as a file
+        ("/dev/mapper/ventoy /run/live/medium iso9660 ro 0 0\n", ""),  # it was taken for gone: off, at once
         ("/dev/sda1 /boot vfat ro 0 0\n", ""),
     ],
 )
