@@ -18,7 +18,8 @@ from inkstick_provisioning import blocks, copying, recovery, volume
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 180.0
+"""Until a new partition counts as missing; udev was seen to take more than half a minute over one on a busy machine."""
 WRONG = 2
 """How cryptsetup ends where the passphrase does not fit."""
 PROBE = 1 << 20
