@@ -25,7 +25,7 @@ from inkstick.store import checkpoints, conclusion, recovery, removal
 from inkstick.store.claim import Claim, Outcome, clean_relpath
 from inkstick.store.disk import Identity, Sink, Source
 from inkstick.store.recovery import Recovery
-from inkstick.store.shelf import CHUNK, Shelf, SourceChanged
+from inkstick.store.shelf import CHUNK, UNREADABLE, Shelf, SourceChanged
 from inkstick.store.steps import write_atomic
 
 _NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -144,23 +144,31 @@ class Spool(Shelf):
         for identifier in self.disk.list(self.data.spool):
             if identifier in skip:
                 continue
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if "original" in names and "claim.json" in names and "outcome.json" not in names:
-                yield self.claim(identifier)
+                claim = self.readable(identifier)
+                if claim is not None:
+                    yield claim
 
     def unfinished(self) -> Iterator[Claim]:
         """Documents whose ending or reopening was cut off by a full disk: call `conclude` or `reopen` once more."""
         for identifier in self.disk.list(self.data.spool):
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if {"outcome.json", "reopening.json"} & set(names) and not conclusion.finished(names):
-                yield self.claim(identifier)
+                claim = self.readable(identifier)
+                if claim is not None:
+                    yield claim
 
     def everything(self) -> Iterator[tuple[Claim, Outcome | None]]:
         """All documents ever accepted here, in order of arrival, with their outcome if they have ended."""
         for identifier in self.disk.list(self.data.spool):
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if "claim.json" in names and ("original" in names or "outcome.json" in names):
-                yield self.claim(identifier), self.outcome(identifier)
+                try:
+                    found = self.claim(identifier), self.outcome(identifier)
+                except (*UNREADABLE, FileNotFoundError):
+                    continue  # `recover` reports it
+                yield found
 
     def kept(self) -> frozenset[Identity]:
         """Files that were accepted and may still lie in an inbox: they are not to be accepted again."""
