@@ -250,8 +250,13 @@ class Desk:
             await asyncio.to_thread(self._ledger.pages_done, claim.id, pages)
         summary = await asyncio.to_thread(Summary.of, pages)
         if summary.read == 0:
+            await self._let_go(work)  # or a retry would find all its pages read already: as failed
             raise summary.reason()
         await self._publish(claim, profile, content, pages, _Parts(files, parts), summary)
+        await self._let_go(work)
+
+    async def _let_go(self, work: str) -> None:
+        """The page checkpoints go, unless somebody else waits for them."""
         if self._works[work][1] == 1:
             await asyncio.to_thread(self._spool.drop_checkpoints, work)
 

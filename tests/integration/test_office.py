@@ -205,6 +205,17 @@ async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry
     assert len(list(settings.folder.done.iterdir())) == 1
 
 
+async def test_a_retry_reads_the_pages_anew_when_none_could_be_read(settings: Settings, fake: FakeEngine) -> None:
+    fake.rules = [Rule("garbage", at="before", pages=(13,))]
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "one.png", numbered.png(13)))
+        fake.rules = []
+        retried = await ended(office, await office.retry(info.id))
+    assert (info.state, info.code) == ("failed", "page_failed")
+    assert retried.state == "done"
+    assert page_numbers(settings, retried) == ["Page 13"]
+
+
 async def test_a_retry_asked_for_the_moment_the_end_is_told_is_not_forgotten(
     settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
