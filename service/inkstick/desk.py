@@ -242,6 +242,8 @@ class Desk:
         if twin is None:
             parts = await self._read(claim, profile, content, work, files)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
+            if await asyncio.to_thread(self._spool.drop_torn_checkpoints, work):
+                raise Unavailable("Pages that were read came back damaged from the disk: they are read again.")
         else:
             id, record = twin
             read = Pages(functools.partial(record_pages, record))

@@ -259,6 +259,22 @@ async def test_a_restart_goes_on_at_the_page_where_it_stopped(settings: Settings
     assert len(fake.seen.pages) - read == 6, "what was read is not read again"
 
 
+async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_left_out(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.2)
+    fake.rules = [Rule("hang", after=4)]
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "long.tif", numbered.tiff(range(20, 26)))
+        await until(office, info.id, lambda now: now.pages_done >= 4)
+    fake.rules = []
+    next((settings.folder.state / "pages").glob("*/*.json")).write_bytes(b"\0" * 100)
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await office.document(info.id))
+    assert info.state == "done"
+    assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
+
+
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
     async with open_office(settings, fake) as office:
         ok = await ended(office, await upload(office, "ok.png", numbered.png(40)))

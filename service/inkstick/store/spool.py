@@ -190,8 +190,12 @@ class Spool(Shelf):
         checkpoints.write(self.disk, self.data, work, page)
 
     def checkpoints(self, work: str) -> Iterator[Page]:
-        """The pages kept so far, by number. One that cannot be read is left out: it will be read again."""
+        """The pages kept so far, by number. One that cannot be read is left out: see `drop_torn_checkpoints`."""
         return checkpoints.read(self.disk, self.data, work)
+
+    def drop_torn_checkpoints(self, work: str) -> int:
+        """Forget pages that the disk gives back damaged, so that they are read again; how many there were."""
+        return checkpoints.drop_torn(self.disk, self.data, work)
 
     def checkpoint_numbers(self, work: str) -> frozenset[int]:
         """Which pages are kept, without opening them."""
