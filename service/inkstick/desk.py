@@ -33,6 +33,7 @@ from inkstick.store.edits import Edits
 from inkstick.store.ledger import Ledger, Row
 from inkstick.store.spool import Spool
 from inkstick.work import (
+    CONTAINERS,
     Content,
     Pages,
     Summary,
@@ -273,7 +274,7 @@ class Desk:
         if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
         records = files_of(self._settings.folder.results / row.results, self._spool.name_of(row.name), Format.JSON)
-        return (row.id, records[0]) if records else None
+        return (row.id, records[0]) if records and _is_intact(records[0], row) else None
 
     async def _read(
         self, claim: Claim, profile: Profile, content: Content, work: str, files: tuple[PartFile, ...]
@@ -348,6 +349,15 @@ class Desk:
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
         self._notify()
+
+
+def _is_intact(record: Path, row: Row) -> bool:
+    """Whether a published record still has all that was read: it lies where people may write."""
+    try:
+        parts, pages = record_parts(record), sum(1 for _ in record_pages(record))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return pages == row.pages and (bool(parts) or row.type not in CONTAINERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,27 @@ async def test_the_same_bytes_twice_are_two_results_and_one_computation(settings
     assert {hit.document for hit in found} == {first.id, second.id, third.id}
 
 
+async def test_the_same_bytes_are_read_anew_where_somebody_has_changed_the_first_record(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    data = numbered.tiff([4, 5])
+    async with open_office(settings, fake) as office:
+        await ended(office, await upload(office, "one.tif", data))
+        path = settings.folder.results / "one" / "one.json"
+        whole = path.read_text(encoding="utf-8")
+        lines = whole.splitlines(keepends=True)
+        for name, changed in (
+            ("saved again by an editor.tif", json.dumps(json.loads(whole), indent=2)),
+            ("cut short.tif", "".join(lines[:-1])),
+            ("torn.tif", whole[: len(whole) // 2]),
+        ):
+            path.write_text(changed, encoding="utf-8")
+            info = await ended(office, await upload(office, name, data))
+            assert (info.state, info.code) == ("done", None)
+            assert page_numbers(settings, info) == ["Page 4", "Page 5"]
+            await office.remove(info.id)
+
+
 async def test_the_same_name_twice_never_overwrites(settings: Settings, fake: FakeEngine) -> None:
     async with open_office(settings, fake) as office:
         infos = [await ended(office, await upload(office, "scan.png", numbered.png(code))) for code in (6, 7)]
