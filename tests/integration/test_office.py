@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -373,6 +375,64 @@ async def test_a_full_disk_holds_a_document_up_and_costs_it_nothing(
     assert info.state == "done"
     assert page_numbers(settings, info) == ["Page 80", "Page 81"]
     assert [path.name for path in settings.folder.results.iterdir()] == ["two"]
+
+
+async def test_a_document_whose_folder_in_the_spool_is_gone_ends_and_can_be_deleted(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    fake.rules = [Rule("hang")]
+    async with open_office(settings, fake) as office:
+        gone, torn = [await upload(office, name, numbered.png(92)) for name in ("gone.png", "torn.png")]
+        failed = await ended(office, await upload(office, "words.txt", b"no document"))
+    shutil.rmtree(settings.folder.spool / gone.id)
+    shutil.rmtree(settings.folder.spool / failed.id)
+    (settings.folder.spool / torn.id / "claim.json").write_bytes(b"\0" * 50)
+    async with open_office(settings, fake) as office:
+        for info in (gone, torn):
+            assert (await ended(office, info)).code == "internal"
+        for info in (gone, torn, failed):
+            with pytest.raises(UsageError):
+                await office.retry(info.id)
+        with pytest.raises(UsageError):
+            await office.remove(torn.id)
+        with pytest.raises(UsageError):
+            await office.remove(failed.id)
+        (settings.folder.failed / "words.txt").unlink()
+        for info in (gone, failed):
+            await office.remove(info.id)
+        assert [info.id for info in await office.documents()] == [torn.id]
+    assert (settings.folder.spool / torn.id / "original").exists()
+
+
+async def test_documents_that_are_held_up_leave_the_others_their_turn(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.1)
+    async with open_office(settings, fake) as office:
+        places = max(8, 2 * office._reader.limit)
+        for code in range(2 * places):  # of a folder that asks for an engine that this machine does not have
+            held = await upload(office, f"{code}.png", numbered.png(code), engine="rapidocr", priority="watched")
+        await until(office, held.id, lambda now: now.state == "blocked")
+        info = await ended(office, await upload(office, "good.png", numbered.png(90), priority="watched"))
+        assert (await office.document(held.id)).code == "engine_down"
+    assert info.state == "done"
+
+
+async def test_a_disk_that_is_full_for_a_writer_of_results_is_told_as_that_and_without_names(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {errno.ENOSPC: "disk_full", errno.EACCES: "unavailable"}
+    for code, told in codes.items():
+
+        async def refused(folder: Path, *_: object, number: int = code, **__: object) -> None:
+            raise OSError(number, os.strerror(number), str(folder / "secret name"))
+
+        monkeypatch.setattr(desk, "build", refused)
+        async with open_office(settings, fake) as office:
+            info = await upload(office, "secret name.png", numbered.png(91))
+            waiting = await until(office, info.id, lambda now: now.state == "blocked")
+        assert waiting.code == told
+        assert "secret" not in (waiting.message or "")
 
 
 async def test_bytes_that_are_not_those_announced_are_not_accepted(settings: Settings, fake: FakeEngine) -> None:

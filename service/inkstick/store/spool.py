@@ -239,12 +239,12 @@ class Spool(Shelf):
         """For a retry: an ended document is accepted once more, its original back in the spool. Results that were
         published stay; new ones are published beside them. Raises UsageError when there is no original any more."""
         with self.lock:
-            return conclusion.reopen(self, self.claim(identifier))
+            return conclusion.reopen(self, self._known(identifier))
 
     def amend(self, identifier: str, profile: Mapping[str, object]) -> Claim:
         """Change what is asked of a document, before a retry of it."""
         with self.lock:
-            claim = replace(self.claim(identifier), profile=dict(profile))
+            claim = replace(self._known(identifier), profile=dict(profile))
             write_atomic(self.disk, self.folder(identifier) / "claim.json", claim.as_bytes(), at="amend.claim")
             return claim
 
@@ -255,12 +255,23 @@ class Spool(Shelf):
 
     def remove(self, identifier: str, forget: Callable[[str], None]) -> None:
         """Delete an ended document: results, original, all that is known of it. `forget` is called with its id when
-        that is written down: from then on nobody is shown it. Raises UsageError, FileNotFoundError, Blocked."""
+        that is written down: from then on nobody is shown it. Raises UsageError, Blocked."""
         with self.lock:
-            removal.intend(self, self.claim(identifier))
+            removal.intend(self, self._known(identifier))
             forget(identifier)
             removal.finish(self, identifier)
             self._kept = None
+
+    def _known(self, identifier: str) -> Claim:
+        """Raises UsageError for a document of which nothing can be read here any more."""
+        claim = self.readable(identifier)
+        if claim is None:
+            raise UsageError(
+                "What was written down about the document is gone, or damaged.",
+                hint=f"Drop it once more. What is left of it is in state/spool/{identifier}.",
+                code="not_ready",
+            )
+        return claim
 
     def recover(self) -> Recovery:
         """After a start, before anything else: finish or undo whatever a crash left half done. Idempotent."""
