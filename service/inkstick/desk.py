@@ -5,13 +5,15 @@ Invariants:
   its last page checkpoint.
 - The folders decide. The ledger is told after a step is durable, and can be rebuilt from the folders.
 - The same bytes with the same wishes are read once: who comes second waits for the first and takes its pages.
-- A document's fault ends that document. What is nobody's fault (engine, disk) leaves it waiting, in place.
+- A document's fault ends that document. What is nobody's fault (engine, disk) leaves it waiting, in place; and those
+  that wait leave the others their turn, however many they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import heapq
 import logging
@@ -22,7 +24,7 @@ from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.document import Page, Part
-from inkstick.errors import Blocked, DocumentError, InkstickError, Internal, Unavailable, by_code
+from inkstick.errors import Blocked, DiskFull, DocumentError, InkstickError, Internal, Unavailable, by_code
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Job, Reader
@@ -31,8 +33,10 @@ from inkstick.results.publish import build
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.edits import Edits
 from inkstick.store.ledger import Ledger, Row
+from inkstick.store.shelf import UNREADABLE
 from inkstick.store.spool import Spool
 from inkstick.work import (
+    CONTAINERS,
     Content,
     Pages,
     Summary,
@@ -48,6 +52,9 @@ from inkstick.work import (
 )
 
 log = logging.getLogger(__name__)
+
+Entry = tuple[int, int, int, str]
+"""A document in line: how often it was held up, its priority, its number, its id."""
 
 BLOCKED_SECONDS = 5.0
 """How long a document that nobody's fault holds up waits before it is tried again."""
@@ -69,8 +76,14 @@ class Desk:
         self._pool, self._reader, self._notify = pool, reader, notify
         self._edits = Edits(settings.folder, spool.disk)
         self._known: set[str] = set()
-        self._waiting: list[tuple[int, int, str]] = []
+        self._waiting: list[Entry] = []
+        self._retries: list[Entry] = []
+        """In line once more after they were held up, those first that were least often."""
+        self._held: dict[str, int] = {}
+        """How often a document was held up since it came to the desk."""
         self._active: dict[str, asyncio.Task[None]] = {}
+        self._asleep: set[str] = set()
+        """Of the active ones those that wait and need no place. On a full disk they keep it: nothing else would go."""
         self._works: dict[str, tuple[asyncio.Lock, int]] = {}
         self._publishing = asyncio.Semaphore(2)
         self._again: set[str] = set()
@@ -134,24 +147,33 @@ class Desk:
         """Line documents up. Never beside `_fill`: on the loop's thread, or before the loop begins."""
         for row in rows:
             if row is not None:
-                heapq.heappush(self._waiting, (row.priority, row.seq, row.id))
+                self._line_up((self._held.get(row.id, 0), row.priority, row.seq, row.id))
+
+    def _line_up(self, entry: Entry) -> None:
+        heapq.heappush(self._retries if entry[0] else self._waiting, entry)
 
     def _fill(self) -> None:
         """Open documents up to the reader's appetite; a person's document is opened at once."""
         limit = max(8, 2 * self._reader.limit)
         leaving = []
-        while self._waiting:
-            priority, _, id = self._waiting[0]
-            room = 2 * limit if priority == Priority.PERSON else limit
-            if len(self._active) >= room:
-                break
-            entry = heapq.heappop(self._waiting)
+        while (entry := self._next(limit)) is not None:
+            id = entry[-1]
             if id in self._active:  # put back for another reading while its task has not quite left
                 leaving.append(entry)
             else:
                 self._active[id] = asyncio.create_task(self._document(id), name=f"document {id}")
         for entry in leaving:
-            heapq.heappush(self._waiting, entry)
+            self._line_up(entry)
+
+    def _next(self, limit: int) -> Entry | None:
+        """Whose turn it is, if there is room. Those that were held up have half of it at the most, asleep or not."""
+        busy = len(self._active) - len(self._asleep)
+        retrying = sum(1 for id in self._held if id in self._active)
+        if self._retries and busy < limit and retrying < limit // 2:
+            return heapq.heappop(self._retries)
+        if self._waiting and busy < (2 * limit if self._waiting[0][1] == Priority.PERSON else limit):
+            return heapq.heappop(self._waiting)
+        return None
 
     async def _clear(self) -> None:
         tasks = list(self._active.values())
@@ -166,12 +188,13 @@ class Desk:
         try:
             await self._take(id)
         except (Blocked, OSError) as error:
-            await self._wait(id, error if isinstance(error, Blocked) else Unavailable(f"The disk says: {error}."))
+            await self._wait(id, error if isinstance(error, Blocked) else _blocked(error))
         except Exception:
             log.exception("document %s was left waiting by a fault of our own", id)
             await self._wait(id, Unavailable("Inkstick stumbled over this document and will try again."))
         finally:
             self._active.pop(id, None)
+            self._asleep.discard(id)
             self._blocked.pop(id, None)
             self._notify()
             self.wake()
@@ -180,6 +203,10 @@ class Desk:
         self._blocked[id] = error
         with contextlib.suppress(InkstickError, OSError):  # the ledger may be what cannot be written
             await self._state(id, "blocked", error)
+        self._held[id] = self._held.get(id, 0) + 1
+        if not isinstance(error, DiskFull):
+            self._asleep.add(id)
+            self.wake()
         await asyncio.sleep(BLOCKED_SECONDS)
         self._enqueue([await asyncio.to_thread(self._ledger.get, id)])
 
@@ -193,8 +220,12 @@ class Desk:
         self._notify()
 
     async def _take(self, id: str) -> None:
-        claim = await asyncio.to_thread(self._spool.claim, id)
-        intended = await asyncio.to_thread(self._spool.outcome, id)
+        try:
+            claim = await asyncio.to_thread(self._spool.claim, id)
+            intended = await asyncio.to_thread(self._spool.outcome, id)
+        except (*UNREADABLE, FileNotFoundError):
+            await asyncio.to_thread(self._lost, id)
+            return
         if intended is not None:  # its end was written down, and then the disk was full
             await self._conclude(claim, intended)
             return
@@ -214,6 +245,17 @@ class Desk:
         except Exception as error:
             log.exception("document %s failed by a fault of our own", id)
             await self._conclude(claim, failure(Internal(f"Inkstick failed on it: {type(error).__name__}.")))
+
+    def _lost(self, id: str) -> None:
+        """Somebody, or the disk, has taken away what was written down about the document: it can never go on."""
+        if not self._spool.disk.exists(self._settings.folder.spool):
+            raise Unavailable
+        log.error("document %s is not in the spool any more, or cannot be read there", id)
+        row = self._ledger.get(id)
+        error = Internal("What Inkstick had written down about the document is gone.", hint="Drop it once more.")
+        outcome = replace(failure(error), attempts=max(1, row.attempts if row else 1))
+        self._held.pop(id, None)
+        self._ledger.concluded(id, outcome)
 
     async def _identify(self, claim: Claim) -> Content:
         path = self._spool.original(claim.id)
@@ -242,6 +284,8 @@ class Desk:
         if twin is None:
             parts = await self._read(claim, profile, content, work, files)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
+            if await asyncio.to_thread(self._spool.drop_torn_checkpoints, work):
+                raise Unavailable("Pages that were read came back damaged from the disk: they are read again.")
         else:
             id, record = twin
             read = Pages(functools.partial(record_pages, record))
@@ -250,8 +294,13 @@ class Desk:
             await asyncio.to_thread(self._ledger.pages_done, claim.id, pages)
         summary = await asyncio.to_thread(Summary.of, pages)
         if summary.read == 0:
+            await self._let_go(work)  # or a retry would find all its pages read already: as failed
             raise summary.reason()
         await self._publish(claim, profile, content, pages, _Parts(files, parts), summary)
+        await self._let_go(work)
+
+    async def _let_go(self, work: str) -> None:
+        """The page checkpoints go, unless somebody else waits for them."""
         if self._works[work][1] == 1:
             await asyncio.to_thread(self._spool.drop_checkpoints, work)
 
@@ -266,7 +315,7 @@ class Desk:
         if row is None or row.id == claim.id or not row.results or claim.id in self._again:
             return None
         records = files_of(self._settings.folder.results / row.results, self._spool.name_of(row.name), Format.JSON)
-        return (row.id, records[0]) if records else None
+        return (row.id, records[0]) if records and _is_intact(records[0], row) else None
 
     async def _read(
         self, claim: Claim, profile: Profile, content: Content, work: str, files: tuple[PartFile, ...]
@@ -338,9 +387,26 @@ class Desk:
         row = await asyncio.to_thread(self._ledger.get, claim.id)
         wish = replace(wish, attempts=max(1, row.attempts if row else 1))  # putting it back for another reading counts
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
+        self._held.pop(claim.id, None)
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
         self._notify()
+
+
+def _blocked(error: OSError) -> Blocked:
+    """What the operating system refused, as what the document waits for: without the path, which has its name."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull()
+    return Unavailable(f"The disk says: {error.strerror or type(error).__name__}.")
+
+
+def _is_intact(record: Path, row: Row) -> bool:
+    """Whether a published record still has all that was read: it lies where people may write."""
+    try:
+        parts, pages = record_parts(record), sum(1 for _ in record_pages(record))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return pages == row.pages and (bool(parts) or row.type not in CONTAINERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -406,13 +406,27 @@ class Office:
     async def remove(self, id: str) -> None:
         def remove() -> None:
             row = self._row(id)
-            self._spool.remove(id, self._forget)
+            if self._spool.entries(id):
+                self._spool.remove(id, self._forget)
+            else:
+                self._remove_lost(row)
             if row.sha256 is not None and not self._ledger.at_work(row.sha256):
                 self._spool.drop_checkpoints(work_key(row.sha256, merge(Profile(), row.profile, where=row.name)))
 
         await asyncio.to_thread(remove)
         log.info("document %s was deleted", id)
         self._tell()
+
+    def _remove_lost(self, row: Row) -> None:
+        """Nothing tells any more which files are the document's: none is touched, and it goes when they are gone."""
+        left = [path for path in (self._place(row), row.original and self._folder.root / row.original) if path]
+        if any(path.exists() for path in left):
+            raise UsageError(
+                f"What was written down about {row.name} is gone, so its files are not certain to be its own.",
+                hint="Delete them in results/ and done/ or failed/ yourself, and then the document here.",
+                code="not_ready",
+            )
+        self._forget(row.id)
 
     def _forget(self, id: str) -> None:
         self._ledger.forget(id)

@@ -25,6 +25,7 @@ EXEMPT = {
     "amend.claim.sync_folder": "the password of a retry: lost in a crash, it is asked for again (test_office_screens)",
     "accept.undo": "after an error; its absence is noticed when the disk is full (test_faults)",
     "accept.put_back": "only when a file is swapped for something else between two system calls (test_spool)",
+    "checkpoint.torn": "only when the disk gives a page back damaged (test_office)",
     "reopen.give_up": "only when a person takes the original away during a retry (test_spool)",
     "reopen.done": "the end removes the same file once more (tidy.file)",
     "tidy.file": "rubbish in a folder of the spool",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -130,6 +132,27 @@ async def test_the_same_bytes_twice_are_two_results_and_one_computation(settings
     assert {hit.document for hit in found} == {first.id, second.id, third.id}
 
 
+async def test_the_same_bytes_are_read_anew_where_somebody_has_changed_the_first_record(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    data = numbered.tiff([4, 5])
+    async with open_office(settings, fake) as office:
+        await ended(office, await upload(office, "one.tif", data))
+        path = settings.folder.results / "one" / "one.json"
+        whole = path.read_text(encoding="utf-8")
+        lines = whole.splitlines(keepends=True)
+        for name, changed in (
+            ("saved again by an editor.tif", json.dumps(json.loads(whole), indent=2)),
+            ("cut short.tif", "".join(lines[:-1])),
+            ("torn.tif", whole[: len(whole) // 2]),
+        ):
+            path.write_text(changed, encoding="utf-8")
+            info = await ended(office, await upload(office, name, data))
+            assert (info.state, info.code) == ("done", None)
+            assert page_numbers(settings, info) == ["Page 4", "Page 5"]
+            await office.remove(info.id)
+
+
 async def test_the_same_name_twice_never_overwrites(settings: Settings, fake: FakeEngine) -> None:
     async with open_office(settings, fake) as office:
         infos = [await ended(office, await upload(office, "scan.png", numbered.png(code))) for code in (6, 7)]
@@ -205,6 +228,17 @@ async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry
     assert len(list(settings.folder.done.iterdir())) == 1
 
 
+async def test_a_retry_reads_the_pages_anew_when_none_could_be_read(settings: Settings, fake: FakeEngine) -> None:
+    fake.rules = [Rule("garbage", at="before", pages=(13,))]
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "one.png", numbered.png(13)))
+        fake.rules = []
+        retried = await ended(office, await office.retry(info.id))
+    assert (info.state, info.code) == ("failed", "page_failed")
+    assert retried.state == "done"
+    assert page_numbers(settings, retried) == ["Page 13"]
+
+
 async def test_a_retry_asked_for_the_moment_the_end_is_told_is_not_forgotten(
     settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +280,22 @@ async def test_a_restart_goes_on_at_the_page_where_it_stopped(settings: Settings
     assert info.state == "done"
     assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 32)]
     assert len(fake.seen.pages) - read == 6, "what was read is not read again"
+
+
+async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_left_out(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.2)
+    fake.rules = [Rule("hang", after=4)]
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "long.tif", numbered.tiff(range(20, 26)))
+        await until(office, info.id, lambda now: now.pages_done >= 4)
+    fake.rules = []
+    next((settings.folder.state / "pages").glob("*/*.json")).write_bytes(b"\0" * 100)
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await office.document(info.id))
+    assert info.state == "done"
+    assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
 
 
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
@@ -325,6 +375,64 @@ async def test_a_full_disk_holds_a_document_up_and_costs_it_nothing(
     assert info.state == "done"
     assert page_numbers(settings, info) == ["Page 80", "Page 81"]
     assert [path.name for path in settings.folder.results.iterdir()] == ["two"]
+
+
+async def test_a_document_whose_folder_in_the_spool_is_gone_ends_and_can_be_deleted(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    fake.rules = [Rule("hang")]
+    async with open_office(settings, fake) as office:
+        gone, torn = [await upload(office, name, numbered.png(92)) for name in ("gone.png", "torn.png")]
+        failed = await ended(office, await upload(office, "words.txt", b"no document"))
+    shutil.rmtree(settings.folder.spool / gone.id)
+    shutil.rmtree(settings.folder.spool / failed.id)
+    (settings.folder.spool / torn.id / "claim.json").write_bytes(b"\0" * 50)
+    async with open_office(settings, fake) as office:
+        for info in (gone, torn):
+            assert (await ended(office, info)).code == "internal"
+        for info in (gone, torn, failed):
+            with pytest.raises(UsageError):
+                await office.retry(info.id)
+        with pytest.raises(UsageError):
+            await office.remove(torn.id)
+        with pytest.raises(UsageError):
+            await office.remove(failed.id)
+        (settings.folder.failed / "words.txt").unlink()
+        for info in (gone, failed):
+            await office.remove(info.id)
+        assert [info.id for info in await office.documents()] == [torn.id]
+    assert (settings.folder.spool / torn.id / "original").exists()
+
+
+async def test_documents_that_are_held_up_leave_the_others_their_turn(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.1)
+    async with open_office(settings, fake) as office:
+        places = max(8, 2 * office._reader.limit)
+        for code in range(2 * places):  # of a folder that asks for an engine that this machine does not have
+            held = await upload(office, f"{code}.png", numbered.png(code), engine="rapidocr", priority="watched")
+        await until(office, held.id, lambda now: now.state == "blocked")
+        info = await ended(office, await upload(office, "good.png", numbered.png(90), priority="watched"))
+        assert (await office.document(held.id)).code == "engine_down"
+    assert info.state == "done"
+
+
+async def test_a_disk_that_is_full_for_a_writer_of_results_is_told_as_that_and_without_names(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {errno.ENOSPC: "disk_full", errno.EACCES: "unavailable"}
+    for code, told in codes.items():
+
+        async def refused(folder: Path, *_: object, number: int = code, **__: object) -> None:
+            raise OSError(number, os.strerror(number), str(folder / "secret name"))
+
+        monkeypatch.setattr(desk, "build", refused)
+        async with open_office(settings, fake) as office:
+            info = await upload(office, "secret name.png", numbered.png(91))
+            waiting = await until(office, info.id, lambda now: now.state == "blocked")
+        assert waiting.code == told
+        assert "secret" not in (waiting.message or "")
 
 
 async def test_bytes_that_are_not_those_announced_are_not_accepted(settings: Settings, fake: FakeEngine) -> None:

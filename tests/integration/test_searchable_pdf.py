@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw
 
 from inkstick.document import Block, Box, Flag, Kind, Line, Page, page_json
 from inkstick.errors import Damaged, DiskFull, Empty, Encrypted
-from inkstick.results.pdf import add_text_layer, to_display
+from inkstick.pages.pdf import to_display
+from inkstick.results.imagepdf import pictures
+from inkstick.results.pdf import add_text_layer
 
 pymupdf = pytest.importorskip("pymupdf")
 
@@ -51,7 +53,7 @@ def found_box(page: Any, text: str) -> Box:
     """Where searching finds `text` on the page as displayed, in thousandths."""
     hits = page.search_for(text)
     assert len(hits) == 1, (text, hits)
-    rect = hits[0] * to_display(pymupdf, page)
+    rect = hits[0] * to_display(page)
     w, h = page.rect.width, page.rect.height
     return (round(rect.x0 * 1000 / w), round(rect.y0 * 1000 / h), round(rect.x1 * 1000 / w), round(rect.y1 * 1000 / h))
 
@@ -260,7 +262,7 @@ def test_text_without_lines_or_boxes_is_placed_in_reading_order(tmp_path: Path) 
     assert text == f"Annual report {long}Rent 1,200 Signed in Wien"
     assert found_box(out, "Annual report")[3] <= 300
     assert found_box(out, "Signed in Wien")[1] >= 600
-    inside = [hit * to_display(pymupdf, out) for hit in out.search_for("lazy dog")]
+    inside = [hit * to_display(out) for hit in out.search_for("lazy dog")]
     assert inside and all(hit.y0 > 0.29 * 700 and hit.y1 < 0.51 * 700 for hit in inside)
     assert found_box(out, "Rent")[1] >= 540
 
@@ -466,3 +468,12 @@ async def test_the_sandbox_writes_it_on_a_descriptor(tmp_path: Path) -> None:
     finally:
         await pool.close()
     assert pymupdf.open(tmp_path / "out.pdf")[0].search_for("价值")
+
+
+def test_a_fax_that_lies_on_its_side_has_the_proportions_of_its_sheet(tmp_path: Path) -> None:
+    path = tmp_path / "fax.tif"
+    Image.new("1", (1728, 1100), 1).save(path, dpi=(204, 98), tiffinfo={274: 6})
+    (picture,) = pictures(path, "image/tiff")
+    width, height = picture.points()
+    assert abs(width - 1100 * 72 / 98) < 1
+    assert abs(height - 1728 * 72 / 204) < 1

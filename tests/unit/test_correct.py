@@ -131,3 +131,10 @@ def test_a_difference_is_both_texts() -> None:
     assert "".join(p.text for p in pieces if p.kind != "gone") == new
     assert [p.text for p in pieces if p.kind == "gone"] == ["204", "行"]
     assert [p.kind for p in difference("a " * 9000, "b")] == ["gone", "new"]
+
+
+def test_a_number_in_a_table_is_not_looked_for_in_its_spans() -> None:
+    html = '<table><tr><td colspan="2">Sum</td></tr><tr><td>x</td><td>2</td></tr></table>'
+    second = Second("rapidocr", 0.9, digits=(NumberPair("2", "3", (600, 600, 700, 700)),))
+    page = Page(1, 1000, 1000, "vllm", blocks=(Block(1, Kind.TABLE, html, (0, 0, 1000, 1000)),), second=second)
+    assert apply(page, [Settle("digits:0", "3")]).blocks[0].text == html.replace(">2<", ">3<")

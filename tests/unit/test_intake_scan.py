@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -11,6 +12,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -29,7 +31,7 @@ from inkstick.intake.root import (
     reserved_folders,
     same_root,
 )
-from inkstick.intake.scan import MAX_DEPTH, Survey, is_slow, scan
+from inkstick.intake.scan import MAX_DEPTH, Survey, _Walk, is_slow, scan
 from inkstick.intake.settle import Rules, Sighting
 from inkstick.profile import Format, Originals, Profile
 
@@ -389,3 +391,26 @@ def test_a_settings_file_from_windows_notepad_is_read(tmp_path: Path) -> None:
     profile = Folders(tmp_path).settle().profile(b"")
     assert isinstance(profile, Profile)
     assert profile.originals is Originals.KEEP
+
+
+def test_one_file_that_the_disk_cannot_tell_of_hides_no_other(tmp_path: Path) -> None:
+    class Entry:
+        """Of a directory with a broken inode in it."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            return False
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            if self.name == "broken.pdf":
+                raise OSError(errno.EUCLEAN, os.strerror(errno.EUCLEAN))
+            return os.stat(tmp_path / self.name)
+
+    put(tmp_path / "good.pdf")
+    walk = _Walk(Survey(), set())
+    for name in ("broken.pdf", "good.pdf"):
+        walk._entry(cast("os.DirEntry[str]", Entry(name)), b"box", [])
+    assert list(walk.survey.files) == [b"box/good.pdf"]
+    assert walk.survey.unreadable == [b"box/broken.pdf"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from inkstick.document import Block, Header, Kind, Page
+import pytest
+
+from inkstick.document import Block, Header, Kind, Page, record_chunks
 from inkstick.results import record
 from inkstick.results.pages import RecordPages
 
@@ -38,3 +41,23 @@ def test_a_record_that_was_made_anew_is_looked_at_anew(tmp_path: Path) -> None:
     (new,) = record.write(HEADER, [page(1, "longer than it was, much longer"), page(2, "new")], tmp_path / "b")
     new.replace(path)
     assert records.page(path, 2) == page(2, "new")
+
+
+def test_a_record_that_takes_the_name_while_another_is_read_is_not_mixed_up_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, new = tmp_path / "a.json", tmp_path / "new.json"
+    for file, words in ((path, "old"), (new, "a much longer text than before")):
+        pages = [Page(n, 10, 10, "fake", blocks=(Block(1, Kind.PARAGRAPH, f"{words} {n}"),)) for n in (1, 2, 3)]
+        file.write_text("".join(record_chunks(Header("a", "", 0, "application/pdf"), pages)))
+    opened = Path.open
+
+    def replaced(self: Path, *arguments: Any, **named: Any) -> Any:
+        found = opened(self, *arguments, **named)
+        if new.exists():
+            new.rename(path)
+        return found
+
+    monkeypatch.setattr(Path, "open", replaced)
+    page = RecordPages().page(path, 3)
+    assert page is not None and page.text() == "old 3"

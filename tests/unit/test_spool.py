@@ -14,8 +14,10 @@ from inkstick.config import DataFolder
 from inkstick.document import Page
 from inkstick.errors import DiskFull, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
+from inkstick.store import growing
 from inkstick.store.claim import Ids, Outcome
 from inkstick.store.disk import Disk
+from inkstick.store.ledger import Ledger
 from inkstick.store.shelf import SourceChanged
 from inkstick.store.spool import Spool
 
@@ -248,6 +250,30 @@ def test_recovery_leaves_alone_what_nobody_can_explain(data: DataFolder, spool: 
     found = spool.recover()
     assert found.leftovers == [strange]
     assert (strange / "original").read_bytes() == b"whose?"
+
+
+@pytest.mark.parametrize("name", ["claim.json", "outcome.json"])
+def test_one_folder_that_nobody_can_read_holds_up_no_other_document(data: DataFolder, spool: Spool, name: str) -> None:
+    (data.spool / "a file that a repair of the disk left here").write_bytes(b"whose?")
+    torn, good = (spool.claim_file(drop(data, relpath), relpath, Profile()) for relpath in ("torn.pdf", "good.pdf"))
+    (spool.folder(torn.id) / name).write_bytes(b"\0" * 50)
+    assert len(spool.recover().leftovers) == 2
+    assert [claim.id for claim in spool.claims()] == [good.id]
+    assert [claim.id for claim, _ in spool.everything()] == [good.id]
+    assert spool.kept() == frozenset()
+    assert growing.growing(spool) == []
+    assert Ledger(data.ledger).rebuild(spool).added == 1
+
+
+def test_a_folder_that_goes_while_the_spool_is_looked_through_is_not_missed(data: DataFolder) -> None:
+    class Going(Disk):
+        def list(self, path: Path) -> list[str]:
+            return [*super().list(path), "gone by now"] if path == data.spool else super().list(path)
+
+    spool = Spool(data, Going(), ManualClock(1e9))
+    claim = spool.claim_file(drop(data, "a.pdf"), "a.pdf", Profile())
+    assert [found.id for found in spool.claims()] == [claim.id]
+    assert [found.id for found, _ in spool.everything()] == [claim.id]
 
 
 def test_a_file_swapped_for_a_link_at_the_last_moment_is_put_back(data: DataFolder, tmp_path: Path) -> None:

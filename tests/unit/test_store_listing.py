@@ -122,3 +122,7 @@ def test_the_strip_of_5000_pages_is_counted_by_the_ledger(ledger: Ledger) -> Non
     ]  # fmt: skip
     assert found["d1"].counts == {"read": 4998, "warn": 1, "failed": 1, "waiting": 0}
     assert found["d2"].levels == ("waiting",)
+
+
+def test_a_date_may_be_written_in_any_way_that_iso_8601_has() -> None:
+    assert {Filter(since=given).since for given in ("2026-11-21", "20261121", "2026-W47-6")} == {"2026-11-21"}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from inkstick.document import Block, Box, Flag, Kind, Page
 from inkstick.results.tables import plain_text
 
+_TAG = re.compile(r"<[^>]*>")
+
 LOW = 0.80
 """A block's score below which it is a doubt of its own."""
 SETTLED = (Flag.REPETITION, Flag.TRUNCATED, Flag.SUSPECT, Flag.TABLE_BROKEN, Flag.LOW_AGREEMENT)
@@ -87,18 +89,23 @@ def readable(block: Block) -> str:
 def find(page: Page, text: str, box: Box | None) -> tuple[int | None, int | None]:
     """Block (order) and place in its text where `text` stands as a whole: the occurrence that is nearest to `box`."""
     pattern = re.compile(rf"(?<!\d){re.escape(text)}(?!\d)" if text[:1].isdigit() else re.escape(text))
-    found = [(block, match.start()) for block in page.blocks for match in pattern.finditer(block.text)]
+    found = [(block, match.start()) for block in page.blocks for match in pattern.finditer(_without_tags(block))]
     if not found:
         return None, None
     block, at = min(found, key=lambda place: _distance(place[0], place[1], text, box))
     return block.order, at
 
 
+def _without_tags(block: Block) -> str:
+    """The text with each letter where it was: in a table's HTML, a ``colspan="2"`` is no 2 that was read."""
+    return _TAG.sub(lambda tag: "\0" * len(tag[0]), block.text) if block.kind is Kind.TABLE else block.text
+
+
 def _distance(block: Block, at: int, text: str, box: Box | None) -> float:
     """How far the middle of `box` is from the line of `block` that this occurrence stands in, in thousandths."""
     if box is None:
         return 0.0
-    before = block.text[:at].count(text)
+    before = _without_tags(block)[:at].count(text)
     lines = [line.box for line in block.lines if text in line.text]
     place = lines[min(before, len(lines) - 1)] if lines else block.box
     if place is None:

@@ -41,7 +41,8 @@ class Survey:
     """What one scan saw, by path relative to the root in raw bytes.
 
     files: regular files that may be documents. settings: the `.inkstick.toml` of each folder (None: not a regular
-    file). folders: every folder entered. unreadable: folders that could not be read, whose files are unknown, not gone.
+    file). folders: every folder entered. unreadable: folders that could not be read, whose files are unknown, not gone,
+    and files of which the disk does not tell.
     slow: devices whose file system needs the slow pace. ignored, skipped: how many names and special files were passed.
     """
 
@@ -111,6 +112,13 @@ class _Walk:
                 self.survey.slow.add(device)
 
     def _entry(self, entry: os.DirEntry[str], path: bytes, below: list[str]) -> None:
+        """One that the disk cannot tell of (a bad sector, a broken inode) hides none of the others."""
+        try:
+            self._known_entry(entry, path, below)
+        except OSError:
+            self.survey.unreadable.append(_join(path, entry.name))
+
+    def _known_entry(self, entry: os.DirEntry[str], path: bytes, below: list[str]) -> None:
         if entry.is_dir(follow_symlinks=False):
             if ignored_folder(entry.name):
                 self.survey.ignored += 1

@@ -78,7 +78,11 @@ class Expansion:
 
     async def _level(self, path: Path, media_type: str, prefix: str, depth: int) -> list[Member]:
         level = _Level(self, path.stat().st_size, media_type)
-        await self._unpack(path, media_type, self._passwords, self._limits, level.take)
+        try:
+            await self._unpack(path, media_type, self._passwords, self._limits, level.take)
+        except BaseException:
+            level.drop()  # the reader was killed, or the disk is full, in the middle of a member
+            raise
         members: list[Member] = []
         for found in level.finish():
             member = replace(found, name=prefix + found.name)
@@ -135,9 +139,6 @@ class _Level:
             self._take(frame)
         except wire.WireError as error:
             raise Damaged("The file's reader answers nonsense.") from error
-        except DocumentError:
-            self._drop()
-            raise
 
     def _take(self, frame: wire.Frame) -> None:
         head = frame.head
@@ -179,11 +180,12 @@ class _Level:
         path.rename(final)
         self._members.append(Member(self._name, final, kind))
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Forget the member that is not whole."""
         if self._file:
-            os.close(self._file[1])
-            self._file[0].unlink(missing_ok=True)
-            self._file = None
+            (path, fd), self._file = self._file, None
+            os.close(fd)
+            path.unlink(missing_ok=True)
 
     def finish(self) -> list[Member]:
         if self._file:

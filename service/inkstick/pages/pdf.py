@@ -128,7 +128,7 @@ class PdfSheet:
 
     def _words(self) -> list[Word]:
         """Words in the page's order, their boxes after /Rotate."""
-        matrix = self.page.rotation_matrix
+        matrix = to_display(self.page)
         words = []
         for word in self.page.get_text("words", sort=False)[:MAX_WORDS]:
             box = pymupdf.Rect(word[:4]) * matrix
@@ -165,7 +165,7 @@ class PdfSheet:
         except (RuntimeError, ValueError) as error:
             raise fault(error) from error
         for info in found:
-            box = pymupdf.Rect(info["bbox"]) * self.page.rotation_matrix
+            box = pymupdf.Rect(info["bbox"]) * to_display(self.page)
             area = abs((box & page).get_area())
             covered += area
             if area > largest and box.width > 0 and box.height > 0:
@@ -173,6 +173,17 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def to_display(page: Any) -> Any:
+    """From MuPDF's text coordinates, which ignore /Rotate, to those of the page as displayed. PyMuPDF's own
+    `rotation_matrix` forgets UserUnit."""
+    width, height = page.rect.width, page.rect.height
+    return {
+        90: pymupdf.Matrix(0, 1, -1, 0, width, 0),
+        180: pymupdf.Matrix(-1, 0, 0, -1, width, height),
+        270: pymupdf.Matrix(0, -1, 1, 0, 0, height),
+    }.get(page.rotation, pymupdf.Matrix(1, 0, 0, 1, 0, 0))
 
 
 def _open(fd: int, kind: str) -> Any:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import email
 import email.policy
 import html
+import lzma
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,7 +29,8 @@ CHUNK = 1 << 20
 MAX_MAIL = 256 << 20
 MAX_PARTS = 5000
 _UTF8, _ENCRYPTED = 0x800, 0x1
-_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, IndexError)
+_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
+           NotImplementedError, RuntimeError, IndexError)  # fmt: skip
 
 
 def unpack(fd: int, media_type: str, passwords: Sequence[str], members: int, ratio: int) -> Iterator[Message]:
@@ -180,7 +183,8 @@ def _mail(file: IO[bytes]) -> Iterator[Message]:
         raise Damaged("The mail has no header.")
     body = _body(message)
     yield _member("message.txt", type="text/plain")
-    yield from _chunks((_head(message) + "\n" + _body_text(body)).encode("utf-8", "replace"))
+    texts = "\n\n".join(_body_text(part) for part in _texts(message, body))
+    yield from _chunks((_head(message) + "\n" + texts).encode("utf-8", "replace"))
     for number, part in enumerate(_parts(message), 1):
         if number > MAX_PARTS:
             raise ArchiveUnsafe("The mail has too many parts.")
@@ -204,6 +208,27 @@ def _body(message: EmailMessage) -> EmailMessage | None:
         return None
 
 
+def _texts(part: EmailMessage, body: EmailMessage | None) -> Iterator[EmailMessage]:
+    """The body and the texts beside it, in order: some programs write one above a picture and one below it. Of what is
+    said in several ways (plain and HTML) one."""
+    if part is body:
+        yield part
+    elif part.is_multipart() and part.get_content_subtype() in ("alternative", "related"):
+        one = body if any(leaf is body for leaf in _parts(part)) else _body(part)
+        if one is not None:
+            yield one
+    elif part.is_multipart() and part.get_content_maintype() == "multipart":
+        for inner in part.iter_parts():
+            yield from _texts(cast(EmailMessage, inner), body)
+    elif _is_inline_text(part):
+        yield part
+
+
+def _is_inline_text(part: EmailMessage) -> bool:
+    text = part.get_content_type() in ("text/plain", "text/html")
+    return text and not _file_name(part) and part.get_content_disposition() != "attachment"
+
+
 def _head(message: EmailMessage) -> str:
     lines = []
     for name in ("From", "To", "Cc", "Date", "Subject"):
@@ -216,9 +241,7 @@ def _head(message: EmailMessage) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _body_text(body: EmailMessage | None) -> str:
-    if body is None:
-        return ""
+def _body_text(body: EmailMessage) -> str:
     raw = body.get_payload(decode=True)
     charset = body.get_content_charset("utf-8")
     data = raw if isinstance(raw, bytes) else b""

@@ -23,6 +23,7 @@ from inkstick.results.placement import Affine, page_affine
 DEFAULT_DPI = 200.0
 _QUALITY = 90
 _TURNS = {1: 0, 3: 180, 6: 90, 8: 270}  # EXIF orientation to PDF /Rotate; the mirrored ones are not there
+_SIDEWAYS = (5, 6, 7, 8)
 MAX_BYTES = 1 << 30  # decoded, as in pages.picture
 _MAX_POINTS = 14_400.0  # the largest page that PDF viewers must accept
 
@@ -151,6 +152,8 @@ def _picture(image: Any, file: BinaryIO, media_type: str) -> Picture:
     if image.width * image.height * (1 if image.mode in ("1", "L", "P") else 4) > MAX_BYTES:
         raise TooLarge("The image has more pixels than this appliance decodes.")
     upright = _upright(image)
+    if orientation in _SIDEWAYS:
+        dpi = dpi[1], dpi[0]
     return _jpeg(upright, dpi) if lossy and upright.mode in ("L", "RGB") else _lossless(upright, dpi)
 
 

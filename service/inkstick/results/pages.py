@@ -7,10 +7,12 @@ costs its own bytes, whether it is the first or the five-thousandth.
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import BinaryIO
 
 from inkstick.document import Page, page_from_json
 
@@ -34,9 +36,9 @@ class RecordPages:
     def page(self, record: Path, number: int) -> Page | None:
         """None if the record has no such page. Raises FileNotFoundError."""
         with record.open("rb") as file:
-            stat = record.stat()
+            stat = os.fstat(file.fileno())  # of what is open: a new record may take its name at any moment
             key = (str(record), stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            places = self._places(key, record)
+            places = self._places(key, file)
             if number not in places:
                 return None
             file.seek(places[number])
@@ -45,26 +47,25 @@ class RecordPages:
         text = line.decode("utf-8", "replace").strip()
         return page_from_json(json.JSONDecoder().raw_decode(text)[0])
 
-    def _places(self, key: Key, record: Path) -> dict[int, int]:
+    def _places(self, key: Key, file: BinaryIO) -> dict[int, int]:
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        places = self._look(record)
+        places = self._look(file)
         with self._lock:
             self._known[key] = places
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)
         return places
 
-    def _look(self, record: Path) -> dict[int, int]:
+    def _look(self, file: BinaryIO) -> dict[int, int]:
         places: dict[int, int] = {}
         at = 0
-        with record.open("rb") as file:
-            for line in file:
-                found = _LINE.match(line)
-                if found:
-                    places[int(found[1])] = at
-                at += len(line)
+        for line in file:
+            found = _LINE.match(line)
+            if found:
+                places[int(found[1])] = at
+            at += len(line)
         self.bytes_read += at
         return places

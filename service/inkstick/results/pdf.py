@@ -272,17 +272,21 @@ class _Layer:
 
     def _printed(self, page: Any) -> list[tuple[Any, str]]:
         """The words that the page already has as text, after any invisible ones are gone."""
+        from inkstick.pages.pdf import to_display
+
         if not page.get_fonts():
             return []
         if any(span["type"] == 3 for span in page.get_texttrace()):
             self._drop_invisible(page)
-        return [(self._mu.Rect(word[:4]) * to_display(self._mu, page), word[4]) for word in page.get_text("words")]
+        return [(self._mu.Rect(word[:4]) * to_display(page), word[4]) for word in page.get_text("words")]
 
     def _drop_invisible(self, page: Any) -> None:
+        from inkstick.pages.pdf import to_display
+
         mu = self._mu
         if page.first_link or any(True for _ in page.annots(types=[mu.PDF_ANNOT_REDACT])):
             return  # applying a redaction takes the links below it, or obeys marks that are not ours
-        page.add_redact_annot(page.rect * ~to_display(mu, page), fill=False, cross_out=False)
+        page.add_redact_annot(page.rect * ~to_display(page), fill=False, cross_out=False)
         page.apply_redactions(
             images=mu.PDF_REDACT_IMAGE_NONE,
             graphics=mu.PDF_REDACT_LINE_ART_NONE,
@@ -298,17 +302,6 @@ class _Layer:
         box = self._mu.Rect(to_page(u0, v0), to_page(u0, v0)) | self._mu.Point(to_page(u1, v1))
         there = "".join(text for rect, text in printed if _middle(rect) in box)
         return _letters(line.text) in _letters(there) if _letters(line.text) else False
-
-
-def to_display(pymupdf: Any, page: Any) -> Any:
-    """From MuPDF's text coordinates, which ignore /Rotate, to those of the page as displayed. PyMuPDF's own
-    `rotation_matrix` forgets UserUnit."""
-    width, height = page.rect.width, page.rect.height
-    return {
-        90: pymupdf.Matrix(0, 1, -1, 0, width, 0),
-        180: pymupdf.Matrix(-1, 0, 0, -1, width, height),
-        270: pymupdf.Matrix(0, -1, 1, 0, 0, height),
-    }.get(page.rotation, pymupdf.Matrix(1, 0, 0, 1, 0, 0))
 
 
 def _middle(rect: Any) -> Any:

@@ -37,11 +37,19 @@ def numbers(disk: Disk, data: DataFolder, work: str) -> frozenset[int]:
 
 
 def read_one(disk: Disk, data: DataFolder, work: str, number: int) -> Page | None:
-    """None for a page that is not there or cannot be read: it will be read again."""
+    """None for a page that is not there or cannot be read."""
     try:
         return page_from_json(json.loads(disk.read(path(data, work, number))))
     except (ValueError, KeyError, TypeError, FileNotFoundError):
         return None
+
+
+def drop_torn(disk: Disk, data: DataFolder, work: str) -> int:
+    """Remove those that cannot be read, so that their pages count as unread; how many there were."""
+    torn = [number for number in numbers(disk, data, work) if read_one(disk, data, work, number) is None]
+    for number in torn:
+        disk.unlink(path(data, work, number), at="checkpoint.torn")
+    return len(torn)
 
 
 def works(disk: Disk, data: DataFolder) -> list[str]:

@@ -17,6 +17,8 @@ from inkstick.store.shelf import Shelf
 from inkstick.store.steps import make_dirs, sync_tree, write_atomic
 
 _EXPLANATION = ".error.json"
+_DEEP = 2500
+"""Bytes of sub-folders; those below are left out, so that the names of results fit into a path (4,096 bytes)."""
 
 
 def intend(shelf: Shelf, claim: Claim, wish: Outcome) -> Outcome:
@@ -187,7 +189,10 @@ def _free_parent(shelf: Shelf, root: Path, relpath: str) -> str:
         number = 1
         while _is_file(shelf, root / (chosen + numbered(part, number))):
             number += 1
-        chosen += numbered(part, number) + "/"
+        deeper = f"{chosen}{numbered(part, number)}/"
+        if len(deeper.encode()) > _DEEP:
+            break
+        chosen = deeper
     return chosen
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from inkstick.errors import UsageError
 from inkstick.profile import Profile
 from inkstick.store.claim import Claim, claim_from_bytes
-from inkstick.store.shelf import Shelf
+from inkstick.store.shelf import UNREADABLE, Shelf
 
 PLAN, PART, OFFSET = "upload.json", "original.part", "offset.json"
 _BLOCK = 1 << 20
@@ -65,7 +65,7 @@ def plan(shelf: Shelf, identifier: str) -> Plan | None:
         return None
     try:
         return plan_from(shelf.disk.read(folder / PLAN))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (*UNREADABLE, FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -74,16 +74,13 @@ def offset(shelf: Shelf, identifier: str) -> int:
     folder = shelf.folder(identifier)
     try:
         return int(json.loads(shelf.disk.read(folder / OFFSET))["offset"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (*UNREADABLE, FileNotFoundError):
         return 0
 
 
 def accepted(shelf: Shelf, identifier: str) -> Claim | None:
     """The claim, if a document was accepted under this id."""
-    try:
-        names = shelf.disk.list(shelf.folder(identifier))
-    except FileNotFoundError:
-        return None
+    names = shelf.entries(identifier)
     whole = "claim.json" in names and {"original", "outcome.json"} & set(names)
     return shelf.claim(identifier) if whole else None
 

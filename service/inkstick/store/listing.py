@@ -38,7 +38,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
-            _check_date(name, getattr(self, name))
+            object.__setattr__(self, name, _date(name, getattr(self, name)))
 
     def given(self) -> dict[str, str]:
         """What was asked for, by name: for links to the next ones."""
@@ -84,9 +84,9 @@ def _plain(flag: str) -> str:
     return "".join(letter for letter in flag if letter.isalnum() or letter == "_")
 
 
-def _check_date(name: str, value: str | None) -> None:
+def _date(name: str, value: str | None) -> str | None:
+    """The date as it is compared: ISO 8601 has several ways to write one."""
     try:
-        if value:
-            datetime.date.fromisoformat(value)
+        return datetime.date.fromisoformat(value).isoformat() if value else None
     except ValueError:
         raise UsageError(f"{name} cannot be {value!r}", hint="Give a date like 2026-11-21.") from None

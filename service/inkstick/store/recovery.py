@@ -11,7 +11,7 @@ from pathlib import Path
 from inkstick.profile import Originals
 from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
-from inkstick.store.shelf import Shelf
+from inkstick.store.shelf import UNREADABLE, Shelf
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) ->
     try:
         claim, outcome = shelf.claim(identifier), shelf.outcome(identifier)
         _complete(shelf, claim, outcome, names, found)
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
+    except (*UNREADABLE, FileNotFoundError):
         found.leftovers.append(shelf.folder(identifier))
 
 

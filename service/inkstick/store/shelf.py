@@ -32,6 +32,8 @@ from inkstick.store.disk import Disk, Source
 
 CHUNK = 1 << 20
 """Bytes that are read or checked at once."""
+UNREADABLE = (ValueError, KeyError, TypeError)
+"""What reading a claim or an outcome raises whose bytes are not what was written."""
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -77,6 +79,21 @@ class Shelf:
     def claim(self, identifier: str) -> Claim:
         """Raises FileNotFoundError for an unknown document."""
         return claim_from_bytes(self.disk.read(self.folder(identifier) / "claim.json"))
+
+    def entries(self, identifier: str) -> list[str]:
+        """What lies in a document's folder; nothing where there is no such folder: it may be gone by now, and what
+        else lies in spool/ is not ours."""
+        try:
+            return self.disk.list(self.folder(identifier))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def readable(self, identifier: str) -> Claim | None:
+        """The claim; None where it cannot be read, or is gone by now. `recover` reports such a folder."""
+        try:
+            return self.claim(identifier)
+        except (*UNREADABLE, FileNotFoundError):
+            return None
 
     def outcome(self, identifier: str) -> Outcome | None:
         """None while the document has not ended."""

@@ -25,7 +25,7 @@ from inkstick.store import checkpoints, conclusion, recovery, removal
 from inkstick.store.claim import Claim, Outcome, clean_relpath
 from inkstick.store.disk import Identity, Sink, Source
 from inkstick.store.recovery import Recovery
-from inkstick.store.shelf import CHUNK, Shelf, SourceChanged
+from inkstick.store.shelf import CHUNK, UNREADABLE, Shelf, SourceChanged
 from inkstick.store.steps import write_atomic
 
 _NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -144,23 +144,31 @@ class Spool(Shelf):
         for identifier in self.disk.list(self.data.spool):
             if identifier in skip:
                 continue
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if "original" in names and "claim.json" in names and "outcome.json" not in names:
-                yield self.claim(identifier)
+                claim = self.readable(identifier)
+                if claim is not None:
+                    yield claim
 
     def unfinished(self) -> Iterator[Claim]:
         """Documents whose ending or reopening was cut off by a full disk: call `conclude` or `reopen` once more."""
         for identifier in self.disk.list(self.data.spool):
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if {"outcome.json", "reopening.json"} & set(names) and not conclusion.finished(names):
-                yield self.claim(identifier)
+                claim = self.readable(identifier)
+                if claim is not None:
+                    yield claim
 
     def everything(self) -> Iterator[tuple[Claim, Outcome | None]]:
         """All documents ever accepted here, in order of arrival, with their outcome if they have ended."""
         for identifier in self.disk.list(self.data.spool):
-            names = self.disk.list(self.folder(identifier))
+            names = self.entries(identifier)
             if "claim.json" in names and ("original" in names or "outcome.json" in names):
-                yield self.claim(identifier), self.outcome(identifier)
+                try:
+                    found = self.claim(identifier), self.outcome(identifier)
+                except (*UNREADABLE, FileNotFoundError):
+                    continue  # `recover` reports it
+                yield found
 
     def kept(self) -> frozenset[Identity]:
         """Files that were accepted and may still lie in an inbox: they are not to be accepted again."""
@@ -182,8 +190,12 @@ class Spool(Shelf):
         checkpoints.write(self.disk, self.data, work, page)
 
     def checkpoints(self, work: str) -> Iterator[Page]:
-        """The pages kept so far, by number. One that cannot be read is left out: it will be read again."""
+        """The pages kept so far, by number. One that cannot be read is left out: see `drop_torn_checkpoints`."""
         return checkpoints.read(self.disk, self.data, work)
+
+    def drop_torn_checkpoints(self, work: str) -> int:
+        """Forget pages that the disk gives back damaged, so that they are read again; how many there were."""
+        return checkpoints.drop_torn(self.disk, self.data, work)
 
     def checkpoint_numbers(self, work: str) -> frozenset[int]:
         """Which pages are kept, without opening them."""
@@ -227,12 +239,12 @@ class Spool(Shelf):
         """For a retry: an ended document is accepted once more, its original back in the spool. Results that were
         published stay; new ones are published beside them. Raises UsageError when there is no original any more."""
         with self.lock:
-            return conclusion.reopen(self, self.claim(identifier))
+            return conclusion.reopen(self, self._known(identifier))
 
     def amend(self, identifier: str, profile: Mapping[str, object]) -> Claim:
         """Change what is asked of a document, before a retry of it."""
         with self.lock:
-            claim = replace(self.claim(identifier), profile=dict(profile))
+            claim = replace(self._known(identifier), profile=dict(profile))
             write_atomic(self.disk, self.folder(identifier) / "claim.json", claim.as_bytes(), at="amend.claim")
             return claim
 
@@ -243,12 +255,23 @@ class Spool(Shelf):
 
     def remove(self, identifier: str, forget: Callable[[str], None]) -> None:
         """Delete an ended document: results, original, all that is known of it. `forget` is called with its id when
-        that is written down: from then on nobody is shown it. Raises UsageError, FileNotFoundError, Blocked."""
+        that is written down: from then on nobody is shown it. Raises UsageError, Blocked."""
         with self.lock:
-            removal.intend(self, self.claim(identifier))
+            removal.intend(self, self._known(identifier))
             forget(identifier)
             removal.finish(self, identifier)
             self._kept = None
+
+    def _known(self, identifier: str) -> Claim:
+        """Raises UsageError for a document of which nothing can be read here any more."""
+        claim = self.readable(identifier)
+        if claim is None:
+            raise UsageError(
+                "What was written down about the document is gone, or damaged.",
+                hint=f"Drop it once more. What is left of it is in state/spool/{identifier}.",
+                code="not_ready",
+            )
+        return claim
 
     def recover(self) -> Recovery:
         """After a start, before anything else: finish or undo whatever a crash left half done. Idempotent."""
