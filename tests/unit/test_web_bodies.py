@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from inkstick.config import Settings
-from inkstick.web import bodies
+from inkstick.web import bodies, inference
 from inkstick.web.server import serve
-from support.office import MemoryOffice
+from support.office import MemoryOffice, png
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = TUS | {"Content-Type": "application/offset+octet-stream"}
@@ -63,6 +63,39 @@ async def test_an_upload_goes_on_although_its_first_sender_vanished(
             last = await client.patch(at, content=b" you.", headers=PIECE | {"Upload-Offset": here})
         assert last.status_code == 204
         assert last.headers["content-location"].startswith("/api/v1/documents/")
+
+
+def image_of() -> dict[str, object]:
+    url = f"data:image/png;base64,{base64.b64encode(png(8, 8)).decode()}"
+    return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+
+
+async def test_slow_senders_do_not_keep_the_places_of_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "BODY_SECONDS", 0.5)
+    async with served(tmp_path) as (_, client), contextlib.AsyncExitStack() as slow, asyncio.timeout(60):
+        for _ in range(inference.AT_ONCE):
+            await slow.enter_async_context(begun(client, "POST /v1/chat/completions HTTP/1.1", b"{", 1000))
+        assert (await client.post("/v1/chat/completions", json=image_of())).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models/inkstick/inference"])
+async def test_a_page_is_not_read_on_for_clients_that_have_gone(path: str, tmp_path: Path) -> None:
+    async with served(tmp_path) as (office, client), asyncio.timeout(60):
+        office.gate = asyncio.Event()  # the engine is away
+        image = {"json": image_of()} if path.endswith("completions") else {"files": {"file": ("a.png", png(8, 8))}}
+        asked = [asyncio.create_task(client.post(path, **image)) for _ in range(inference.AT_ONCE)]
+        while len(office.requests) < inference.AT_ONCE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        last = asyncio.create_task(client.post("/v1/chat/completions", json=image_of()))
+        while len(office.requests) == inference.AT_ONCE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        office.gate.set()
+        assert (await last).status_code == 200
 
 
 async def test_a_body_that_is_read_whole_may_not_be_larger_than_memory(client: httpx.AsyncClient) -> None:
