@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from inkstick.config import Settings
-from inkstick.web import bodies, inference
+from inkstick.web import bodies, inference, server
 from inkstick.web.server import serve
 from support.office import MemoryOffice, png
 
@@ -63,6 +63,48 @@ async def test_an_upload_goes_on_although_its_first_sender_vanished(
             last = await client.patch(at, content=b" you.", headers=PIECE | {"Upload-Offset": here})
         assert last.status_code == 204
         assert last.headers["content-location"].startswith("/api/v1/documents/")
+
+
+async def test_who_connects_and_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    async with served(tmp_path) as (_, client), asyncio.timeout(60):
+        silent, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        half, later = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        later.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await half.readuntil(b"}}")).startswith(b"HTTP/1.1 200")
+        later.write(b"GET /healthz HTTP/1.1\r\n")  # and no end of this head
+        for reader in (silent, half):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        later.close()
+
+
+async def test_a_request_that_takes_long_is_not_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    async with served(tmp_path) as (office, client), asyncio.timeout(60):
+        office.gate = asyncio.Event()
+        asked = asyncio.create_task(client.post("/v1/chat/completions", json=image_of()))
+        await asyncio.sleep(0.6)
+        office.gate.set()
+        assert (await asked).status_code == 200
+
+
+async def test_crowds_of_connections_leave_the_service_its_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    async with served(tmp_path) as (_, client), asyncio.timeout(60):
+        crowd = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(4)]
+        with contextlib.suppress(ConnectionError):
+            assert await crowd[-1][0].read() == b""
+        for _, writer in crowd[:-1]:
+            writer.close()
+        while True:
+            with contextlib.suppress(httpx.TransportError):  # until those have gone
+                assert (await client.get("/healthz")).status_code == 200
+                break
+        crowd[-1][1].close()
 
 
 def image_of() -> dict[str, object]:
