@@ -336,6 +336,8 @@ class MemoryOffice:
         if not image.startswith(b"\x89PNG"):
             raise Damaged
         self.requests.append(request)
+        if self.gate is not None:
+            await self.gate.wait()
         flags = (Flag.TRUNCATED,) if request.prompt == "cut it" else ()
         blocks = (Block(1, Kind.TITLE, "Invoice 墨"), Block(2, Kind.PARAGRAPH, f"{len(image)} bytes"))
         return Page(1, 10, 10, "rapidocr", "pp-ocrv6-small@3.10.0", score=0.9, flags=flags, blocks=blocks)

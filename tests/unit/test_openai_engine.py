@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,3 +278,58 @@ async def test_nobody_home_is_engine_down() -> None:
     assert not (await engine.health()).ready
     assert await engine.load() is None
     await engine.close()
+
+
+# -- a server that is none
+
+
+@contextlib.asynccontextmanager
+async def answering(status: int, body: bytes, *, endless: bool = False) -> AsyncIterator[str]:
+    """The address of a server that gives everybody this answer; `endless`: the body over and over."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %d Told\r\nconnection: close\r\n\r\n%b" % (status, body))
+            while endless and not writer.is_closing():
+                writer.write(body)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("listed", [b'{"data": null}', b'{"data": 5}', b'{"data": ["x"]}', b"[" * 100_000, b"7"])
+async def test_a_listing_of_another_shape_is_engine_down(listed: bytes) -> None:
+    async with answering(200, listed) as url:
+        engine = OpenAiEngine(url, deadlines=QUICK)
+        with pytest.raises(EngineDown):
+            await engine.start()
+        assert not (await engine.health()).ready
+        await engine.close()
+
+
+@pytest.mark.parametrize("value", [b".", b"1e999", b"+-"])
+async def test_figures_that_are_no_numbers_are_none(value: bytes) -> None:
+    async with answering(200, b"vllm:num_requests_running %b\n" % value) as url:
+        engine = OpenAiEngine(url, deadlines=QUICK)
+        assert await engine.load() is None
+        await engine.close()
+
+
+async def test_an_error_without_end_is_told_by_its_beginning() -> None:
+    async with answering(500, b"x" * 65_536, endless=True) as url:
+        engine = OpenAiEngine(url, deadlines=replace(QUICK, total=60.0))
+        with pytest.raises(PageFailed, match="500"):
+            await engine.read(PAGE, Request())
+        await engine.close()
+
+
+async def test_figures_without_end_are_engine_down() -> None:
+    async with answering(200, b" " * 65_536, endless=True) as url:
+        engine = OpenAiEngine(url, deadlines=replace(QUICK, figures=60.0))
+        with pytest.raises(EngineDown, match="no end"):
+            await engine.start()
+        await engine.close()

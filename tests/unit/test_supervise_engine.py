@@ -25,6 +25,7 @@ from inkstick.plain import NO_TLS
 from inkstick.supervise import statefile
 from inkstick.supervise.engine import Launch, Patience, Supervisor
 from inkstick.supervise.ladder import Rung
+from inkstick.supervise.process import EngineProcess, Log
 from inkstick.supervise.statefile import EngineState, Stage
 from support import page_code
 
@@ -222,6 +223,39 @@ async def test_an_engine_left_behind_is_ended_by_the_next_supervisor(tmp_path: P
     async with watched(tmp_path) as engine:
         assert await asyncio.wait_for(left.wait(), 60) == -signal.SIGKILL
         await engine.until(ready)
+
+
+async def test_a_full_disk_keeps_no_engine_from_being_started_again(tmp_path: Path) -> None:
+    async with watched(tmp_path) as engine:
+        state = await engine.until(ready)
+        (engine.folder.engine / f"{statefile.LADDER}.new").mkdir()  # as good as full: it cannot be written
+        assert state.pid is not None
+        os.kill(state.pid, signal.SIGKILL)
+        again = await engine.until(lambda state: state.ready and state.restarts == 1)
+        assert again.pid != state.pid
+
+
+async def test_a_log_that_cannot_be_written_is_heard_all_the_same(tmp_path: Path) -> None:
+    lines = asyncio.Queue[str]()
+    (tmp_path / "log").mkdir()
+    said = [sys.executable, "-c", "print('Loading weights')"]
+    process = EngineProcess(said, dict(os.environ), Log(tmp_path / "log"), lines.put_nowait)
+    try:
+        async with asyncio.timeout(60):
+            assert await lines.get() == "Loading weights\n"
+    finally:
+        await process.end()
+
+
+async def test_a_line_without_end_is_taken_in_pieces(tmp_path: Path) -> None:
+    lines = asyncio.Queue[str]()
+    said = [sys.executable, "-c", "import time; print('x' * 1_000_000, end='', flush=True); time.sleep(600)"]
+    process = EngineProcess(said, dict(os.environ), Log(tmp_path / "log"), lines.put_nowait)
+    try:
+        async with asyncio.timeout(60):
+            assert 0 < len(await lines.get()) < 100_000
+    finally:
+        await process.end()
 
 
 def test_a_supervisor_that_is_no_more_counts_as_stopped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import subprocess
@@ -65,6 +66,36 @@ def drain(manager: socket.socket) -> list[bytes]:
             heard.append(manager.recv(100))
         except BlockingIOError:
             return heard
+
+
+async def test_a_fault_in_what_is_told_does_not_end_the_feeding(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    manager.setblocking(False)
+    looks, told = itertools.count(), itertools.count()
+
+    async def alive() -> bool:
+        if next(looks) == 1:
+            raise ValueError("the ledger is locked")
+        return True
+
+    async def text() -> str:
+        if next(told) == 0:
+            raise TypeError("no figures")
+        return "reading"
+
+    feeding = asyncio.create_task(Notifier().feed(alive, text))
+    loop, heard = asyncio.get_running_loop(), list[bytes]()
+    try:
+        async with asyncio.timeout(60):
+            while len(heard) < 3:
+                heard.append(await loop.sock_recv(manager, 100))
+        assert not feeding.done()
+        assert sorted(heard) == [b"STATUS=reading", b"WATCHDOG=1", b"WATCHDOG=1"]
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
 
 
 async def test_feeds_the_watchdog_only_while_alive(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,28 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 # Uploads
 
 
+async def test_a_folder_that_no_disk_can_hold_is_refused(client: httpx.AsyncClient) -> None:
+    deep = "/".join(["f" * 200] * 30)
+    problem(await client.put("/api/v1/documents/a.txt", content=b"x", params={"folder": deep}), 422, "usage")
+    fine = await client.put("/api/v1/documents/a.txt", content=b"x", params={"folder": "/".join(["f" * 200] * 8)})
+    assert fine.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [("bytes=9999-", 416, "no_range"), ("bytes=x-y", 400, "usage"), ("lines=1", 400, "usage")],
+)
+async def test_a_part_that_a_file_does_not_have_is_told_as_every_error_is(
+    client: httpx.AsyncClient, asked: str, status: int, code: str
+) -> None:
+    address = f"/api/v1/documents/{(await upload(client))['id']}/original"
+    answer = await client.get(address, headers={"Range": asked})
+    problem(answer, status, code)
+    assert answer.headers.get("content-range") == ("bytes */5" if status == 416 else None)
+    part = await client.get(address, headers={"Range": "bytes=1-2"})
+    assert (part.status_code, part.content) == (206, b"el")
+
+
 async def test_a_form_is_accepted_with_the_options_before_its_file(client: httpx.AsyncClient) -> None:
     answer = await client.post(
         "/api/v1/documents",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from inkstick.web import language
+from inkstick.access.roles import RULES
+from inkstick.web import language, words
 from inkstick.web.app import create_app
 from support.office import MemoryOffice
+
+TEMPLATES = language.FOLDER.parent / "templates"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,23 @@ def test_the_choice_counts_before_the_browsers_wish(cookie: str | None, accepted
 def test_a_sentence_without_translation_stays_english_and_placeholders_are_filled() -> None:
     assert language.translator("zh")("Documents") == "文档"
     assert language.translator("zh")("Nobody wrote this {n} times", n=3) == "Nobody wrote this 3 times"
+
+
+def test_every_event_of_the_audit_log_has_words_in_every_language() -> None:
+    written = {rule.event for rule in RULES if rule.event}
+    told_elsewhere = {"paired", "pair_failed", "refused", "forbidden", "mended"}
+    assert set(words.ACTS) == written | told_elsewhere
+    assert set(words.ACTS.values()) <= set(language.catalogue("zh"))
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda path: path.name)
+def test_no_word_of_ours_reaches_a_page_without_being_translated(template: Path) -> None:
+    word, sentence = (
+        r"words\.(?:flag|format|task|state|role|act)\(",
+        r"[a-z_.]*(?:problem|warning|error)\.(?:message|hint)",
+    )
+    bare = re.findall(rf"\{{\{{ *(?:{word}|{sentence}).*?\}}\}}", template.read_text(encoding="utf-8"))
+    assert not bare
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ LINE_BYTES = 1 << 20
 """No event of an answer is as long as this; what has no end is not waited for."""
 CHARACTERS_PER_TOKEN = 16
 """More than any text has, so more characters than this for each token asked for is a server that does not stop."""
+FIGURES_BYTES = 4 << 20
+"""Figures and lists of models are far shorter; what is longer is not read to its end."""
+FAULT_BYTES = 2000
+"""Of what a server says of its own fault, the beginning is enough."""
 _ABORTED = frozenset({"abort", "error"})
 """vLLM's reasons for an answer that it gave up itself."""
 _DYING = re.compile(r"CUDA|out of memory|EngineDead|EngineCore|engine is dead", re.IGNORECASE)
@@ -154,7 +158,7 @@ class OpenAiEngine:
         if self._http is None:
             self._http = self._client()
         listed = await self._get_json("/v1/models")
-        names = frozenset(str(entry.get("id")) for entry in listed.get("data", ()) if isinstance(entry, dict))
+        names = frozenset(str(entry.get("id")) for entry in _entries(listed))
         wanted = self._served or self.spec.served
         if wanted not in names and len(names) == 1:
             (wanted,) = names  # somebody's own server: one model, under a name of their choice
@@ -177,7 +181,8 @@ class OpenAiEngine:
 
     def _client(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=self._in_flight + 8, max_keepalive_connections=self._in_flight + 8)
-        headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        headers = {"accept-encoding": "identity"}  # what is small on the way could be endless when it is unpacked
+        headers |= {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         if self._url.startswith("unix://"):
             socket = unquote(self._url.removeprefix("unix://"))
             transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits, verify=NO_TLS)
@@ -201,39 +206,33 @@ class OpenAiEngine:
         return Health(True, "ready", facts={"model": self._served or self.spec.served})
 
     async def load(self) -> Load | None:
-        """vLLM's own figures; None where the server has none (it may be another kind)."""
+        """vLLM's own figures; None where the server has none (it may be another kind), or none that are numbers."""
         try:
-            text = (await self._get("/metrics")).text
-        except EngineDown:
+            return _load((await self._get("/metrics")).decode("utf-8", "replace"))
+        except (EngineDown, ValueError, OverflowError):
             return None
-        figures: dict[str, float] = {}
-        for name, value in _METRIC.findall(text):
-            figures[name] = figures.get(name, 0.0) + float(value)
-        if "num_requests_running" not in figures:
-            return None
-        return Load(
-            running=int(figures["num_requests_running"]),
-            waiting=int(figures.get("num_requests_waiting", 0)),
-            cache_usage=figures.get("kv_cache_usage_perc", 0.0),
-            generated_tokens=int(figures.get("generation_tokens_total", 0)),
-            finished=int(figures.get("request_success_total", 0)),
-        )
 
-    async def _get(self, path: str) -> httpx.Response:
+    async def _get(self, path: str) -> bytes:
+        """The body of a short answer. Raises EngineDown for any other."""
         limit = self.deadlines.figures
         try:
-            async with asyncio.timeout(limit):
-                response = await self._connected().get(path, timeout=httpx.Timeout(limit))
+            async with (
+                asyncio.timeout(limit),
+                self._connected().stream("GET", path, timeout=httpx.Timeout(limit)) as response,
+            ):
+                found = await _beginning(response, FIGURES_BYTES + 1)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             raise EngineDown(f"The engine does not answer ({type(error).__name__}).") from error
         if response.status_code != 200:
             raise EngineDown(f"The engine answers {path} with {response.status_code}.")
-        return response
+        if len(found) > FIGURES_BYTES:
+            raise EngineDown(f"The engine's answer to {path} has no end.")
+        return found
 
     async def _get_json(self, path: str) -> Mapping[str, Any]:
         try:
-            value = (await self._get(path)).json()
-        except ValueError as error:
+            value = json.loads(await self._get(path))
+        except (ValueError, RecursionError) as error:
             raise EngineDown("The engine's answer is no JSON: is this an OpenAI-compatible server?") from error
         return value if isinstance(value, dict) else {}
 
@@ -382,11 +381,33 @@ def _characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def _load(text: str) -> Load | None:
+    """vLLM's metrics, each summed over its labels. Raises ValueError or OverflowError for what is no number."""
+    figures: dict[str, float] = {}
+    for name, value in _METRIC.findall(text):
+        figures[name] = figures.get(name, 0.0) + float(value)
+    if "num_requests_running" not in figures:
+        return None
+    return Load(
+        running=int(figures["num_requests_running"]),
+        waiting=int(figures.get("num_requests_waiting", 0)),
+        cache_usage=figures.get("kv_cache_usage_perc", 0.0),
+        generated_tokens=int(figures.get("generation_tokens_total", 0)),
+        finished=int(figures.get("request_success_total", 0)),
+    )
+
+
+def _entries(listed: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The models of a listing, whatever else somebody's server put there."""
+    data = listed.get("data")
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
 def _most_tokens(listed: Mapping[str, Any], name: str) -> int | None:
     """The longest answer that a server with a small context takes: half of what its listing says, which leaves the
     other half for the page. A request for more is refused by vLLM. None where the listing says nothing."""
-    for entry in listed.get("data", ()):
-        if isinstance(entry, dict) and entry.get("id") == name and isinstance(entry.get("max_model_len"), int):
+    for entry in _entries(listed):
+        if entry.get("id") == name and isinstance(entry.get("max_model_len"), int):
             return max(1, int(entry["max_model_len"]) // 2)
     return None
 
@@ -414,13 +435,23 @@ async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
 async def _refused(response: httpx.Response) -> None:
     """Raise what a status other than 200 means."""
     if response.status_code != 200:
-        raise _fault(response.status_code, (await response.aread())[:2000].decode("utf-8", "replace"))
+        raise _fault(response.status_code, (await _beginning(response, FAULT_BYTES)).decode("utf-8", "replace"))
+
+
+async def _beginning(response: httpx.Response, most: int) -> bytes:
+    """The first bytes of a body, at most so many: it may have no end."""
+    found = b""
+    async for piece in response.aiter_raw():
+        found += piece[: most - len(found)]
+        if len(found) >= most:
+            break
+    return found
 
 
 def _told_fault(error: Any) -> EngineDown | PageFailed:
     """What an error event means: the status that it names, or one of a server's own fault."""
     code = error.get("code") if isinstance(error, dict) else None
-    return _fault(code if isinstance(code, int) and 300 <= code < 600 else 500, str(error)[:2000])
+    return _fault(code if isinstance(code, int) and 300 <= code < 600 else 500, str(error)[:FAULT_BYTES])
 
 
 def _fault(status: int, text: str) -> EngineDown | PageFailed:

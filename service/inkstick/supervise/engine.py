@@ -156,7 +156,7 @@ class Supervisor:
             done = " " + await asyncio.to_thread(reload_driver, self._reload)
         if trouble.meaning in (Meaning.GONE, Meaning.RESET):
             self._ladder = steps.given_up(self._ladder, self._clock.monotonic())
-            steps.write(self._ladder_file, self._ladder)
+            self._remember()
         stage = Stage.GIVEN_UP if self._ladder.given_up else Stage.RESTARTING
         log.error("engine: %s", trouble.detail + done)
         self._tell(stage, trouble.detail + done, pid=None, started=None, restarts=self.state.restarts + 1)
@@ -166,10 +166,17 @@ class Supervisor:
             await asyncio.sleep(self._patience.poll)  # (the clock may be a test's)
         self._ladder = steps.tried_again(self._ladder)
 
+    def _remember(self) -> None:
+        """Keep the ladder for the next supervisor. Where the disk is full this one goes on by what it knows."""
+        try:
+            steps.write(self._ladder_file, self._ladder)
+        except OSError as error:
+            log.warning("the engine's ladder cannot be written: %s", error)
+
     def _fail(self, why: str) -> None:
         reason = self._log.reason()
         self._ladder = steps.failed(self._ladder, self._clock.monotonic())
-        steps.write(self._ladder_file, self._ladder)
+        self._remember()
         detail = f"{why} {reason}".strip()
         log.error("engine: %s", detail)
         if self._ladder.given_up:
@@ -316,7 +323,7 @@ class Supervisor:
         if anew and not idle:
             return False
         self._ladder = after if anew else steps.started(after, now)
-        steps.write(self._ladder_file, self._ladder)
+        self._remember()
         if anew:
             self._tell(Stage.RESTARTING, "It ran well for a while: trying the faster settings again.")
         else:

@@ -7,8 +7,11 @@ alive by its own account: a loop that does not turn and a dispatcher that is stu
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+
+log = logging.getLogger("inkstick.supervise")
 
 TELLING_SECONDS = 5.0
 Alive = Callable[[], Awaitable[bool]]
@@ -58,8 +61,15 @@ class Notifier:
             if await _within(alive, self._interval):
                 self.watchdog()
             if text is not None:
-                self.status(await text())
+                await self._tell(text)
             await asyncio.sleep(min(self._interval, TELLING_SECONDS))
+
+    async def _tell(self, text: Callable[[], Awaitable[str]]) -> None:
+        """A line that cannot be said now is said later: the feeding does not end with it, nor with the service."""
+        try:
+            self.status(await text())
+        except Exception:
+            log.exception("there is no status line")
 
     def _send(self, message: str) -> None:
         if self._present:
@@ -73,6 +83,9 @@ async def _within(alive: Alive, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             return await alive()
     except TimeoutError:
+        return False
+    except Exception:
+        log.exception("whether the service lives could not be told")
         return False
 
 

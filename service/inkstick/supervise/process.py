@@ -24,6 +24,8 @@ from inkstick.supervise.tree import die_with
 
 LOG_BYTES = 2 << 20
 """The log is kept in two files of at most this size."""
+LINE_CHARACTERS = 64 << 10
+"""A longer line of the log is taken in pieces: what never ends must not be waited for, nor kept."""
 TERMINATE_SECONDS = 2.0
 COLLECT_SECONDS = 5.0
 CORE = "EngineCore"
@@ -77,9 +79,10 @@ class EngineProcess:
 
     def _read(self, log: Log, on_line: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
         assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            with contextlib.suppress(RuntimeError, OSError):  # the loop has ended; the disk is full
+        while line := self._popen.stdout.readline(LINE_CHARACTERS):
+            with contextlib.suppress(OSError):  # the disk is full: the line counts all the same
                 log.add(line)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(on_line, line)
 
     @property

@@ -25,6 +25,7 @@ from inkstick.web import (
     shelves,
     site,
 )
+from inkstick.web.bodies import Bodies
 from inkstick.web.lan import LanGate
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens import access, ask, document, failures, folders, inbox, machine, system
@@ -80,6 +81,7 @@ def create_app(
     for router in ROUTERS:  # complete as they are: FastAPI's include_router would make each of their routes once more
         app.router.routes.extend(router.routes)
     app.mount("/static", StaticFiles(directory=site.HERE / "static"), name="static")
+    app.add_middleware(Bodies)
     if reception.lan:
         app.add_middleware(LanGate, reception=reception)
     else:

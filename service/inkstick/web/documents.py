@@ -14,6 +14,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from inkstick.document import Box, Flag, Task
 from inkstick.errors import UsageError
@@ -27,6 +30,8 @@ from inkstick.web.screens_shapes import Password
 from inkstick.web.shapes import ERRORS, Document, DocumentList, Found, FoundList, PageList, PageOf, problem
 from inkstick.web.state import Office
 
+FOLDER_BYTES = 2000
+"""Of a folder's whole path: the results below it, too, must have paths that a disk can hold."""
 STATES = ("queued", "reading", "done", "partial", "failed", "blocked")
 MEDIA: Mapping[Format, str] = {
     Format.MD: "text/markdown; charset=utf-8",
@@ -297,7 +302,12 @@ def split_folder(pairs: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[str,
 def folder_path(given: str) -> str:
     parts = [part for part in given.split("/") if part]
     cleaned = [file_name(part) for part in parts]
-    if len(parts) > 32 or any(part in (".", "..") or "\\" in part or len(part.encode()) > 255 for part in parts):
+    longest = sum(len(part.encode()) + 1 for part in parts)
+    if (
+        len(parts) > 32
+        or longest > FOLDER_BYTES
+        or any(part in (".", "..") or "\\" in part or len(part.encode()) > 255 for part in parts)
+    ):
         raise UsageError(f"folder cannot be {given!r}", hint="Name folders below the inbox, like letters/2026.")
     return "".join(f"{part}/" for part in cleaned)
 
@@ -384,12 +394,26 @@ async def result(format: Format, files: Sequence[FilePath]) -> Response:
     if not files:
         raise UsageError("The document has no table.", hint="Fetch another format.", code="not_found")
     if format is not Format.CSV:
-        return FileResponse(files[0], media_type=MEDIA[format], filename=files[0].name)
+        return Download(files[0], media_type=MEDIA[format], filename=files[0].name)
     spooled = await run_in_threadpool(_zip, files)
     name = files[0].parent.parent.name
     return StreamingResponse(
         _blocks(spooled), media_type=MEDIA[format], headers={"Content-Disposition": attachment(f"{name} tables.zip")}
     )
+
+
+class Download(FileResponse):
+    """A file, or the ranges of it that are asked for; what cannot be had is told as every error is."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_or_refuse(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (400, 416):
+                headers = Headers(raw=message["headers"])
+                told = {"Content-Range": headers["content-range"]} if "content-range" in headers else {}
+                raise HTTPException(message["status"], "The header Range cannot be understood.", told)
+            await send(message)
+
+        await super().__call__(scope, receive, send_or_refuse)
 
 
 def attachment(name: str) -> str:

@@ -1,13 +1,15 @@
 """``/v1``: one image in, its text out, at once. A closed subset of OpenAI's chat completions, and a plain form.
 
 Closed: a field that is not listed is refused, not ignored, so that nobody believes in an effect that there is not.
-Images come inside the request only; an address is never fetched. At most eight requests are held at a time.
+Images come inside the request only; an address is never fetched. At most eight requests are held at a time; one whose
+body does not come in time, or whose client has gone, gives its place up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
 import time
@@ -18,6 +20,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
 
 from inkstick.atonce import Asked
 from inkstick.document import Flag, Page, Task
@@ -25,6 +28,7 @@ from inkstick.engines import protocol
 from inkstick.errors import TooLarge, UsageError
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import Priority, Profile, merge
+from inkstick.web.bodies import while_here
 from inkstick.web.documents import body
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort
@@ -36,6 +40,8 @@ ANY_MODEL = "inkstick"
 IMAGE_BYTES = 32 << 20
 BODY_BYTES = 48 << 20
 AT_ONCE = 8
+BODY_SECONDS = 120.0
+"""So long may a request's body take: others wait for its place."""
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
@@ -150,10 +156,11 @@ async def models(office: Office) -> dict[str, Any]:
 async def completions(request: Request, office: Office, turns: Turns) -> Response:
     """A closed subset: unknown fields are refused. With `stream` the text comes in pieces once it was checked."""
     async with turns:
-        asked = _parse(await read_all(body(request), BODY_BYTES, "the request"))
+        async with _in_time():
+            asked = _parse(await read_all(body(request), BODY_BYTES, "the request"))
         await _check_model(office, asked.model)
         image, prompt = _content(asked)
-        page = await office.read_image(image, protocol.Request(prompt=prompt))
+        page = await while_here(request, office.read_image(image, protocol.Request(prompt=prompt)))
     answer = _Completion(page)
     if asked.stream:
         return StreamingResponse(answer.chunks(), media_type="text/event-stream")
@@ -169,9 +176,19 @@ async def inference(
     """A form with one file and, if you like, a task or a prompt; the answer is the page's text."""
     async with turns:
         await _check_model(office, id)
-        image, asked = await _form(Parts(request))
-        page = (await office.read_page(image, asked)).page
+        async with _in_time():
+            image, asked = await _form(Parts(request))
+        page = (await while_here(request, office.read_page(image, asked))).page
     return Answer(text=page.text(), status="partial" if _doubtful(page) else "done")
+
+
+@contextlib.asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            yield
+    except TimeoutError:
+        raise HTTPException(408) from None
 
 
 async def _models(office: OfficePort) -> list[str]:

@@ -45,6 +45,9 @@ STATUS: Mapping[str, int] = {
 _HTTP: Mapping[int, tuple[str, str, str]] = {
     404: ("not_found", "There is nothing at this address.", "The addresses are listed at /docs."),
     405: ("method", "This address does not take this method.", "See /docs for what it takes."),
+    408: ("silent", "The rest of the request did not come.", "Send it again; an upload goes on where it broke off."),
+    413: ("too_large", "The request is larger than this address takes.", "Send less at a time."),
+    416: ("no_range", "The file has no such part.", "Ask for a range within its length, or for the whole file."),
 }
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from inkstick.access import keys, place
 from inkstick.access.keys import Key
@@ -29,6 +31,9 @@ from inkstick.web.events import Streams
 from inkstick.web.office_port import OfficePort
 
 GRACE_SECONDS = 1
+HEAD_SECONDS = 20.0
+"""So long may a request's head take. Whoever says nothing for longer is hung up on: each connection is a descriptor."""
+MOST_CONNECTIONS = 1000
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +42,39 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Connection(H11Protocol):
+    """uvicorn's, but nobody holds one for ever without asking for anything, and half of the process's descriptors stay
+    free for its own files, however many connect."""
+
+    _hang_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+            transport.abort()
+        else:
+            self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._head_is_here()
+        elif self._hang_up is None and self.timeout_keep_alive_task is None:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._hang_up = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _head_is_here(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -212,7 +250,7 @@ def _server(app: ASGIApp, key: Key | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,

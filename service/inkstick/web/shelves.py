@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from inkstick.errors import InkstickError, UsageError
 from inkstick.web import bundle
-from inkstick.web.documents import PROBLEMS, Id, attachment, file_answer
+from inkstick.web.documents import PROBLEMS, Download, Id, attachment, file_answer
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens_shapes import (
     MOST,
@@ -153,9 +153,7 @@ async def archive_of(office: OfficePort, ids: Sequence[str]) -> Response:
 async def original_of(office: OfficePort, id: str) -> Response:
     info = await office.document(id)
     path = await office.original_file(id)
-    return FileResponse(
-        path, media_type="application/octet-stream", headers={"Content-Disposition": attachment(info.name)}
-    )
+    return Download(path, media_type="application/octet-stream", headers={"Content-Disposition": attachment(info.name)})
 
 
 async def diagnostics_of(office: OfficePort) -> Response:

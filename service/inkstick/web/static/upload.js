@@ -42,7 +42,7 @@ class Refused extends Error {} // said for good: its message is for the person
 class Broken extends Error { // worth another try
   constructor(status, message) { super(message); this.status = status; }
 }
-const PASSING = [404, 409, 429, 460, 502, 503, 504]; // a full disk (507) is told at once
+const PASSING = [404, 408, 409, 429, 460, 502, 503, 504]; // a full disk (507) is told at once
 
 const TUS = { "Tus-Resumable": "1.0.0", Accept: "application/json" };
 const base64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
