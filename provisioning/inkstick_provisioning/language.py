@@ -62,6 +62,7 @@ def wrap(text: str, columns: int) -> list[str]:
 
 
 def _breaks(text: str, at: int) -> bool:
-    """Whether a line may end before the letter `at`; never before a closing mark."""
+    """Whether a line may end before the letter `at`; never before a closing mark, nor after an opening one."""
     before, after = text[at - 1], text[at]
-    return " " in (before, after) or (2 in (width(before), width(after)) and after not in "，。：；、！？）·")
+    wide = 2 in (width(before), width(after))
+    return " " in (before, after) or (wide and after not in "，。：；、！？）·" and before != "（")

@@ -324,3 +324,7 @@ def test_lines_are_never_wider_than_the_screen(text: str, columns: int) -> None:
 
 def test_memory_is_the_last_choice() -> None:
     assert volume.survey(()).offers[-1].where is Where.MEMORY
+
+
+def test_a_line_ends_before_an_opening_bracket_and_not_after_it() -> None:
+    assert wrap("尚无文档; rapidocr 已就绪（pp-ocrv6-small）。", 28) == ["尚无文档; rapidocr 已就绪", "（pp-ocrv6-small）。"]
