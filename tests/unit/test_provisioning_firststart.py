@@ -327,4 +327,7 @@ def test_memory_is_the_last_choice() -> None:
 
 
 def test_a_line_ends_before_an_opening_bracket_and_not_after_it() -> None:
-    assert wrap("尚无文档; rapidocr 已就绪（pp-ocrv6-small）。", 28) == ["尚无文档; rapidocr 已就绪", "（pp-ocrv6-small）。"]
+    assert wrap("尚无文档; rapidocr 已就绪（pp-ocrv6-small）。", 28) == [
+        "尚无文档; rapidocr 已就绪",
+        "（pp-ocrv6-small）。",
+    ]
