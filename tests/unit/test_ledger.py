@@ -232,3 +232,9 @@ def test_a_place_in_the_list_that_no_list_has_is_no_error(ledger: Ledger) -> Non
     ledger.accept([claim("d1", "report.pdf")])
     assert [row.seq for row in ledger.list(q="report", after=22360257140064995)] == [1]
     assert ledger.list(q="report", after=0) == []
+
+
+def test_a_search_for_what_no_text_can_hold_finds_nothing(ledger: Ledger) -> None:
+    ledger.accept([claim("d1", "abc.pdf")])
+    assert ledger.search("abc\0d") == []
+    assert ledger.list(q="abc\0d") == []

@@ -289,6 +289,7 @@ class Upload:
         self._spool, self._claim, self._sink = spool, claim, sink
         self._digest = hashlib.sha256()
         self._checked = 0
+        self._accepted = False
 
     def write(self, chunk: bytes) -> None:
         """Raises DiskFull when the reserve would be touched: the upload is then aborted."""
@@ -315,11 +316,14 @@ class Upload:
             claim = replace(self._claim, size=self.size, sha256=found)
             spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
             spool.seal(claim, folder / "original.part")
+        self._accepted = True
         return claim
 
     def abort(self) -> None:
-        """Forget it; nothing was accepted."""
+        """Forget it, unless it was accepted."""
         self._sink.close()
+        if self._accepted:
+            return
         self._spool.disk.remove_tree(self._spool.folder(self.id), at="accept.undo")
 
 
