@@ -464,7 +464,11 @@ class Ledger:
         known: Any = db.fetchone()
         if outcome is None:
             if known[0] != "queued":
-                db.execute("UPDATE documents SET state = 'queued', code = NULL WHERE id = ?", (claim.id,))
+                db.execute(
+                    "UPDATE documents SET state = 'queued', code = NULL, message = NULL, hint = NULL, results = NULL,"
+                    " original = NULL WHERE id = ?",
+                    (claim.id,),
+                )
                 _tell(db, claim.id)
                 done.healed += known[0] not in ("reading", "blocked")
         elif added or known != (outcome.state, outcome.results, outcome.original):
