@@ -447,6 +447,20 @@ async def test_a_profile_that_this_version_does_not_know_keeps_no_service_from_s
     assert good.state == "done"
 
 
+async def test_a_deletion_that_the_disk_cuts_off_is_gone_on_with(settings: Settings, fake: FakeEngine) -> None:
+    disk = FullDisk("remove.original")
+    async with open_office(settings, fake, disk) as office:
+        info = await ended(office, await upload(office, "secret.png", numbered.png(96)))
+        with pytest.raises(DiskFull):
+            await office.remove(info.id)
+        disk.full = False
+        async with asyncio.timeout(60):
+            while (settings.folder.spool / info.id).exists():
+                await office.wait_event(after=await office.last_event(), timeout=0.1)
+    assert not list(settings.folder.done.iterdir())
+    assert not list(settings.folder.results.iterdir())
+
+
 async def test_documents_that_are_held_up_leave_the_others_their_turn(
     settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
