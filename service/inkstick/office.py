@@ -303,6 +303,8 @@ class Office:
 
     async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
+        if row.pages and number > row.pages:
+            raise UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
         page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)

@@ -166,6 +166,16 @@ async def test_a_file_of_no_type_that_is_read_has_no_picture(settings: Settings,
     assert told.value.code == "not_found"
 
 
+async def test_a_page_that_a_document_does_not_have_is_not_found_and_its_file_not_damaged(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "one.png", numbered.png(7)))
+        with pytest.raises(UsageError) as told:
+            await office.page_image(info.id, 2, max_side=300)
+    assert told.value.code == "not_found"
+
+
 async def test_a_mail_is_read_with_its_attachments(settings: Settings, fake: FakeEngine) -> None:
     body = "The papers for the reading room are attached.\nThey were scanned on Monday.\n" * 3
     data = numbered.mail(body, {"scan.tif": numbered.tiff([11])})
