@@ -36,7 +36,7 @@ from inkstick.results.formats import result_path
 from inkstick.results.pages import RecordPages
 from inkstick.results.publish import build
 from inkstick.store.edits import Edits, Version, conflict
-from inkstick.store.ledger import Ledger, Row
+from inkstick.store.ledger import Ledger, Row, profile_of
 from inkstick.store.spool import Spool
 from inkstick.web.corrections_port import PageNow, Proposal, VersionInfo, Wish
 from inkstick.work import CONTAINERS, Content, Pages, files_of, part_originals, parts_of, record_pages, work_key
@@ -131,7 +131,7 @@ class Corrections:
                 return self._records.page(record, number)
         if row.sha256 is None:
             return None
-        profile = merge(Profile(), row.profile, where=row.name)
+        profile = profile_of(row.profile)
         return self._spool.checkpoint_page(work_key(row.sha256, profile), number)
 
     async def version(self, id: str, number: int, version: int) -> Page:
@@ -329,7 +329,7 @@ class Corrections:
         return True
 
     async def _write(self, row: Row, staging: Path, record: Path, pages: Pages) -> None:
-        profile = merge(Profile(), row.profile, where=row.name)
+        profile = profile_of(row.profile)
         header = await asyncio.to_thread(_header, record)
         name = self._spool.name_of(row.name)
         with self._scratch() as scratch:

@@ -109,11 +109,18 @@ class Desk:
                 except (InkstickError, OSError) as error:  # a full disk: the claims are in the spool, and stay there
                     log.warning("new documents wait: %s", error)
                 self._fill()
+                await self._finish_removals()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         await self._wake.wait()
         finally:
             await self._clear()
+
+    async def _finish_removals(self) -> None:
+        try:
+            await asyncio.to_thread(self._spool.finish_removals)
+        except (InkstickError, OSError) as error:
+            log.warning("a deletion waits: %s", type(error).__name__)
 
     def wake(self) -> None:
         """Look again now: something was accepted or put back."""

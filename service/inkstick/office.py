@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inkstick import appliance, atonce, diagnostics, selftest
 from inkstick.appliance import Machine
@@ -38,7 +38,7 @@ from inkstick.selftest import SelfTest
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
 from inkstick.store.edits import Edits
-from inkstick.store.ledger import Ledger, Row
+from inkstick.store.ledger import Ledger, Row, profile_of
 from inkstick.store.listing import Filter
 from inkstick.store.spool import Spool, Upload
 from inkstick.store.strips import Strip
@@ -50,6 +50,8 @@ from inkstick.web.words import WARNING_FLAGS
 from inkstick.work import CONTAINERS, files_of, formats_in, record_parts, work_key
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PROBE_SECONDS = 2.0
 """How old the last proof may be that a document could be accepted."""
@@ -159,7 +161,7 @@ class Office:
             log.info("ledger mended from the folders: %d added, %d healed", rebuilt.added, rebuilt.healed)
         waiting = self._ledger.waiting()
         if all(row.sha256 for row in waiting):  # of a document without one we cannot tell which pages are its own
-            works = {work_key(row.sha256 or "", merge(Profile(), row.profile, where=row.name)) for row in waiting}
+            works = {work_key(row.sha256 or "", profile_of(row.profile)) for row in waiting}
             self._spool.sweep_checkpoints(works)
 
     async def close(self) -> None:
@@ -202,8 +204,8 @@ class Office:
         async for chunk in chunks:
             if upload.size + len(chunk) > self.settings.max_bytes:
                 raise TooLarge
-            await asyncio.to_thread(upload.write, chunk)
-        return await asyncio.to_thread(upload.commit, sha256)
+            await _to_the_end(asyncio.to_thread(upload.write, chunk))
+        return await _to_the_end(asyncio.to_thread(upload.commit, sha256))
 
     async def _uploaded(self, _id: str) -> None:
         await self._desk.register()
@@ -303,6 +305,8 @@ class Office:
 
     async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
+        if row.pages and number > row.pages:
+            raise UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
         page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)
@@ -411,7 +415,7 @@ class Office:
             else:
                 self._remove_lost(row)
             if row.sha256 is not None and not self._ledger.at_work(row.sha256):
-                self._spool.drop_checkpoints(work_key(row.sha256, merge(Profile(), row.profile, where=row.name)))
+                self._spool.drop_checkpoints(work_key(row.sha256, profile_of(row.profile)))
 
         await asyncio.to_thread(remove)
         log.info("document %s was deleted", id)
@@ -554,11 +558,11 @@ class Office:
             return await atonce.read(self._pool, self._reader, path, media_type, asked, told)
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Not given up in the middle: a cancellation waits until it is done."""
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise

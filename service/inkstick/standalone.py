@@ -18,7 +18,7 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import Blocked, DocumentError
+from inkstick.errors import Blocked, DocumentError, Unavailable
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
@@ -113,6 +113,9 @@ class _File:
                 outcome = await self._read(order, max_bytes, Path(scratch))
         except (DocumentError, Blocked) as error:  # nobody would try it again here
             outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=error.as_json())
+        except OSError as error:  # no permission, a bad sector, no room for its results: the others may do well
+            told = Unavailable(f"It could not be read or written: {error.strerror or error}.")
+            outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=told.as_json())
         self._on_progress(self._path, self._total or 0, self._total or 0)
         return outcome
 

@@ -78,6 +78,22 @@ async def test_every_address_asks_for_its_role_over_tls(tmp_path: Path) -> None:
     assert checked > 90
 
 
+async def test_a_person_who_may_not_sees_a_page_that_says_so_and_no_way_there(tmp_path: Path) -> None:
+    async with lan(tmp_path) as served, served.paired(Role.READER) as browser:
+        wish = {"Accept": "text/html", "Accept-Language": "zh"}
+        refused = await browser.get("/system", headers=wish)
+        assert refused.status_code == 403
+        assert refused.headers["content-type"].startswith("text/html")
+        assert "你的身份是查看者；此处仅限管理员。" in refused.text
+        assert 'href="/access"' not in refused.text
+        page = (await browser.get("/documents", headers=wish)).text
+        assert 'href="/failures"' in page
+        assert 'href="/system"' not in page
+        assert 'href="/ask"' not in page
+        program = await browser.get("/system")
+        assert program.json()["code"] == "not_allowed"
+
+
 async def test_a_browser_is_paired_works_and_leaves(tmp_path: Path) -> None:
     async with lan(tmp_path) as served, served.client(headers={"Accept": "text/html"}) as browser:
         led = await browser.get("/documents/1?after=10")

@@ -189,6 +189,16 @@ async def test_a_file_of_no_type_that_is_read_has_no_picture(settings: Settings,
     assert told.value.code == "not_found"
 
 
+async def test_a_page_that_a_document_does_not_have_is_not_found_and_its_file_not_damaged(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "one.png", numbered.png(7)))
+        with pytest.raises(UsageError) as told:
+            await office.page_image(info.id, 2, max_side=300)
+    assert told.value.code == "not_found"
+
+
 async def test_a_mail_is_read_with_its_attachments(settings: Settings, fake: FakeEngine) -> None:
     body = "The papers for the reading room are attached.\nThey were scanned on Monday.\n" * 3
     data = numbered.mail(body, {"scan.tif": numbered.tiff([11])})
@@ -402,6 +412,63 @@ async def test_a_document_whose_folder_in_the_spool_is_gone_ends_and_can_be_dele
             await office.remove(info.id)
         assert [info.id for info in await office.documents()] == [torn.id]
     assert (settings.folder.spool / torn.id / "original").exists()
+
+
+async def test_an_upload_given_up_while_it_is_being_accepted_is_accepted(settings: Settings, fake: FakeEngine) -> None:
+    class Slow(Disk):
+        reached, go_on = threading.Event(), threading.Event()
+
+        def step(self, at: str) -> bool:
+            if at == "accept.sync_folder":
+                self.reached.set()
+                self.go_on.wait(60)
+            return super().step(at)
+
+    disk = Slow()
+    async with open_office(settings, fake, disk) as office:
+        sending = asyncio.create_task(upload(office, "slow.png", numbered.png(93)))
+        await asyncio.to_thread(disk.reached.wait, 60)
+        async with asyncio.timeout(60):
+            while not (listed := await office.documents()):  # the desk has found it by itself
+                await office.wait_event(after=await office.last_event(), timeout=0.1)
+        sending.cancel()
+        await asyncio.sleep(0.2)
+        disk.go_on.set()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert (await ended(office, listed[0])).state == "done"
+
+
+async def test_a_profile_that_this_version_does_not_know_keeps_no_service_from_starting(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    fake.rules = [Rule("hang")]
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "newer.png", numbered.png(94))
+        await until(office, info.id, lambda now: now.sha256 is not None)
+    path = settings.folder.spool / info.id / "claim.json"
+    claim = json.loads(path.read_text())
+    path.write_text(json.dumps({**claim, "profile": {**claim["profile"], "dialect": "of a newer version"}}))
+    settings.folder.ledger.unlink()
+    fake.rules = []
+    async with open_office(settings, fake) as office:
+        good = await ended(office, await upload(office, "good.png", numbered.png(95)))
+        assert (await ended(office, info)).state == "failed"
+        await office.remove(info.id)
+    assert good.state == "done"
+
+
+async def test_a_deletion_that_the_disk_cuts_off_is_gone_on_with(settings: Settings, fake: FakeEngine) -> None:
+    disk = FullDisk("remove.original")
+    async with open_office(settings, fake, disk) as office:
+        info = await ended(office, await upload(office, "secret.png", numbered.png(96)))
+        with pytest.raises(DiskFull):
+            await office.remove(info.id)
+        disk.full = False
+        async with asyncio.timeout(60):
+            while (settings.folder.spool / info.id).exists():
+                await office.wait_event(after=await office.last_event(), timeout=0.1)
+    assert not list(settings.folder.done.iterdir())
+    assert not list(settings.folder.results.iterdir())
 
 
 async def test_documents_that_are_held_up_leave_the_others_their_turn(

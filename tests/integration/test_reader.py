@@ -440,3 +440,52 @@ async def test_a_server_that_refuses_lowers_what_is_sent_to_it(tmp_path: Path) -
             summary: JobSummary = await asyncio.wait_for(ticket, 60)
     assert summary.read == 20
     desk.assert_all_read("d", 0, 20)
+
+
+async def test_pages_that_are_cancelled_before_they_begin_give_their_places_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FakeEngine(speed=5) as fake, desk_with(tmp_path, OpenAiEngine(fake.url, in_flight=1)) as desk:
+        doomed = desk.submit("doomed", first=0, pages=10)
+        await until(lambda: fake.report()["running"] >= 1)
+        doomed.cancel()
+        with monkeypatch.context() as room:  # something makes room at that very moment
+            room.setattr(desk.reader, "_room", lambda _: True)
+            desk.reader._pump()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        assert desk.reader.stats().preparing == 0
+        await asyncio.wait_for(desk.submit("other", first=30, pages=2), 60)
+    desk.assert_all_read("other", 30, 2)
+
+
+async def test_an_engine_whose_figures_are_nonsense_for_a_while_is_used_again(tmp_path: Path) -> None:
+    class Confused(CpuEngine):
+        looks, wrong = 0, True
+
+        async def load(self) -> Load | None:
+            self._look()
+            return None
+
+        async def health(self) -> Health:
+            self._look()
+            return Health(True, "ready")
+
+        def _look(self) -> None:
+            self.looks += 1
+            if self.wrong:
+                raise ValueError("no figures")
+
+        async def read(self, image: Pixels, request: Request) -> Reading:
+            while self.wrong and self.looks < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            return await super().read(image, request)
+
+    engine = Confused()
+    async with desk_with(tmp_path, engine) as desk:
+        ticket = desk.submit("d", first=3, pages=2)
+        await until(lambda: engine.looks >= 3)
+        engine.wrong = False
+        await asyncio.wait_for(ticket, 60)
+        await until(lambda: desk.reader.admits(engine))
+    assert sorted(page.number for page in desk.pages["d"]) == [1, 2]

@@ -42,6 +42,9 @@ for line in sys.stdin:
         say(id=number, error="ValueError: no")
     elif first == 2:
         os._exit(9)
+    elif first == 6:
+        told = ["7", {"piece": 5}, {"text": None, "finish": "stop"}][asked["width"] - 1]
+        say(id=number, **told) if isinstance(told, dict) else print(told, flush=True)
     elif first == 3:
         say(id=number, piece="slow")
     elif first == 4:
@@ -99,6 +102,24 @@ async def test_a_fault_in_reading_is_the_pages_own(tmp_path: Path) -> None:
         with pytest.raises(PageFailed, match="ValueError: no"):
             await made.read(page(1), Request(Task.TEXT))
         assert (await made.health()).ready
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+async def test_a_process_that_does_not_speak_its_language_is_replaced(width: int, tmp_path: Path) -> None:
+    async with engine(tmp_path) as made:
+        with pytest.raises(EngineDown):
+            await made.read(Pixels(width, 1, bytes([6]) * width * 3), Request(Task.TEXT))
+        assert not (await made.health()).ready
+        assert "7" in str((await made.read(page(7), Request(Task.TEXT))).raw)
+
+
+async def test_a_process_that_begins_in_another_language_does_not_start(tmp_path: Path) -> None:
+    for said in ("7", "{}", '{"ready": 5}'):
+        start = Start(lambda _, said=said: [sys.executable, "-c", f"print({said!r}, flush=True)"], dict(os.environ))  # type: ignore[misc]
+        made = TransformersEngine(start, default_spec())
+        with pytest.raises(EngineDown):
+            await made.start()
+        await made.close()
 
 
 async def test_a_process_that_dies_is_nobodys_attempt_and_is_started_again(tmp_path: Path) -> None:

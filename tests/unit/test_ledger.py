@@ -232,3 +232,23 @@ def test_a_place_in_the_list_that_no_list_has_is_no_error(ledger: Ledger) -> Non
     ledger.accept([claim("d1", "report.pdf")])
     assert [row.seq for row in ledger.list(q="report", after=22360257140064995)] == [1]
     assert ledger.list(q="report", after=0) == []
+
+
+def test_a_search_for_what_no_text_can_hold_finds_nothing(ledger: Ledger) -> None:
+    ledger.accept([claim("d1", "abc.pdf")])
+    assert ledger.search("abc\0d") == []
+    assert ledger.list(q="abc\0d") == []
+
+
+def test_a_retry_that_a_crash_cut_off_shows_nothing_of_the_end_before_it(data: DataFolder, ledger: Ledger) -> None:
+    spool = Spool(data, Disk(), ManualClock(1e9))
+    upload = spool.begin_upload("a.pdf", "a.pdf", Profile())
+    upload.write(b"%PDF-1.7")
+    accepted = upload.commit()
+    ledger.accept([accepted])
+    ledger.concluded(accepted.id, spool.conclude(accepted.id, Outcome("failed", error=ERROR)))
+    spool.reopen(accepted.id)  # and then the power went, before the ledger was told
+    ledger.rebuild(spool)
+    row = ledger.get(accepted.id)
+    assert row is not None
+    assert (row.state, row.code, row.message, row.hint, row.results, row.original) == ("queued", *[None] * 5)

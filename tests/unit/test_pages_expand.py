@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from inkstick.errors import TooComplex
+from inkstick.errors import TooComplex, Unavailable
 from inkstick.pages import expand, wire
 from inkstick.pages.expand import Expansion, Limits
+from inkstick.pages.pool import open_regular
 from inkstick.pages.unpack import unpack
 from support import numbered
 
@@ -106,3 +108,16 @@ async def test_an_archive_that_is_cut_off_leaves_no_file_open_and_none_behind(
             await Expansion(killed, tmp_path / "into", Limits(), ()).run(tmp_path / "a.zip", "application/zip")
     assert len(os.listdir("/proc/self/fd")) == before
     assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(Unavailable):
+            open_regular(tmp_path / "a.pdf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

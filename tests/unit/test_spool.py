@@ -323,3 +323,15 @@ def test_ids_sort_by_arrival_even_when_the_clock_steps_back() -> None:
     later = Ids(os.urandom)
     later.saw(made[-1])
     assert later.next(0.0) > made[-1]
+
+
+def test_a_document_from_folders_too_deep_for_a_path_ends_all_the_same(data: DataFolder, spool: Spool) -> None:
+    relpath = "/".join([*["x" * 200] * 25, "a.pdf"])
+    upload = spool.begin_upload("a.pdf", relpath, Profile())
+    upload.write(b"%PDF-1.7 hello")
+    claim = upload.commit()
+    stage(spool, claim.id)
+    outcome = spool.conclude(claim.id, DONE)
+    assert outcome.results is not None and outcome.original is not None
+    assert (data.results / outcome.results / "a.md").read_text() == "hello"
+    assert (data.root / outcome.original).read_bytes() == b"%PDF-1.7 hello"

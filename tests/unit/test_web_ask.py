@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,6 +208,20 @@ async def test_an_answer_is_gone_after_its_time() -> None:
     hands.advance(601)
     with pytest.raises(UsageError, match="not kept any more"):
         shelf.get(name)
+
+
+class About(dict[str, str]):
+    """Something of an answer whose end can be seen."""
+
+
+async def test_an_answer_that_nobody_asks_for_again_leaves_the_memory_all_the_same() -> None:
+    shelf, about = Shelf(keep=0.05), About()
+    shelf.begin(answered, about)
+    left = weakref.ref(about)
+    del about
+    async with asyncio.timeout(60):
+        while left() is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_dropping_an_answer_stops_the_reading() -> None:

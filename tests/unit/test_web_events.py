@@ -52,6 +52,20 @@ async def take(stream: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
     return found[:count]
 
 
+async def test_who_comes_as_the_last_one_leaves_is_told_what_happens(office: MemoryOffice) -> None:
+    streams = Streams(office, heartbeat=0.05)
+    last = streams.follow(0)
+    assert "retry" in await anext(last)
+    assert "still here" in await anext(last)
+    await last.aclose()
+    fresh = streams.follow(0)
+    assert "retry" in await anext(fresh)
+    told = asyncio.create_task(take(fresh, 1))
+    await accept(office)
+    assert [event["id"] for event in await told] == [1]
+    await fresh.aclose()
+
+
 async def test_a_client_resumes_exactly_where_it_was(office: MemoryOffice) -> None:
     id = await accept(office)
     streams = Streams(office)
@@ -120,7 +134,7 @@ async def test_the_number_of_followers_is_bounded(office: MemoryOffice) -> None:
     await anext(stream)
     with pytest.raises(Unavailable):
         await streams.start(0)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert await streams.start(0) == 0
 
 

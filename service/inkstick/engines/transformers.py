@@ -28,6 +28,8 @@ WORKER = Path(__file__).with_name("transformers_worker.py")
 START_SECONDS = 600.0
 """Until the weights are loaded: 2 GB from a slow stick."""
 ANSWER_BYTES = 16 << 20
+NOT_ITS_LANGUAGE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a message raises that is not shaped as the process's messages are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class TransformersEngine:
             raise EngineDown("The transformers engine is not running.")
         try:
             await self._worker.start()
-        except (Ended, OSError, TimeoutError, ValueError) as error:
+        except (Ended, OSError, TimeoutError, *NOT_ITS_LANGUAGE) as error:
             raise EngineDown(f"The transformers engine does not start: {error}") from error
 
     async def _asked(self, image: Pixels, question: Mapping[str, Any]) -> tuple[Watch, str]:
@@ -107,7 +109,7 @@ class TransformersEngine:
         except TimeoutError:
             await self._worker.stop()  # it may sit in one long forward, which no message ends
             raise Timeout(f"The page was not read within {self.deadline_seconds:.0f} seconds.") from None
-        except (Ended, OSError, ValueError, KeyError) as error:  # the last two: what it says is not its language
+        except (Ended, OSError, *NOT_ITS_LANGUAGE) as error:
             await self._worker.stop()
             raise EngineDown(f"The transformers engine ended while it read: {error}") from error
 
@@ -188,7 +190,9 @@ class Worker:
         line = await self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise Ended(f"status {await self._process.wait()}")
-        message: dict[str, Any] = json.loads(line)
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("it says what is no message")
         return message
 
     def _say(self, message: Mapping[str, Any]) -> None:

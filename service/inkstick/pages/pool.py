@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict, deque
@@ -48,6 +49,8 @@ RECYCLE_SECONDS = 12 * 3600.0
 KEEP_OPEN = 4
 WHOLE_DOCUMENT = 20.0
 """Deadline of a call that goes through a whole document (searchable PDF), in page deadlines."""
+
+_NOT_ITS_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE}
 
 T = TypeVar("T")
 
@@ -422,10 +425,13 @@ class PagePool:
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a regular file. Raises Damaged when it is gone, Unsupported for anything that is not a file."""
+    """A descriptor of a regular file. Raises Damaged when it is gone, Unsupported for anything that is not a file, and
+    Unavailable for what is no document's fault."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
+        if error.errno in _NOT_ITS_FAULT:
+            raise Unavailable(f"The file cannot be opened now: {error.strerror}.") from error
         raise Damaged(f"The file cannot be opened: {error.strerror}.") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

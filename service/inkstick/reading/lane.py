@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from inkstick.errors import InkstickError
 from inkstick.profile import Priority
 from inkstick.reading.capacity import Capacity, steer
 from inkstick.reading.plan import Key, bulk_share, recalled
+
+log = logging.getLogger(__name__)
 
 EPISODES = 5
 """So many losses in a row, with no page read between them, and the engine is on trial."""
@@ -249,7 +252,12 @@ class Lane:
     async def _keep(self) -> None:
         """Steer the capacity while up, look after the engine while down."""
         while True:
-            await self._tick()
+            try:
+                await self._tick()
+            except Exception as error:  # a look that failed says that the engine is not well; the next one is due
+                if self.up:
+                    log.exception("looking after the engine %s failed", self.engine.name)
+                self._shut(f"It answers nonsense ({type(error).__name__}).")
             if self.gone:
                 self._send_away()
             self._admit()

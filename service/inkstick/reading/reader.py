@@ -348,12 +348,21 @@ class Reader:
         at = key(work.candidate())
         self._preparing += 1
         self._active += 1
-        task = asyncio.get_running_loop().create_task(self._page(work, work.take(), at))
+        rendered, hold = _Once(self._rendered), Hold(self._hold)
+        task = asyncio.get_running_loop().create_task(self._page(work, work.take(), at, rendered, hold))
         work.tasks.add(task)
-        task.add_done_callback(work.tasks.discard)
 
-    async def _page(self, work: _Work, number: int, at: Key) -> None:
-        source, rendered, hold = work.source(number), _Once(self._rendered), Hold(self._hold)
+        def ended(task: asyncio.Task[None]) -> None:  # not in the task: one cancelled before it began never runs
+            work.tasks.discard(task)
+            rendered()
+            hold.set(0)
+            self._active -= 1
+            self._changed()
+
+        task.add_done_callback(ended)
+
+    async def _page(self, work: _Work, number: int, at: Key, rendered: Callable[[], None], hold: Hold) -> None:
+        source = work.source(number)
         render = functools.partial(self._render, source, number, work, rendered)
         reader = PageReader(number, render, self._asked(work, at, source), hold)
         try:
@@ -366,11 +375,6 @@ class Reader:
             raise
         except Exception as error:
             work.fail(error)
-        finally:
-            rendered()
-            hold.set(0)
-            self._active -= 1
-            self._changed()
 
     async def _render(self, source: Source, number: int, work: _Work, rendered: Callable[[], None]) -> PageView:
         try:

@@ -311,6 +311,8 @@ class Ledger:
         """Newest first. `wanted` (or just `q` and `state`) says which; `after` is the `seq` of the last row had."""
         wanted = wanted or Filter(q=q, state=state)
         if wanted.q:
+            if "\0" in wanted.q:
+                return []
             seqs = self._found(wanted, after, limit)
             marks = ", ".join("?" * len(seqs))
             return list(self._rows(f"WHERE seq IN ({marks}) ORDER BY seq DESC", seqs)) if seqs else []
@@ -354,7 +356,7 @@ class Ledger:
 
     def search(self, q: str, limit: int = 50) -> builtins.list[Hit]:
         """Pages (and names) that hold `q` as it stands, case aside."""
-        if not q.strip():
+        if not q.strip() or "\0" in q:  # no text has that, and SQLite's query would end there
             return []
         condition, value = _matching(q)
         short = len(q) < _FTS_MINIMUM
@@ -462,7 +464,11 @@ class Ledger:
         known: Any = db.fetchone()
         if outcome is None:
             if known[0] != "queued":
-                db.execute("UPDATE documents SET state = 'queued', code = NULL WHERE id = ?", (claim.id,))
+                db.execute(
+                    "UPDATE documents SET state = 'queued', code = NULL, message = NULL, hint = NULL, results = NULL,"
+                    " original = NULL WHERE id = ?",
+                    (claim.id,),
+                )
                 _tell(db, claim.id)
                 done.healed += known[0] not in ("reading", "blocked")
         elif added or known != (outcome.state, outcome.results, outcome.original):
@@ -523,9 +529,9 @@ def check_version(version: str) -> None:
         )
 
 
-def profile_of(claim: Claim) -> Profile:
-    """A claim's profile as an object. One that this version no longer understands counts as the default."""
-    return _profile(json.dumps(dict(claim.profile)))
+def profile_of(wishes: Mapping[str, Any]) -> Profile:
+    """The profile of a claim or row as an object. One that this version does not understand counts as the default."""
+    return _profile(json.dumps(dict(wishes)))
 
 
 @functools.lru_cache(maxsize=256)

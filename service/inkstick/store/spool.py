@@ -13,6 +13,7 @@ by `recover`), `SourceChanged`, FileNotFoundError (the dropped file is gone).
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import replace
@@ -35,6 +36,11 @@ class Spool(Shelf):
     """All documents of one data folder. Thread-safe; one process at a time (the ledger's lock sees to that)."""
 
     _kept: set[Identity] | None = None  # None: not looked up yet
+
+    @functools.cached_property
+    def _going(self) -> set[str]:
+        """Documents that nobody is shown any more, and that are not quite gone."""
+        return set()
 
     # -- accepting
 
@@ -259,8 +265,19 @@ class Spool(Shelf):
         with self.lock:
             removal.intend(self, self._known(identifier))
             forget(identifier)
-            removal.finish(self, identifier)
-            self._kept = None
+            self._going.add(identifier)
+            self._finish_removal(identifier)
+
+    def finish_removals(self) -> None:
+        """Go on with deletions that the disk, or somebody who writes among the results, cut off since the start."""
+        with self.lock:
+            for identifier in sorted(self._going):
+                self._finish_removal(identifier)
+
+    def _finish_removal(self, identifier: str) -> None:
+        removal.finish(self, identifier)
+        self._going.discard(identifier)
+        self._kept = None
 
     def _known(self, identifier: str) -> Claim:
         """Raises UsageError for a document of which nothing can be read here any more."""
@@ -289,6 +306,7 @@ class Upload:
         self._spool, self._claim, self._sink = spool, claim, sink
         self._digest = hashlib.sha256()
         self._checked = 0
+        self._accepted = False
 
     def write(self, chunk: bytes) -> None:
         """Raises DiskFull when the reserve would be touched: the upload is then aborted."""
@@ -315,11 +333,14 @@ class Upload:
             claim = replace(self._claim, size=self.size, sha256=found)
             spool.disk.sync_file(folder / "original.part", at="accept.sync_copy")
             spool.seal(claim, folder / "original.part")
+        self._accepted = True
         return claim
 
     def abort(self) -> None:
-        """Forget it; nothing was accepted."""
+        """Forget it, unless it was accepted."""
         self._sink.close()
+        if self._accepted:
+            return
         self._spool.disk.remove_tree(self._spool.folder(self.id), at="accept.undo")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -54,7 +54,7 @@ class Streams:
             return newest
         return last if last <= newest else -1
 
-    async def follow(self, position: int) -> AsyncIterator[str]:
+    async def follow(self, position: int) -> AsyncGenerator[str, None]:
         """The stream's text, until the client goes or the service stops."""
         self.open += 1
         try:
@@ -71,7 +71,8 @@ class Streams:
         finally:
             self.open -= 1
             if not self.open:
-                for task in self._asked.values():
+                asked, self._asked = self._asked, {}  # who comes now asks anew
+                for task in asked.values():
                     task.cancel()
 
     async def _next(self, position: int) -> _Batch | None:
@@ -82,7 +83,7 @@ class Streams:
         asked = self._asked.get(position)
         if asked is None:
             asked = self._asked[position] = asyncio.create_task(self._ask(position))
-            asked.add_done_callback(lambda _: self._asked.pop(position, None))
+            asked.add_done_callback(lambda ended: self._answered(position, ended))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({asked, closing}, timeout=self.heartbeat, return_when=asyncio.FIRST_COMPLETED)
@@ -91,6 +92,10 @@ class Streams:
         if asked.done():
             return asked.result()
         return _Batch("", position) if self._closing.is_set() else None
+
+    def _answered(self, position: int, ended: asyncio.Task[_Batch]) -> None:
+        if self._asked.get(position) is ended:
+            del self._asked[position]
 
     async def _ask(self, position: int) -> _Batch:
         while not (events := await self.office.events(after=position, limit=BATCH)):

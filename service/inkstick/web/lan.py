@@ -20,7 +20,7 @@ from inkstick.access.reception import COOKIE, Reception
 from inkstick.access.roles import Role, Rule
 from inkstick.errors import InkstickError, TooLarge, UsageError
 from inkstick.web import security
-from inkstick.web.problems import openai_problem, problem, status_of, wants_page
+from inkstick.web.problems import openai_problem, problem, refusal_page, status_of, wants_page
 
 STRANGERS_BYTES = 8 << 10
 """The longest body that is read from somebody who is not known: a PIN and a name are short."""
@@ -89,9 +89,10 @@ class LanGate:
                 code="not_paired",
             )
         if not person.may(needed):
+            scope.setdefault("state", {})["person"] = person  # whom the page of the refusal is for
             await self.reception.write(person.who, "forbidden", {"needs": needed.word})
             raise UsageError(
-                f"You are here as a {person.role.word}; this is for {_who_may(needed)}.",
+                f"You are here as {_as_whom(person.role)}; this is for {_who_may(needed)}.",
                 hint="Ask for a PIN of that role at the machine itself.",
                 code="not_allowed",
             )
@@ -202,6 +203,10 @@ def _who_may(role: Role) -> str:
     return {Role.READER: "readers", Role.OPERATOR: "operators and admins", Role.ADMIN: "admins"}[role]
 
 
+def _as_whom(role: Role) -> str:
+    return f"{'a' if role is Role.READER else 'an'} {role.word}"
+
+
 def _length(scope: Scope) -> int:
     value = Headers(scope=scope).get("content-length", "")
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
@@ -229,8 +234,10 @@ def _refusal(scope: Scope, error: InkstickError) -> Response:
         query = scope["query_string"].decode("ascii", "replace")
         back = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/pair?back={quote(back, safe='/')}", 303)
-    if scope["path"].startswith("/v1/"):
-        response: Response = openai_problem(error.as_json(), status_of(error))
+    if error.code == "not_allowed" and wants_page(request):
+        response: Response = refusal_page(request, request.app.state.templates, error)
+    elif scope["path"].startswith("/v1/"):
+        response = openai_problem(error.as_json(), status_of(error))
     else:
         response = problem(error)
     if error.code == "not_paired":

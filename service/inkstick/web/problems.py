@@ -67,6 +67,12 @@ def openai_problem(body: Mapping[str, Any], status: int) -> JSONResponse:
     return JSONResponse({"error": error, **body}, status)
 
 
+def refusal_page(request: Request, templates: Jinja2Templates, error: InkstickError) -> Response:
+    """The error as a page, for a person."""
+    status = status_of(error)
+    return templates.TemplateResponse(request, "problem.html", {"problem": error.as_json(), "status": status}, status)
+
+
 def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
     """Handlers for our errors, FastAPI's validation, unknown addresses and methods, and faults of our own."""
 

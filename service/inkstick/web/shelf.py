@@ -67,6 +67,7 @@ class Shelf:
         name, slip = secrets.token_urlsafe(18), Slip(about, self._clock.monotonic())
         slip.task = asyncio.create_task(self._read(slip, work), name="a page at once")
         self._slips[name] = slip
+        asyncio.get_running_loop().call_later(self._keep, self.drop, name)  # nobody may ask for it ever again
         return name
 
     def get(self, name: str) -> Slip:

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from inkstick import __version__
+from inkstick.access import roles
 from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
 from inkstick.web.examples import PREAMBLE
@@ -35,6 +36,7 @@ def _environment() -> jinja2.Environment:
     env = Jinja2Templates(directory=HERE / "templates").env
     env.auto_reload = False  # they come with the program: no look at the disk for each row of a list
     env.globals.update(version=__version__, states=STATES, words=words, phrases=phrases, navigation=NAVIGATION)
+    env.globals.update(required=roles.required)
     env.filters.update(bytes=words.size, flag=words.flag, when=words.when, folder_key=folders.key_of)
     return env
 
