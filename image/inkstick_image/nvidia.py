@@ -185,8 +185,10 @@ def _open(place: Place, recipe: Recipe, tree: Path, installer: Path, out: Path) 
     shutil.copyfile(installer, tree / "installer.run")
     with trees.mounted(tree):
         trees.inside(place, tree, "sh", "/installer.run", "--extract-only", "--target", "/run-files")
-        source, kernel = "/run-files/kernel-open", f"/lib/modules/{recipe.kernel}/build"
-        settings = (f"SYSSRC={kernel}", "IGNORE_CC_MISMATCH=1", f"NV_KERNEL_MODULES={' '.join(OPEN)}")
+        source, kernel = "/run-files/kernel-open", f"/lib/modules/{recipe.kernel}"
+        # (Debian parts the headers: with one folder for both NVIDIA's questions to the compiler find none of them)
+        headers = (f"SYSSRC={kernel}/source", f"SYSOUT={kernel}/build")
+        settings = (*headers, "IGNORE_CC_MISMATCH=1", f"NV_KERNEL_MODULES={' '.join(OPEN)}")
         trees.inside(place, tree, "make", "-C", source, f"-j{os.cpu_count() or 1}", *settings, "modules")
     unpacked = tree / "run-files"
     _take({path.stem: path for path in (unpacked / "kernel-open").glob("*.ko")}, OPEN, out)
