@@ -190,6 +190,7 @@ def _open(place: Place, recipe: Recipe, tree: Path, installer: Path, out: Path) 
         headers = (f"SYSSRC={kernel}/source", f"SYSOUT={kernel}/build")
         settings = (*headers, "IGNORE_CC_MISMATCH=1", f"NV_KERNEL_MODULES={' '.join(OPEN)}")
         trees.inside(place, tree, "make", "-C", source, f"-j{os.cpu_count() or 1}", *settings, "modules")
+        trees.inside(place, tree, "strip", "--strip-debug", *(f"{source}/{name}.ko" for name in OPEN))  # as DKMS does
     unpacked = tree / "run-files"
     _take({path.stem: path for path in (unpacked / "kernel-open").glob("*.ko")}, OPEN, out)
     names = [str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()]
