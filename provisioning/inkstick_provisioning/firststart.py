@@ -130,7 +130,7 @@ def failed(dialogue: Dialogue, message: str, advice: str = "") -> Dialogue:
     there is a volume by now, however far it came (`dialogue.situation`: as it is after that)."""
     offer = dialogue.offer
     there = [now for now in locked(dialogue.situation.survey) if offer and _lies_on(now.device, offer.device)]
-    open_it = bool(there) or (offer is not None and offer.state in (State.LOCKED, State.NEW))
+    open_it = bool(there) or (offer is not None and offer.locked)
     step, offer = (Step.UNLOCK, there[0] if there else offer) if open_it else (Step.WHERE, offer)
     return replace(dialogue, step=step, offer=offer, secret="", problem=message, advice=advice, unattended=False)
 
@@ -210,7 +210,7 @@ def _language(dialogue: Dialogue, code: str | None) -> Dialogue:
 def _asked(dialogue: Dialogue) -> Offer | None:
     """The volume whose passphrase is asked for: the chosen one, else the first."""
     chosen = dialogue.offer
-    return chosen if chosen and chosen.state in (State.LOCKED, State.NEW) else first_locked(dialogue.situation.survey)
+    return chosen if chosen and chosen.locked else first_locked(dialogue.situation.survey)
 
 
 def _after_language(dialogue: Dialogue) -> Dialogue:
@@ -362,7 +362,7 @@ def _show_where(dialogue: Dialogue, code: str) -> Screen:
 def _place(offer: Offer, code: str) -> str:
     if offer.where is Where.MEMORY:
         return say(code, "In memory only. EVERYTHING IS LOST when this computer is switched off.")
-    if offer.state in (State.LOCKED, State.NEW):
+    if offer.locked:
         here = "Open the data volume of this stick ({place})"
         there = "Open the data volume that is on another disk: {place}"
         return say(code, here if offer.where is Where.STICK else there, place=offer.text)

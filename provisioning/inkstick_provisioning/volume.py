@@ -61,6 +61,11 @@ class Offer:
     size: int = 0
     text: str = ""
 
+    @property
+    def locked(self) -> bool:
+        """Whether a passphrase opens it: it is encrypted, formatted or not yet."""
+        return self.state in (State.LOCKED, State.NEW)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -131,7 +136,7 @@ def survey(blocks: Sequence[Block], subsystems: dict[str, str] | None = None, ke
 
 def locked(survey: Survey) -> tuple[Offer, ...]:
     """The volumes that a passphrase opens, this stick's first."""
-    return tuple(offer for offer in survey.found if offer.state in (State.LOCKED, State.NEW))
+    return tuple(offer for offer in survey.found if offer.locked)
 
 
 def first_locked(survey: Survey) -> Offer | None:

@@ -26,7 +26,7 @@ from inkstick.correct import change as changing
 from inkstick.correct.doubt import is_doubtful
 from inkstick.document import Header, Page, Task, header_from_json, page_json
 from inkstick.engines.protocol import Engine
-from inkstick.errors import Blocked, EngineDown, Unsupported, UsageError, by_code
+from inkstick.errors import Blocked, EngineDown, Unsupported, UsageError, by_code, no_such_page
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, Priority, Profile, SecondMode, merge
@@ -265,7 +265,7 @@ class Corrections:
             finally:
                 ticket.cancel()
         if not found:
-            raise UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
+            raise no_such_page()
         return found[0]
 
     async def proposal(self, id: str, number: int, key: str) -> Proposal:

@@ -151,6 +151,11 @@ class UsageError(InkstickError):
         self.code = code  # type: ignore[misc]
 
 
+def no_such_page() -> UsageError:
+    """For a page number behind a document's last one."""
+    return UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
+
+
 DOCUMENT_CODES: tuple[str, ...] = (
     "encrypted", "damaged", "empty", "too_large", "too_complex", "unsupported", "incomplete", "timeout",
     "archive_unsafe", "page_failed", "internal",

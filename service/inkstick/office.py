@@ -28,7 +28,7 @@ from inkstick.document import Box, Page
 from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.protocol import Engine, Request
 from inkstick.engines.registry import engines_for
-from inkstick.errors import InkstickError, TooLarge, Unsupported, UsageError
+from inkstick.errors import InkstickError, TooLarge, Unsupported, UsageError, no_such_page
 from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
@@ -306,7 +306,7 @@ class Office:
     async def page_image(self, id: str, number: int, *, max_side: int, box: Box | None = None) -> tuple[bytes, str]:
         row = await asyncio.to_thread(self._row, id)
         if row.pages and number > row.pages:
-            raise UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
+            raise no_such_page()
         page = await asyncio.to_thread(self._corrections.as_read, row, number)
         with self._scratch() as scratch:
             path, media_type, own = await self._page_file(row, number, scratch)

@@ -11,27 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inkstick.config import Settings
 from inkstick.web import bodies, inference, server
-from inkstick.web.server import serve
 from support.office import MemoryOffice, png
+from support.served import served
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = TUS | {"Content-Type": "application/offset+octet-stream"}
 
 
 @contextlib.asynccontextmanager
-async def served(data: Path) -> AsyncIterator[tuple[MemoryOffice, httpx.AsyncClient]]:
+async def reached(data: Path) -> AsyncIterator[tuple[MemoryOffice, httpx.AsyncClient]]:
     """Over a real port: only there does a client break off."""
-    office = MemoryOffice(data, settings=Settings(data=data, port=0))
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    try:
-        async with httpx.AsyncClient(base_url=await address, timeout=60) as client:
-            yield office, client
-    finally:
-        stop.set()
-        await asyncio.wait_for(serving, 60)
+    async with served(data) as (office, address), httpx.AsyncClient(base_url=address, timeout=60) as client:
+        yield office, client
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +41,7 @@ async def test_an_upload_goes_on_although_its_first_sender_vanished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "SILENT_SECONDS", 0.3)
-    async with served(tmp_path) as (_, client), asyncio.timeout(60):
+    async with reached(tmp_path) as (_, client), asyncio.timeout(60):
         name = base64.b64encode(b"a.txt").decode()
         told = {"Upload-Length": "10", "Upload-Metadata": f"filename {name}"}
         at = (await client.post("/api/v1/uploads", headers=TUS | told)).headers["location"]
@@ -67,7 +59,7 @@ async def test_an_upload_goes_on_although_its_first_sender_vanished(
 
 async def test_who_connects_and_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
-    async with served(tmp_path) as (_, client), asyncio.timeout(60):
+    async with reached(tmp_path) as (_, client), asyncio.timeout(60):
         silent, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         half, later = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         later.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -82,7 +74,7 @@ async def test_who_connects_and_says_nothing_is_hung_up_on(tmp_path: Path, monke
 
 async def test_a_request_that_takes_long_is_not_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
-    async with served(tmp_path) as (office, client), asyncio.timeout(60):
+    async with reached(tmp_path) as (office, client), asyncio.timeout(60):
         office.gate = asyncio.Event()
         asked = asyncio.create_task(client.post("/v1/chat/completions", json=image_of()))
         await asyncio.sleep(0.6)
@@ -94,7 +86,7 @@ async def test_crowds_of_connections_leave_the_service_its_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    async with served(tmp_path) as (_, client), asyncio.timeout(60):
+    async with reached(tmp_path) as (_, client), asyncio.timeout(60):
         crowd = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(4)]
         with contextlib.suppress(ConnectionError):
             assert await crowd[-1][0].read() == b""
@@ -116,7 +108,7 @@ async def test_slow_senders_do_not_keep_the_places_of_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference, "BODY_SECONDS", 0.5)
-    async with served(tmp_path) as (_, client), contextlib.AsyncExitStack() as slow, asyncio.timeout(60):
+    async with reached(tmp_path) as (_, client), contextlib.AsyncExitStack() as slow, asyncio.timeout(60):
         for _ in range(inference.AT_ONCE):
             await slow.enter_async_context(begun(client, "POST /v1/chat/completions HTTP/1.1", b"{", 1000))
         assert (await client.post("/v1/chat/completions", json=image_of())).status_code == 200
@@ -124,7 +116,7 @@ async def test_slow_senders_do_not_keep_the_places_of_all_others(
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models/inkstick/inference"])
 async def test_a_page_is_not_read_on_for_clients_that_have_gone(path: str, tmp_path: Path) -> None:
-    async with served(tmp_path) as (office, client), asyncio.timeout(60):
+    async with reached(tmp_path) as (office, client), asyncio.timeout(60):
         office.gate = asyncio.Event()  # the engine is away
         image = {"json": image_of()} if path.endswith("completions") else {"files": {"file": ("a.png", png(8, 8))}}
         asked = [asyncio.create_task(client.post(path, **image)) for _ in range(inference.AT_ONCE)]

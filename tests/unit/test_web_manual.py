@@ -15,14 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inkstick.config import Settings
 from inkstick.web import manual
 from inkstick.web.app import create_app
 from inkstick.web.documents import STATES
 from inkstick.web.examples import EXAMPLES, PREAMBLE
 from inkstick.web.problems import STATUS
-from inkstick.web.server import serve
 from support.office import MemoryOffice, png
+from support.served import served
 
 MANUAL = Path(__file__).parents[2] / "docs" / "api.md"
 BASE = "http://127.0.0.1:8080"
@@ -34,19 +33,12 @@ def blocks(language: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def served(tmp_path: Path, *, fails: bool = False) -> AsyncIterator[str]:
+async def reached(tmp_path: Path, *, fails: bool = False) -> AsyncIterator[str]:
     """The address of an office in memory, with report.pdf and page.png in the folder where examples run."""
     (tmp_path / "report.pdf").write_text("an invoice\fsecond page" + ("\fFAIL" if fails else ""))
     (tmp_path / "page.png").write_bytes(png(8, 8))
-    office = MemoryOffice(tmp_path / "data", settings=Settings(data=tmp_path / "data", port=0))
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    try:
-        async with asyncio.timeout(60):
-            yield (await address).rstrip("/")
-    finally:
-        stop.set()
-        await serving
+    async with served(tmp_path / "data") as (_, address):
+        yield address.rstrip("/")
 
 
 async def run(tmp_path: Path, *command: str) -> str:
@@ -61,7 +53,7 @@ async def run(tmp_path: Path, *command: str) -> str:
 
 @needs_curl
 async def test_every_example_for_the_shell_runs_in_its_order(tmp_path: Path) -> None:
-    async with served(tmp_path) as base:
+    async with reached(tmp_path) as base:
         script = "set -eu\n" + "\n".join(blocks("sh")).replace(BASE, base).replace("curl ", "curl -f ")
         out = await run(tmp_path, "bash", "-c", script)
     assert (tmp_path / "report.md").read_text() == "an invoice\nsecond page"
@@ -78,7 +70,7 @@ async def test_every_example_in_python_runs(tmp_path: Path, number: int, says: s
     block = blocks("python")[number]
     if "import openai" in block and importlib.util.find_spec("openai") is None:
         pytest.skip("the openai package is not installed here; tests/engine has it")
-    async with served(tmp_path) as base:
+    async with reached(tmp_path) as base:
         out = await run(tmp_path, sys.executable, "-c", block.replace(BASE, base))
     assert says in out
     assert "openai" not in block or out.count(says) == 2, "whole, and in pieces"
@@ -86,7 +78,7 @@ async def test_every_example_in_python_runs(tmp_path: Path, number: int, says: s
 
 @needs_curl
 async def test_every_example_on_the_page_runs_in_its_order(tmp_path: Path) -> None:
-    async with served(tmp_path, fails=True) as base:
+    async with reached(tmp_path, fails=True) as base:
         script = "\n".join(["set -eu", PREAMBLE, *EXAMPLES.values()]).replace(BASE, base).replace("curl ", "curl -f ")
         out = await run(tmp_path, "bash", "-c", script)
         async with httpx.AsyncClient(base_url=base) as client:

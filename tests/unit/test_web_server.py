@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,7 @@ from inkstick.config import Settings
 from inkstick.errors import UsageError
 from inkstick.web.server import address_of, inherited, listen_unix, serve
 from support.office import MemoryOffice
+from support.served import served
 
 SERVE = """
 import asyncio, sys
@@ -32,21 +31,6 @@ data = Path(sys.argv[1])
 asyncio.run(serve(MemoryOffice(data, settings=Settings(data=data, port=0)), lambda address: print(address, flush=True)))
 print("ended well", flush=True)
 """
-
-
-@contextlib.asynccontextmanager
-async def served(data: Path, port: int = 0) -> AsyncIterator[tuple[MemoryOffice, str]]:
-    office = MemoryOffice(data, settings=Settings(data=data, port=port))
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED, timeout=10)
-    if serving.done():
-        await serving
-    try:
-        yield office, await address
-    finally:
-        stop.set()
-        await asyncio.wait_for(serving, 60)
 
 
 async def test_a_document_goes_in_and_out_over_a_real_port(tmp_path: Path) -> None:

@@ -204,7 +204,10 @@ class _Layer:
     """Adds invisible text to the pages of an open PDF; the font is shared by all of them."""
 
     def __init__(self, pymupdf: Any, document: Any) -> None:
+        from inkstick.pages.pdf import to_display  # late, as all that loads PyMuPDF
+
         self._mu = pymupdf
+        self._to_display = to_display
         self._document = document
         self._encoder = Encoder()
         self._font: int | None = None
@@ -272,21 +275,17 @@ class _Layer:
 
     def _printed(self, page: Any) -> list[tuple[Any, str]]:
         """The words that the page already has as text, after any invisible ones are gone."""
-        from inkstick.pages.pdf import to_display
-
         if not page.get_fonts():
             return []
         if any(span["type"] == 3 for span in page.get_texttrace()):
             self._drop_invisible(page)
-        return [(self._mu.Rect(word[:4]) * to_display(page), word[4]) for word in page.get_text("words")]
+        return [(self._mu.Rect(word[:4]) * self._to_display(page), word[4]) for word in page.get_text("words")]
 
     def _drop_invisible(self, page: Any) -> None:
-        from inkstick.pages.pdf import to_display
-
         mu = self._mu
         if page.first_link or any(True for _ in page.annots(types=[mu.PDF_ANNOT_REDACT])):
             return  # applying a redaction takes the links below it, or obeys marks that are not ours
-        page.add_redact_annot(page.rect * ~to_display(page), fill=False, cross_out=False)
+        page.add_redact_annot(page.rect * ~self._to_display(page), fill=False, cross_out=False)
         page.apply_redactions(
             images=mu.PDF_REDACT_IMAGE_NONE,
             graphics=mu.PDF_REDACT_LINE_ART_NONE,

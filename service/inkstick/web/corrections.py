@@ -11,7 +11,7 @@ from inkstick.correct.change import LONGEST, Change, Settle, Text
 from inkstick.correct.difference import difference
 from inkstick.correct.doubt import Doubt, doubts
 from inkstick.document import Task, page_json
-from inkstick.errors import UsageError
+from inkstick.errors import UsageError, no_such_page
 from inkstick.profile import EngineChoice
 from inkstick.web.corrections_port import PageNow, Wish
 from inkstick.web.documents import PROBLEMS, Id
@@ -212,7 +212,7 @@ async def now(office: OfficePort, id: str, number: int) -> PageNow:
         return found
     row = await office.document(id)
     if row.pages is not None and number > row.pages:
-        raise UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")
+        raise no_such_page()
     raise UsageError("The page is not read yet.", hint="Wait until it is.", code="not_ready")
 
 
