@@ -62,6 +62,11 @@ class DataFolder:
         return self.state / "ledger.sqlite"
 
     @property
+    def ballast(self) -> Path:
+        """See `inkstick.store.ballast`."""
+        return self.state / "ballast"
+
+    @property
     def address(self) -> Path:
         """A file with the address of the page, while it is served."""
         return self.state / "address"

@@ -35,6 +35,7 @@ from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Engines, Reader
 from inkstick.results.names import result_name
 from inkstick.selftest import SelfTest
+from inkstick.store.ballast import Ballast
 from inkstick.store.claim import Claim
 from inkstick.store.disk import Disk
 from inkstick.store.edits import Edits
@@ -55,6 +56,9 @@ T = TypeVar("T")
 
 PROBE_SECONDS = 2.0
 """How old the last proof may be that a document could be accepted."""
+
+BALLAST_SECONDS = 60.0
+"""How often it is looked whether a disk that was full has room for its ballast again."""
 
 
 class Office:
@@ -79,6 +83,7 @@ class Office:
         self._opened = contextlib.AsyncExitStack()
         self._probe: tuple[float, str] = (float("-inf"), "not started")
         self._system = System(settings, self._clock)
+        self._ballast = Ballast(self._folder.ballast, settings.reserve_bytes)
 
     # ---- life
 
@@ -92,6 +97,7 @@ class Office:
     async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         self._system.start()
         opened.callback(self._system.close)
+        await asyncio.to_thread(self._ballast.spend)
         self._folder.create()
         await _to_the_end(asyncio.to_thread(self._open_ledger, opened))
         self._spool = Spool(
@@ -132,12 +138,18 @@ class Office:
         self._tasks = [
             asyncio.create_task(self._desk.run(), name="desk"),
             asyncio.create_task(self._system.keep(), name="system"),
+            asyncio.create_task(self._keep_ballast(), name="ballast"),
         ]
         opened.push_async_callback(self._end_tasks)
 
     def _open_ledger(self, opened: contextlib.AsyncExitStack) -> None:
         self._ledger = Ledger(self._folder.ledger)
         opened.push_async_callback(asyncio.to_thread, self._ledger.close)
+
+    async def _keep_ballast(self) -> None:
+        while True:
+            await asyncio.to_thread(self._ballast.keep)
+            await asyncio.sleep(BALLAST_SECONDS)
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -410,6 +422,7 @@ class Office:
     async def remove(self, id: str) -> None:
         def remove() -> None:
             row = self._row(id)
+            self._ballast.spend()
             if self._spool.entries(id):
                 self._spool.remove(id, self._forget)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inkstick.errors import DiskFull
 from inkstick.profile import Originals
 from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
@@ -17,10 +18,12 @@ from inkstick.store.shelf import UNREADABLE, Shelf
 @dataclass(slots=True)
 class Recovery:
     """`undone`: claims that had not been accepted (their files are still in the inbox). `finished`: documents whose
-    end was completed. `accepted`: how many wait to be read. `leftovers`: folders nobody can explain, left alone."""
+    end was completed. `full`: documents whose end is written down, and the disk is too full for it. `accepted`: how
+    many wait to be read. `leftovers`: folders nobody can explain, left alone."""
 
     undone: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    full: list[str] = field(default_factory=list)
     accepted: int = 0
     leftovers: list[Path] = field(default_factory=list)
 
@@ -62,6 +65,8 @@ def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) ->
     try:
         claim, outcome = shelf.claim(identifier), shelf.outcome(identifier)
         _complete(shelf, claim, outcome, names, found)
+    except DiskFull:
+        found.full.append(identifier)  # the others come in all the same, and somebody can make room
     except (*UNREADABLE, FileNotFoundError):
         found.leftovers.append(shelf.folder(identifier))
 

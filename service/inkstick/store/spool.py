@@ -42,6 +42,11 @@ class Spool(Shelf):
         """Documents that nobody is shown any more, and that are not quite gone."""
         return set()
 
+    @functools.cached_property
+    def _full(self) -> set[str]:
+        """Documents whose end is written down, and for whose end the start found no room."""
+        return set()
+
     # -- accepting
 
     def claim_file(
@@ -166,12 +171,13 @@ class Spool(Shelf):
                     yield claim
 
     def everything(self) -> Iterator[tuple[Claim, Outcome | None]]:
-        """All documents ever accepted here, in order of arrival, with their outcome if they have ended."""
+        """All documents ever accepted here, in order of arrival, with their outcome if they have ended. One whose end
+        `recover` found no room for has not."""
         for identifier in self.disk.list(self.data.spool):
             names = self.entries(identifier)
             if "claim.json" in names and ("original" in names or "outcome.json" in names):
                 try:
-                    found = self.claim(identifier), self.outcome(identifier)
+                    found = self.claim(identifier), None if identifier in self._full else self.outcome(identifier)
                 except (*UNREADABLE, FileNotFoundError):
                     continue  # `recover` reports it
                 yield found
@@ -239,7 +245,9 @@ class Spool(Shelf):
         with self.lock:
             claim = self.claim(identifier)
             outcome = self.outcome(identifier) or conclusion.intend(self, claim, wish)
-            return conclusion.finish(self, claim, outcome)
+            outcome = conclusion.finish(self, claim, outcome)
+            self._full.discard(identifier)
+            return outcome
 
     def reopen(self, identifier: str) -> Claim:
         """For a retry: an ended document is accepted once more, its original back in the spool. Results that were
@@ -294,7 +302,10 @@ class Spool(Shelf):
         """After a start, before anything else: finish or undo whatever a crash left half done. Idempotent."""
         with self.lock:
             self._kept = None
-            return recovery.recover(self)
+            found = recovery.recover(self)
+            self._full.clear()
+            self._full.update(found.full)
+            return found
 
 
 class Upload:
