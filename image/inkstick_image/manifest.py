@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inkstick_image import flash, hashes, minisign
+from inkstick_image import esp, flash, hashes, minisign
 from inkstick_image.errors import ImageError
 from inkstick_image.medium import Made
 from inkstick_image.trees import Place
@@ -109,7 +109,8 @@ def _said(record: Path, name: str) -> Any:
 
 
 def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
-    """Read every file of a medium against its own sha256sum.txt, and that against the manifest's `sums`.
+    """Read every file of a medium against its own sha256sum.txt, and that against the manifest's `sums`; and what
+    starts a computer by UEFI, which lies in a partition of its own.
 
     Raises ImageError that names what is damaged."""
     places = flash.extents(device)
@@ -120,9 +121,10 @@ def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
         raise ImageError("The stick is of another build than the manifest.", "Use the manifest that came with it.")
     pairs = [line.split("  ./", 1) for line in text.decode("utf-8", "replace").splitlines()]
     bad = [pair[-1] for pair in pairs if len(pair) != 2 or _digest(device, places.get(pair[1])) != pair[0]]
+    bad += esp.differences(device, {pair[-1]: pair[0] for pair in pairs})
     if bad:
         raise ImageError(f"Damaged: {', '.join(bad)}.", "Write the stick anew, or take another one.")
-    return [f"{len(pairs)} files are as their sha256sum.txt says"]
+    return [f"{len(pairs)} files, and those in the EFI partition, are as their sha256sum.txt says"]
 
 
 def _digest(device: Path, where: tuple[int, int] | None) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inkstick_image import hashes, trees
+from inkstick_image import esp, hashes, trees
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
 ESP_BYTES = 64 << 20  # room for keys and unified kernels later
-ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 ALIGN = 4 << 20  # a partition added on the stick later starts where flash likes it
 BIOS_MODULES = "biosdisk iso9660 search search_fs_file normal configfile part_gpt part_msdos test echo linux"
 KERNEL_WORDS = {"gpu": "modprobe.blacklist=nouveau"}  # which would take the card before NVIDIA's driver does
@@ -97,14 +96,14 @@ def make(place: Place, contents: Contents, iso: Path) -> Made:
     files = {f"/{path.relative_to(root)}": owner(path.name) for path in sorted(root.rglob("*")) if path.is_file()}
     for path in (root, *root.rglob("*")):
         os.utime(path, (place.epoch, place.epoch))
-    esp = _esp(place, root)
+    system = _esp(place, root)
     part = iso.with_suffix(".part")  # (an ISO that a virtual machine has open stays what it is)
     part.unlink(missing_ok=True)
-    _xorriso(replace(place, packer=contents.builder_tree), contents, root, esp, part)
+    _xorriso(replace(place, packer=contents.builder_tree), contents, root, system, part)
     _pad(part)
     part.rename(iso)
     shutil.rmtree(root)
-    esp.unlink()
+    system.unlink()
     return Made(roots, digests, sums, files)
 
 
@@ -179,21 +178,21 @@ def _sums(root: Path, known: Mapping[str, str]) -> str:
 
 
 def _esp(place: Place, root: Path) -> Path:
-    esp = place.work / "esp.img"
-    esp.unlink(missing_ok=True)
-    with esp.open("wb") as file:
+    image = place.work / "esp.img"
+    image.unlink(missing_ok=True)
+    with image.open("wb") as file:
         file.truncate(ESP_BYTES)
     dates = {**place.dates, "MTOOLS_SKIP_CHECK": "1"}
-    run(["mkfs.vfat", "-F", "16", "-n", "INKSTICKESP", "--invariant", esp], env=dates, log=place.log)
-    run(["mmd", "-i", esp, "::EFI", "::EFI/BOOT"], env=dates, log=place.log)
+    run(["mkfs.vfat", "-F", "16", "-n", "INKSTICKESP", "--invariant", image], env=dates, log=place.log)
+    run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=dates, log=place.log)
     for name in EFI:
-        run(["mcopy", "-m", "-i", esp, root / "EFI/BOOT" / name, "::EFI/BOOT/"], env=dates, log=place.log)
+        run(["mcopy", "-m", "-i", image, root / "EFI/BOOT" / name, "::EFI/BOOT/"], env=dates, log=place.log)
     if (root / CERTIFICATE).exists():
-        run(["mcopy", "-m", "-i", esp, root / CERTIFICATE, "::"], env=dates, log=place.log)
-    return esp
+        run(["mcopy", "-m", "-i", image, root / CERTIFICATE, "::"], env=dates, log=place.log)
+    return image
 
 
-def _xorriso(place: Place, contents: Contents, root: Path, esp: Path, iso: Path) -> None:
+def _xorriso(place: Place, contents: Contents, root: Path, system: Path, iso: Path) -> None:
     hybrid = contents.builder_tree / "usr/lib/grub/i386-pc/boot_hybrid.img"
     command = [
         *place.packing("xorriso"),
@@ -220,7 +219,7 @@ def _xorriso(place: Place, contents: Contents, root: Path, esp: Path, iso: Path)
         "-boot-info-table",
         "--grub2-boot-info",
     ]
-    command += ["-c", "boot.cat", "-append_partition", "2", ESP_TYPE, esp, "-appended_part_as_gpt"]
+    command += ["-c", "boot.cat", "-append_partition", "2", esp.TYPE, system, "-appended_part_as_gpt"]
     command += ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", root]
     run(command, env=place.dates, log=place.log)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import debs, flash, hashes, lock, manifest, recipe, trees, wheels
+from inkstick_image import debs, esp, flash, hashes, lock, manifest, recipe, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.trees import Place
@@ -217,20 +217,59 @@ def test_the_lock_in_the_repository_has_the_kernel_of_the_recipe() -> None:
     assert f"base linux-image-{kernel}_" in (ROOT / "image/debs.lock").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(shutil.which("xorriso") is None, reason="xorriso is not installed")
-def test_a_stick_is_checked_file_by_file_and_the_damaged_one_is_named(tmp_path: Path) -> None:
-    root, stick, layer = tmp_path / "root", tmp_path / "stick", b"layer" * 1000
-    (root / "live").mkdir(parents=True)
-    (root / "live/60-app.squashfs").write_bytes(layer)
-    (root / "sha256sum.txt").write_text(f"{hashlib.sha256(layer).hexdigest()}  ./live/60-app.squashfs\n")
-    sums = hashlib.sha256((root / "sha256sum.txt").read_bytes()).hexdigest()
-    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", stick, root], check=True, capture_output=True)
-    assert manifest.check_medium(stick, sums) == ["1 files are as their sha256sum.txt says"]
+@pytest.fixture
+def stick(tmp_path: Path) -> Path:
+    """A medium as the builder makes it, with one layer and one loader."""
+    if any(shutil.which(name, path="/usr/bin:/usr/sbin") is None for name in ("xorriso", "mkfs.vfat", "mcopy")):
+        pytest.skip("xorriso, dosfstools or mtools are not installed")
+    root, system, stick = tmp_path / "root", tmp_path / "esp.img", tmp_path / "stick"
+    files = {"live/60-app.squashfs": b"layer" * 1000, "EFI/BOOT/BOOTX64.EFI": b"shim", "INKSTICK.CER": b"key"}
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    lines = [f"{hashlib.sha256(data).hexdigest()}  ./{name}\n" for name, data in files.items()]
+    (root / "sha256sum.txt").write_text("".join(lines))
+    with system.open("wb") as file:
+        file.truncate(4 << 20)
+    for command in (
+        ["/usr/sbin/mkfs.vfat", system],
+        ["mcopy", "-s", "-i", system, root / "EFI", root / "INKSTICK.CER", "::"],
+        ["xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", stick, "-append_partition", "2", esp.TYPE, system,
+         "-appended_part_as_gpt", root],
+    ):  # fmt: skip
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return stick
+
+
+def test_a_stick_is_checked_file_by_file_and_the_damaged_one_is_named(stick: Path) -> None:
+    sums = hashlib.sha256((stick.parent / "root/sha256sum.txt").read_bytes()).hexdigest()
+    good = ["3 files, and those in the EFI partition, are as their sha256sum.txt says"]
+    assert manifest.check_medium(stick, sums) == good
     with pytest.raises(ImageError, match="another build"):
         manifest.check_medium(stick, "0" * 64)
     stick.write_bytes(stick.read_bytes().replace(b"layerlayer", b"layerlay3r", 1))
-    with pytest.raises(ImageError, match=r"Damaged: live/60-app\.squashfs"):
+    with pytest.raises(ImageError, match=r"Damaged: live/60-app\.squashfs\."):
         manifest.check_medium(stick, sums)
+
+
+def test_what_starts_a_stick_by_uefi_is_checked_in_its_own_partition(stick: Path) -> None:
+    at = f"{stick}@@{esp.offset(stick)}"
+
+    def put(name: str, data: bytes) -> None:
+        (stick.parent / "file").write_bytes(data)
+        subprocess.run(["mcopy", "-o", "-i", at, stick.parent / "file", f"::{name}"], check=True)
+
+    put("inkstick.toml", b"its owner may put this there")
+    assert len(manifest.check_medium(stick, None)) == 1
+    for name, good in (("EFI/BOOT/BOOTX64.EFI", b"shim"), ("INKSTICK.CER", b"key")):
+        put(name, b"of somebody else")
+        with pytest.raises(ImageError, match=rf"Damaged: {name.lower()} \(EFI partition\)\."):
+            manifest.check_medium(stick, None)
+        put(name, good)
+    subprocess.run(["mmd", "-i", at, "::boot"], check=True)
+    put("boot/grub.cfg", b"a menu that nobody wrote")
+    with pytest.raises(ImageError, match=r"Damaged: boot/grub\.cfg \(EFI partition\)\."):
+        manifest.check_medium(stick, None)
 
 
 def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
