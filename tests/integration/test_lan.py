@@ -84,7 +84,7 @@ async def test_a_person_who_may_not_sees_a_page_that_says_so_and_no_way_there(tm
         refused = await browser.get("/system", headers=wish)
         assert refused.status_code == 403
         assert refused.headers["content-type"].startswith("text/html")
-        assert "你的身份是查看者；此处仅限管理员。" in refused.text
+        assert "您的身份是查看者；此处仅限管理员。" in refused.text
         assert 'href="/access"' not in refused.text
         page = (await browser.get("/documents", headers=wish)).text
         assert 'href="/failures"' in page

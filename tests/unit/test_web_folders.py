@@ -111,6 +111,12 @@ async def test_a_task_that_no_engine_here_has_is_warned_of(client: httpx.AsyncCl
     said = (await client.post("/folders/check", files=form(at="", side="text", text='task = "chart"'))).json()
     assert "does not offer the task chart" in said["warning"]["message"]
     assert "HunyuanOCR" in said["warning"]["hint"]
+    chinese = {"Accept-Language": "zh-CN"}
+    sent = form(at="", side="text", text='task = "chart"')
+    said = (await client.post("/folders/check", files=sent, headers=chinese)).json()
+    assert "不提供任务 chart" in said["warning"]["message"]
+    said = (await client.post("/folders/check", files=form(at="", side="text", text="a = 1"), headers=chinese)).json()
+    assert "未知的键" in said["problem"]["message"]
 
 
 async def test_a_try_reads_a_page_with_unsaved_settings_and_stores_nothing(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from inkstick import errors
 from inkstick.access.roles import RULES
 from inkstick.web import language, words
 from inkstick.web.app import create_app
@@ -69,3 +72,51 @@ def test_the_page_follows_the_choice(client: TestClient) -> None:
 )
 def test_nobody_is_sent_to_another_machine(client: TestClient, back: str) -> None:
     assert client.post("/language", data={"code": "zh", "back": back}, follow_redirects=False).status_code == 422
+
+
+# Told at the command line before there is a page, or to programs that send what no page of ours does.
+ELSEWHERE = re.compile(
+    r"(models|commands|supervise)/|(cli|doctor|standalone|config)\.py|access/(keys|place)\.py"
+    r"|engines/(doclayout|encode|registry)\.py|web/(inference|resumable|multipart|documents|events|wishes|server)\.py"
+    r"|web/corrections\.py|store/ledger\.py|pages/worker\.py"
+)
+
+
+WHOLE = {"You are here as 7; this is for 7.", "7 They need a GPU; see `inkstick models list`."}
+"""Only as a few whole sentences, which are translated as such."""
+OURS = {"7 is not 7 below an inbox"}
+"""A mistake in our own code."""
+
+
+def sentences_of_errors(path: Path) -> Iterator[str]:
+    """What errors raised in a module say and advise; the values in it as a 7."""
+    known = {name for name, value in vars(errors).items() if isinstance(value, type)} | {"StorageSuspect"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in known:
+            told = [*node.args[:1], *(word.value for word in node.keywords if word.arg in ("message", "hint"))]
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("default_message", "default_hint"):
+            told = [node.value]
+        else:
+            continue
+        for part in told:
+            pieces = part.values if isinstance(part, ast.JoinedStr) else [part]
+            if all(isinstance(piece, ast.Constant | ast.FormattedValue) for piece in pieces):
+                text = "".join(str(piece.value) if isinstance(piece, ast.Constant) else "7" for piece in pieces)
+                if re.search(r"[a-z]{3}", text):  # (not what is put together of sentences that stand elsewhere)
+                    yield text
+
+
+def test_what_an_error_says_to_people_is_said_in_every_language() -> None:
+    service = language.FOLDER.parents[1]
+    modules = [path for path in sorted(service.rglob("*.py")) if not ELSEWHERE.search(path.as_posix())]
+    told = {text: path.name for path in modules for text in sentences_of_errors(path)}
+    translate = language.translator("zh")
+    assert len(told) > 200
+    assert {text: name for text, name in told.items() if translate(text) == text and text not in WHOLE | OURS} == {}
+
+
+def test_an_error_that_was_stored_with_its_values_is_translated_with_them() -> None:
+    translate = language.translator("zh")
+    assert translate("It claims to have 70,000 pages.") == "它自称有 70,000 页。"
+    assert translate(".inkstick.toml: unknown key 'a}{0}'") == ".inkstick.toml：未知的键 'a}{0}'"
+    assert translate("The file cannot be opened: {why}.") == "文件无法打开：{why}。"

@@ -2,11 +2,13 @@
 
 A catalogue is a folder of TOML files, ``locale/<code>/<screen>.toml``, of lines ``"English sentence" = "translation"``.
 What a catalogue lacks is shown in English. Placeholders: ``_("{n} pages", n=3)``. Code that has no language of its own
-returns a `Said`, which the template translates: ``_(words.disk(stats)[1])``.
+returns a `Said`, which the template translates: ``_(words.disk(stats)[1])``. What an error says is stored and sent in
+English, with its values in it: it is recognised by the sentences of ``errors.toml``.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -50,6 +52,28 @@ def catalogue(code: str) -> Mapping[str, str]:
     return found
 
 
+@cache
+def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The sentences of errors that hold values, as they look with them; those that say most first."""
+    path = FOLDER / code / "errors.toml"
+    sentences = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    parted = {sentence: re.split(r"\{\w+\}", sentence) for sentence in sentences if "{" in sentence}
+    most = sorted(parted, key=lambda sentence: -len("".join(parted[sentence])))
+    return tuple((_pattern(sentence), sentences[sentence]) for sentence in most)
+
+
+def _pattern(sentence: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(sentence)), re.DOTALL)
+
+
+def _recognised(code: str, text: str) -> tuple[str, Mapping[str, str]] | None:
+    """The translation, and its values, of an English text that came with its values filled in."""
+    for pattern, translation in _patterns(code):
+        if found := pattern.fullmatch(text):
+            return translation, found.groupdict()
+    return None
+
+
 def translator(code: str) -> Translate:
     """Translates to the language `code`."""
     sentences = catalogue(code)
@@ -60,6 +84,9 @@ def translator(code: str) -> Translate:
                 key: translate(value) if isinstance(value, str) else value for key, value in sentence.values.items()
             }
             return translate(sentence.sentence, **inner)
+        if not values and sentence not in sentences and (found := _recognised(code, sentence)):
+            text, given = found
+            return text.format(**{key: sentences.get(value, value) for key, value in given.items()})
         text = sentences.get(sentence, sentence)
         return text.format(**values) if values else text
 

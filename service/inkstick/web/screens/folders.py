@@ -29,6 +29,7 @@ from inkstick.intake.names import display
 from inkstick.intake.settings_text import CHOICES, LISTS, alike, changed, values
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, Originals, Priority, Profile, SecondMode
+from inkstick.web import language
 from inkstick.web.documents import content_length, file_name
 from inkstick.web.multipart import Parts, read_all
 from inkstick.web.office_port import OfficePort
@@ -291,7 +292,12 @@ async def change(request: Request, office: Office, templates: Templates, desk: D
 @router.post("/check")
 async def check(request: Request, desk: Desk) -> Response:
     asked = await _Asked.of(Parts(request))
-    return JSONResponse(await desk.checked(raw_of(asked.first("at")), asked))
+    found = await desk.checked(raw_of(asked.first("at")), asked)
+    translate = language.translator(language.of(request))
+    for name in ("problem", "warning"):
+        if found[name] is not None:
+            found[name] |= {key: translate(found[name][key]) for key in ("message", "hint")}
+    return JSONResponse(found)
 
 
 def wanted(stored: str | None, asked: _Asked) -> str:
