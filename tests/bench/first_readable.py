@@ -21,8 +21,8 @@ from bench.efficiency import machine
 from browser.test_web_page import ARGUMENTS, CHROMIUM
 from inkstick.config import Settings
 from inkstick.office import Office
-from inkstick.web.server import serve
 from support import numbered
+from support.served import at_port
 
 PATIENCE = 600_000
 
@@ -54,13 +54,8 @@ async def measure(pages: int) -> None:
         scan = Path(folder) / "scan.pdf"
         scan.write_bytes(numbered.pdf(range(pages)))
         office = Office(Settings(data=Path(folder) / "data", port=0, reserve_bytes=0))
-        stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-        try:
-            listed, readable = await watch(await address, scan)
-        finally:
-            stop.set()
-            await serving
+        async with at_port(office) as address:
+            listed, readable = await watch(address, scan)
     print(machine())
     print(f"{pages} pages: in the list after {listed:.1f} s, first readable page after {readable:.1f} s; "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip

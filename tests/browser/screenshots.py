@@ -23,7 +23,7 @@ from browser.test_web_page import ARGUMENTS, CHROMIUM, SAMPLES
 from inkstick.config import Settings
 from inkstick.office import Office
 from inkstick.web.screens import NAVIGATION
-from inkstick.web.server import serve
+from support.served import at_port
 
 KINDS = {"light": (1200, 800), "dark": (1200, 800), "phone": (390, 844)}
 LANGUAGES = {"en": "en", "zh": "zh-CN"}
@@ -34,20 +34,11 @@ async def main(into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
         office = Office(Settings(data=Path(data), port=0, reserve_bytes=1 << 20))
-        stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-        await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            await serving
-        try:
+        async with at_port(office) as address, async_playwright() as playwright:
             chosen = await fill(office)
-            async with async_playwright() as playwright:
-                browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-                await pictures(browser, address.result().rstrip("/"), screens(chosen), into)
-                await browser.close()
-        finally:
-            stop.set()
-            await serving
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            await pictures(browser, address.rstrip("/"), screens(chosen), into)
+            await browser.close()
 
 
 def screens(document: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from browser.test_web_page import CHROMIUM
 from inkstick.config import Settings
-from inkstick.web.server import serve
 from support.office import MemoryOffice
+from support.served import at_port
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
@@ -34,8 +34,7 @@ class Machine:
     data: Path
     port: int = 0
     offices: list[MemoryOffice] = field(default_factory=list)
-    _stop: asyncio.Event = field(default_factory=asyncio.Event)
-    _serving: asyncio.Task[None] | None = None
+    _serving: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     @property
     def address(self) -> str:
@@ -45,18 +44,11 @@ class Machine:
         office = MemoryOffice(self.data, settings=Settings(data=self.data, port=self.port))
         office.full = full
         self.offices.append(office)
-        ready = asyncio.get_running_loop().create_future()
-        self._stop = asyncio.Event()
-        self._serving = asyncio.create_task(serve(office, ready.set_result, stop=self._stop))
-        await asyncio.wait([self._serving, ready], return_when=asyncio.FIRST_COMPLETED, timeout=60)
-        if self._serving.done():
-            await self._serving
-        self.port = int(ready.result().rstrip("/").rpartition(":")[2])
+        address = await self._serving.enter_async_context(at_port(office))
+        self.port = int(address.rstrip("/").rpartition(":")[2])
 
     async def end(self) -> None:
-        self._stop.set()
-        if self._serving:
-            await asyncio.wait([self._serving], timeout=60)
+        await self._serving.aclose()
 
 
 @contextlib.asynccontextmanager

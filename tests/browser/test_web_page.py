@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -16,8 +15,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locato
 from inkstick.config import Settings
 from inkstick.office import Office
 from inkstick.web.office_port import OfficePort
-from inkstick.web.server import serve
 from support.office import MemoryOffice
+from support.served import at_port
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
 CHROMIUM = os.environ.get("INKSTICK_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -70,26 +69,20 @@ class Site:
 @contextlib.asynccontextmanager
 async def site(browser: Browser, office: OfficePort, *, script: bool = True) -> AsyncIterator[Site]:
     """Serve and browse; at the end, nothing may have left the machine or been complained about."""
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED, timeout=60)
-    if serving.done():
-        await serving
-    context = await browser.new_context(java_script_enabled=script, viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(60_000)
-    found = Site(address.result().rstrip("/"), context)
+    async with at_port(office) as address:
+        context = await browser.new_context(java_script_enabled=script, viewport={"width": 1200, "height": 800})
+        context.set_default_timeout(60_000)
+        found = Site(address.rstrip("/"), context)
 
-    def look(request: Request) -> None:  # only looked at: a request that is held up is not cached any more
-        if not request.url.startswith((found.address, "data:", "blob:")):
-            found.elsewhere.append(request.url)
+        def look(request: Request) -> None:  # only looked at: a request that is held up is not cached any more
+            if not request.url.startswith((found.address, "data:", "blob:")):
+                found.elsewhere.append(request.url)
 
-    try:
-        context.on("request", look)
-        yield found
-    finally:
-        await context.close()
-        stop.set()
-        await asyncio.wait_for(serving, 60)
+        try:
+            context.on("request", look)
+            yield found
+        finally:
+            await context.close()
     assert found.elsewhere == []
     assert found.complaints == []
 

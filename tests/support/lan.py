@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
@@ -18,8 +17,8 @@ from inkstick.access.roles import Role
 from inkstick.access.tokens import Tokens
 from inkstick.clock import SystemClock
 from inkstick.config import Settings
-from inkstick.web.server import serve
 from support.office import MemoryOffice
+from support.served import at_port
 
 
 @dataclass
@@ -61,16 +60,6 @@ async def lan(data: Path, host: str = "0.0.0.0", **settings: object) -> AsyncIte
     """Bound to all addresses (so everybody is asked who they are), reached by the loopback one."""
     chosen = replace(Settings(data=data, host=host, port=0), **settings)  # type: ignore[arg-type]
     office = MemoryOffice(data, settings=chosen)
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(office, address.set_result, stop=stop))
-    await asyncio.wait([serving, address], return_when=asyncio.FIRST_COMPLETED, timeout=60)
-    if serving.done():
-        await serving
-    port = httpx.URL(await address).port
-    reached = "127.0.0.1" if host == "0.0.0.0" else host
-    try:
-        yield Lan(office, f"https://{reached}:{port}", data / "state")
-    finally:
-        stop.set()
-        await asyncio.wait([serving], timeout=60)
-        await serving
+    async with at_port(office) as address:
+        reached = "127.0.0.1" if host == "0.0.0.0" else host
+        yield Lan(office, f"https://{reached}:{httpx.URL(address).port}", data / "state")
