@@ -86,6 +86,7 @@ class Visit:
         """Everything, or one folder of it, into the inbox."""
 
         def work(send: Send) -> None:
+            self._data.create()  # at the first start a stick may be there sooner than the service
             ingest = self._ingest(only)
             wanted = ingest.find()
             send({"count": len(wanted)})

@@ -488,6 +488,16 @@ def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFold
     assert "copying" in [stick.state for stick in told]
 
 
+def test_a_stick_that_is_there_sooner_than_the_service_is_copied(top: Path, tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()  # a volume that was made a moment ago
+    fresh, told = DataFolder(tmp_path / "fresh"), list[Stick]()
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "KINGSTON"), top, fresh, 0, told.append)
+    visit.count()
+    visit.copy()
+    assert (told[-1].state, told[-1].done) == ("copied", 4)
+    assert len(inbox(fresh)) == 4
+
+
 @pytest.mark.parametrize(("synced", "last"), [(0, "exported"), (1, "stopped")])
 def test_that_results_are_on_a_stick_is_said_when_it_is_closed_and_not_before(
     synced: int, last: str, top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch
