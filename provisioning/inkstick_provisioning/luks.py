@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from inkstick.config import DataFolder
 from inkstick_provisioning import blocks, copying, recovery, volume
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
@@ -219,7 +220,7 @@ def _carry(source: Path, target: Path, state: Path) -> int:
     for path in sorted(source.iterdir()):
         place = target / path.name
         ours = path.name.startswith("ledger.sqlite") or path.name.endswith(".sock") or copying.is_part(path.name)
-        if path.is_symlink() or ours:
+        if path.is_symlink() or ours or place == DataFolder(state.parent).ballast:  # which is nothing but room
             continue
         owner = path.stat().st_uid
         if path.is_dir():

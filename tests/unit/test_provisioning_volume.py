@@ -399,6 +399,7 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
         (folder / "state/ledger.sqlite").write_text(text)
         (folder / "inbox").mkdir()
         (folder / "inbox/both.pdf").write_text(text)
+    (memory / "state/ballast").write_text("nothing but room")
     (memory / "inbox/sub").mkdir()
     (memory / "inbox/sub/scan.pdf").write_text("scan")
     (memory / "inbox/link").symlink_to("/etc/passwd")
@@ -416,6 +417,7 @@ def test_what_was_taken_in_before_the_volume_opened_is_carried_onto_it(tmp_path:
     assert (kept / "inbox/both (2).pdf").read_text() == "new", "and what is new is never dropped"
     assert sorted(path.name for path in (kept / "inbox").iterdir()) == ["both (2).pdf", "both.pdf", "same.pdf", "sub"]
     assert (kept / "state/ledger.sqlite").read_text() == "old"
+    assert not (kept / "state/ballast").exists()
     assert not (kept / "inbox/link").exists()
 
 
