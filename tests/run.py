@@ -69,6 +69,11 @@ def check(name: str, *command: str) -> bool:
     return done.returncode == 0
 
 
+def workers() -> int:
+    """One more than there are cores (but not more than eight): many tests wait, for a browser, a process, a clock."""
+    return min(len(os.sched_getaffinity(0)) + 1, 8)
+
+
 def static_checks() -> list[bool]:
     return [
         check("format (ruff)", "ruff", "format", "--check", *CODE),
@@ -129,7 +134,7 @@ def ordinary(*, quick: bool, rest: list[str]) -> dict[str, Counts]:
         return {"tests": pytest(*rest)}
     with ThreadPoolExecutor(1) as beside:  # the tests leave some of two cores' time: they wait for one another
         checking = beside.submit(static_checks)
-        tests = pytest("-n", "2", "--dist", "loadgroup", *(QUICK if quick else []))
+        tests = pytest("-n", str(workers()), "--dist", "loadgroup", *(QUICK if quick else []))
         checks = checking.result()
     return {"checks": Counts(checks.count(True), checks.count(False)), "tests": tests}
 

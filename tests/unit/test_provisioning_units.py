@@ -12,7 +12,7 @@ import pytest
 
 from inkstick.config import Settings
 from inkstick.pages.pool import RECYCLE_SECONDS
-from inkstick_provisioning import keeper, network, units
+from inkstick_provisioning import keeper, network, sticks, units
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC = ROOT / "image/overlay/app/etc"
@@ -115,6 +115,12 @@ def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:
     """eMMC is called mmcblk0 as a card is, and lsblk says mmc of both."""
     rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines()
     assert all('ATTRS{type}=="SD"' in line for line in rules if "mmcblk*" in line)
+
+
+def test_every_file_system_that_is_mounted_is_looked_at() -> None:
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text()
+    known = re.findall(r'ENV\{ID_FS_TYPE\}=="([a-z0-9|]+)"', rules)
+    assert len(known) == rules.count("ACTION==") and {*known} == {"|".join(sticks.SYSTEMS)}
 
 
 def test_the_rules_before_the_keeper_runs_let_nothing_through() -> None:
