@@ -6,6 +6,7 @@ import base64
 import errno
 import io
 import os
+import re
 import resource
 import zipfile
 from pathlib import Path
@@ -190,3 +191,25 @@ def test_a_word_wider_than_the_paper_is_whole_on_it(tmp_path: Path) -> None:
     document.close()
     assert layer is not None
     assert f"{word}{address}end" in "".join(found.text for found in layer.words)
+
+
+def test_what_is_packed_in_a_way_that_is_not_read_is_not_called_locked_or_damaged(tmp_path: Path) -> None:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("a.pdf", b"%PDF-1.7")
+        archive.writestr("b.pdf", b"%PDF-1.7")
+    data = bytearray(raw.getvalue())
+    for mark, flags, method in ((b"PK\3\4", 6, 8), (b"PK\1\2", 8, 10)):
+        aes, deflate64 = (at.start() for at in re.finditer(re.escape(mark), data))
+        data[aes + flags], data[aes + method], data[deflate64 + method] = 1, 99, 9
+    (tmp_path / "a.zip").write_bytes(data)
+    told = streamed(tmp_path / "a.zip", "application/zip")
+    assert [head["bad"]["code"] for head, _ in told if "bad" in head] == ["unsupported"] * 2  # type: ignore[index]
+
+
+def test_a_folder_as_some_programs_of_windows_write_it_is_no_empty_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("scans\\", b"")
+        archive.writestr("scans\\a.pdf", b"%PDF-1.7")
+    told = streamed(tmp_path / "a.zip", "application/zip")
+    assert [head["member"] for head, _ in told if "member" in head] == ["scans/a.pdf"]

@@ -32,6 +32,7 @@ MAX_UNPARTED = 64 << 10
 MIN_CHINESE = 4
 """Fewer characters may as well be two accented letters side by side."""
 _UTF8, _ENCRYPTED = 0x800, 0x1
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ENCODED_WORD = re.compile(rb"=\?([A-Za-z0-9_-]{1,40})\?(?=[BbQq]\?)")
 _LONG_WORD = re.compile(r"[^\s/?\u2e80-\uffef-]{80}(?=[^\s/?\u2e80-\uffef-])")
 _PAIRS = re.compile(rb"(?:[\0-\x7f]|[\xa1-\xfe]{2})*")
@@ -81,9 +82,14 @@ def _zip(file: IO[bytes], passwords: Sequence[str], members: int, ratio: int) ->
     _check_overlap(infos)
     for info in infos:
         name = safe_name(zip_name(info))
-        if not info.is_dir() and not _is_ignored(name):
+        if not _is_folder(info) and not _is_ignored(name):
             yield _member(name)
             yield from _zip_member(archive, info, passwords, ratio)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Some programs of Windows' write a folder with a backslash at its end."""
+    return info.is_dir() or (info.orig_filename.endswith("\\") and not info.file_size)
 
 
 def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -118,6 +124,8 @@ def _zip_member(
 
 
 def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, passwords: Sequence[str]) -> IO[bytes]:
+    if info.compress_type not in _PACKINGS:  # also AES, whatever the password
+        raise Unsupported("It is packed in a way that is not read (AES, Deflate64 or another): unpack it yourself.")
     if not info.flag_bits & _ENCRYPTED:
         return archive.open(info)
     for password in passwords:
