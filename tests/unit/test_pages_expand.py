@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 import io
@@ -9,11 +10,12 @@ import os
 import re
 import resource
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from inkstick.errors import TooComplex, Unavailable
+from inkstick.errors import Damaged, TooComplex, Unavailable
 from inkstick.pages import expand, wire
 from inkstick.pages.expand import Expansion, Limits
 from inkstick.pages.pdf import PdfFile
@@ -213,3 +215,27 @@ def test_a_folder_as_some_programs_of_windows_write_it_is_no_empty_file(tmp_path
         archive.writestr("scans\\a.pdf", b"%PDF-1.7")
     told = streamed(tmp_path / "a.zip", "application/zip")
     assert [head["member"] for head, _ in told if "member" in head] == ["scans/a.pdf"]
+
+
+async def test_who_is_called_away_from_an_archive_leaves_nothing_that_goes_on_writing(tmp_path: Path) -> None:
+    """The reader of the archive goes on until it is told: the folder may be another's by then."""
+    kept: list[Callable[[wire.Frame], None]] = []
+    begun = asyncio.Event()
+
+    async def endless(*arguments: object) -> None:
+        take = arguments[4]
+        assert callable(take)
+        kept.append(take)
+        begun.set()
+        take(wire.Frame({"member": "a.pdf"}))
+        await asyncio.Event().wait()
+
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    whole = Expansion(endless, tmp_path / "into", Limits(), ())
+    task = asyncio.create_task(whole.run(tmp_path / "a.zip", "application/zip"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises(Damaged):
+        kept[0](wire.Frame({"member": "b.pdf"}))
+    assert list((tmp_path / "into").iterdir()) == []
