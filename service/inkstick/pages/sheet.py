@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inkstick.document import Box, Flag
-from inkstick.pages.ink import ink
+from inkstick.pages.ink import ink, mostly_outside
 from inkstick.pages.plan import Plan, Rect
 from inkstick.pages.view import Budget, Ink, TextLayer, TextLayerMode, Word
 
 RGB = NDArray[np.uint8]
 """Shape (height, width, 3)."""
 LOW_DPI = 110.0
+FULL_PAGE = 2000
+"""Characters of a text layer from which nobody looks whether more is printed: the look costs as much as the page."""
 
 
 class Sheet(Protocol):
@@ -74,7 +76,7 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
     plan = sheet.plan(budget)
     rgb = sheet.render(plan.scale)
     found = _ink(sheet, plan, rgb)
-    layer = sheet.layer() if mode is not TextLayerMode.SKIP else None
+    layer = _whole(sheet.layer(), rgb) if mode is not TextLayerMode.SKIP else None
     if layer is not None and layer.born_digital and layer.words and found is Ink.BLANK:
         found = Ink.UNSURE  # visible words that the image test overlooked
     turn = _turn(sheet, layer, rgb, found, model) if orient else 0
@@ -92,6 +94,15 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
         tiles,
         tuple(flag for flag, holds in flags if holds),
     )
+
+
+def _whole(layer: TextLayer | None, rgb: RGB) -> TextLayer | None:
+    """The page's text; not called good where most of what is printed is not in it: a caption over a scanned letter."""
+    if layer is None or not layer.good or sum(len(word.text) for word in layer.words) >= FULL_PAGE:
+        return layer
+    if mostly_outside(rgb, (word.box for word in layer.words)):
+        return replace(layer, good=False, born_digital=False, reason="partial")
+    return layer
 
 
 def _ink(sheet: Sheet, plan: Plan, rgb: RGB) -> Ink:
