@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,11 @@ import pymupdf
 import pytest
 from PIL import Image
 
+from inkstick.document import Flag
+from inkstick.errors import Damaged
 from inkstick.pages.pdf import PdfFile
 from inkstick.pages.sheet import RawView, view
-from inkstick.pages.view import Budget, TextLayerMode
+from inkstick.pages.view import Budget, Ink, TextLayerMode
 
 LINES = [
     "The committee met on Tuesday to consider the report of the auditors.",
@@ -81,3 +84,38 @@ def test_a_written_page_is_its_text_also_with_a_photograph_on_it(tmp_path: Path,
     layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
     assert layer is not None
     assert (layer.good, layer.born_digital) == (True, True)
+
+
+def spoilt(document: pymupdf.Document, begin: float, filler: bytes = b"\0") -> bytes:
+    """The document with its longest stream made nothing of from `begin` (its share) on."""
+    data = bytes(document.tobytes(deflate=True))
+    longest = max(re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", data, re.S), key=lambda found: len(found[1]))
+    start, end = longest.span(1)
+    start += int((end - start) * begin)
+    return data[:start] + filler * (end - start) + data[end:]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_scan_whose_data_is_damaged_is_not_called_blank_paper(tmp_path: Path, kind: str) -> None:
+    scan = io.BytesIO()
+    Image.open(io.BytesIO(picture_of(written(LINES)))).save(scan, kind)
+    document = pymupdf.open()
+    document.new_page().insert_image(document[0].rect, stream=scan.getvalue())
+    with pytest.raises(Damaged):
+        seen(tmp_path / "a.pdf", spoilt(document, 0))
+    page = seen(tmp_path / "b.pdf", spoilt(document, 0.5))
+    assert page.ink is Ink.PRINTED
+    assert Flag.SUSPECT in page.flags
+    assert Flag.SUSPECT not in seen(tmp_path / "c.pdf", document.tobytes()).flags
+
+
+def test_a_page_that_the_file_does_not_have_is_not_called_blank_paper(tmp_path: Path) -> None:
+    document = written(LINES)
+    document.new_page()
+    data = bytes(document.tobytes())
+    assert seen(tmp_path / "a.pdf", data, 2).ink is Ink.BLANK
+    lost = re.sub(
+        rb"(?<=\n)%d 0 obj\n.*?endobj" % document[1].xref, lambda found: b" " * len(found[0]), data, flags=re.S
+    )
+    with pytest.raises(Damaged):
+        seen(tmp_path / "b.pdf", lost, 2)

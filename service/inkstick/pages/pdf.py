@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,8 @@ MAX_IN_MEMORY = 256 << 20
 COVERING = 0.8
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
+_MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
+_FAULTY = re.compile(f"error|premature end|{_MISSING.pattern}")
 
 pymupdf.TOOLS.mupdf_display_errors(False)
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -67,6 +70,7 @@ class PdfSheet:
         if not (math.isfinite(self.width * self.height) and self.width > 0 and self.height > 0):
             raise Empty("The page has no area.")
         self._images: tuple[float, float | None] | None = None
+        self._said = ""
 
     def plan(self, budget: Budget) -> Plan:
         cover, native = self._image_facts()
@@ -79,6 +83,7 @@ class PdfSheet:
             return plan_points(self.width, self.height, budget, native_dpi=native)
 
     def render(self, scale: float, clip: Rect | None = None) -> RGB:
+        pymupdf.TOOLS.reset_mupdf_warnings()
         try:
             area = pymupdf.Rect(clip) if clip else None
             pixmap = self.page.get_pixmap(
@@ -86,11 +91,18 @@ class PdfSheet:
             )
         except (RuntimeError, ValueError) as error:
             raise fault(error) from error
+        self._said += pymupdf.TOOLS.mupdf_warnings()
         if pixmap.width < 1 or pixmap.height < 1:
             raise Empty("The page has no area.")
         rows = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
         # A copy: the samples belong to the pixmap and vanish with it.
         return rows[:, : pixmap.width * 3].reshape(pixmap.height, pixmap.width, 3).copy()
+
+    def torn(self) -> bool:
+        return _MISSING.search(self._said) is not None
+
+    def unseen(self) -> bool:
+        return _FAULTY.search(self._said) is not None or _is_nothing(self.page)
 
     def dpi(self, scale: float) -> float | None:
         return scale * 72
@@ -173,6 +185,11 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def _is_nothing(page: Any) -> bool:
+    """MuPDF makes an empty page of what the page tree names and the file does not have."""
+    return bool(page.parent.is_pdf) and not pymupdf.mupdf.pdf_dict_len(pymupdf._as_pdf_page(page).obj())
 
 
 def to_display(page: Any) -> Any:

@@ -119,6 +119,12 @@ class PictureSheet:
             return np.ascontiguousarray(part)
         return _resize(np.ascontiguousarray(part), size[0], size[1])
 
+    def torn(self) -> bool:
+        return False  # it is not decoded at all then
+
+    def unseen(self) -> bool:
+        return False
+
     def dpi(self, scale: float) -> float | None:
         return self.density * scale if self.density else None
 

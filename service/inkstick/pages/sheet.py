@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inkstick.document import Box, Flag
+from inkstick.errors import Damaged
 from inkstick.pages.ink import ink, mostly_outside
 from inkstick.pages.plan import Plan, Rect
 from inkstick.pages.view import Budget, Ink, TextLayer, TextLayerMode, Word
@@ -30,6 +31,12 @@ class Sheet(Protocol):
     def plan(self, budget: Budget) -> Plan: ...
 
     def render(self, scale: float, clip: Rect | None = None) -> RGB: ...
+
+    def torn(self) -> bool:
+        """Of what was rendered, a picture or the page's instructions end too early: a part is missing."""
+
+    def unseen(self) -> bool:
+        """Something of what was rendered could not be drawn, so that white paper is not what is printed."""
 
     def dpi(self, scale: float) -> float | None: ...
 
@@ -76,6 +83,8 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
     plan = sheet.plan(budget)
     rgb = sheet.render(plan.scale)
     found = _ink(sheet, plan, rgb)
+    if found is Ink.BLANK and sheet.unseen():
+        raise Damaged("What is on the page cannot be drawn: its data is damaged.")
     layer = _whole(sheet.layer(), rgb) if mode is not TextLayerMode.SKIP else None
     if layer is not None and layer.born_digital and layer.words and found is Ink.BLANK:
         found = Ink.UNSURE  # visible words that the image test overlooked
@@ -83,7 +92,7 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
     tiles = () if found is Ink.BLANK else _tiles(sheet, plan, turn)
     flags = [
         (Flag.BLANK, found is Ink.BLANK), (Flag.ROTATED, bool(turn)), (Flag.TILED, bool(tiles)),
-        (Flag.LOW_DPI, sheet.low_dpi()),
+        (Flag.LOW_DPI, sheet.low_dpi()), (Flag.SUSPECT, sheet.torn()),
     ]  # fmt: skip
     return RawView(
         turned(rgb, turn),
