@@ -146,3 +146,13 @@ def test_a_digit_misread_on_one_tile_still_lets_them_be_joined() -> None:
     lower[2] = lower[2].replace("113.00", "118.00")
     merged = merge([Piece(HALVES[0], paragraphs("\n".join(upper))), Piece(HALVES[1], paragraphs("\n".join(lower)))])
     assert "\n".join(block.text for block in merged).split("\n") == ROWS
+
+
+def test_words_that_run_from_right_to_left_are_lines_and_paragraphs_too() -> None:
+    rows = ["שלום עולם זה מסמך", "הסכום הוא 1204 שקל", "نص عادي هنا"]
+    words = []
+    for y, row in enumerate(rows):
+        for n, word in enumerate(row.split()):
+            words.append(Word(word, (800 - 90 * n, 100 + 20 * y, 880 - 90 * n, 114 + 20 * y)))
+    found = layer.blocks(TextLayer(tuple(words), good=True, born_digital=True))
+    assert [block.text for block in found] == ["\n".join(rows)]
