@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pymupdf
 import pytest
 from PIL import Image
 
+from corpora import hostile
 from inkstick.document import Flag
 from inkstick.errors import Damaged
 from inkstick.pages.pdf import PdfFile
@@ -119,3 +120,52 @@ def test_a_page_that_the_file_does_not_have_is_not_called_blank_paper(tmp_path: 
     )
     with pytest.raises(Damaged):
         seen(tmp_path / "b.pdf", lost, 2)
+
+
+def tree(kids: bytes, count: int) -> bytes:
+    """One page, and a page tree with these `kids`."""
+    return hostile.pdf({
+        1: b"<</Type /Catalog /Pages 2 0 R>>",
+        2: b"<</Type /Pages /Kids [%s] /Count %d>>" % (kids, count),
+        3: b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources <</Font <</F 5 0 R>>>>>>",
+        4: hostile.HELLO,
+        5: b"<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>",
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kids", "count", "bad"),
+    [
+        (b"3 0 R 9 0 R 3 0 R", 3, [2]),  # not in the file
+        (b"3 0 R null 3 0 R", 3, [2]),
+        (b"3 0 R 5 0 R 3 0 R", 3, [2]),  # a font
+        (b"3 0 R 3 0 R", 3, [3]),  # more are stated than there are
+        (b"3 0 R 3 0 R 9 0 R", 3, [3]),
+    ],
+)
+def test_a_page_that_is_stated_and_not_there_costs_no_other_and_is_told(
+    tmp_path: Path, kids: bytes, count: int, bad: list[int]
+) -> None:
+    with opened(tmp_path / "a.pdf", tree(kids, count)) as document:
+        assert document.pages == count
+        for number in range(1, count + 1):
+            wrong = pytest.raises(Damaged) if number in bad else nullcontext()
+            with wrong:
+                page = view(document.sheet(number), Budget(), TextLayerMode.AUTO, False, lambda rgb: 0)
+                assert page.ink is not Ink.BLANK
+
+
+@pytest.mark.parametrize(
+    "says", [b"Please wait...", b"Bitte warten. Wenn diese Meldung nicht ersetzt wird, fehlt etwas."]
+)
+def test_a_form_that_only_another_program_shows_is_known_in_any_language(tmp_path: Path, says: bytes) -> None:
+    stub = hostile.xfa_stub().replace(b"/AcroForm", b"/NeedsRendering true /AcroForm")
+    stub = stub.replace(b"Please wait... your viewer cannot show this", says)
+    with opened(tmp_path / "a.pdf", stub) as document:
+        assert document.warnings == ("xfa",)
+
+
+def test_a_scan_of_a_form_is_read_though_the_form_is_still_named_in_it(tmp_path: Path) -> None:
+    scan = hostile.xfa_stub().replace(b"Please wait... your viewer cannot show this", b"")
+    with opened(tmp_path / "a.pdf", scan) as document:
+        assert document.warnings == ()
