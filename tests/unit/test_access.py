@@ -369,3 +369,12 @@ def test_a_full_disk_keeps_nobody_out_who_was_let_in(tmp_path: Path, monkeypatch
     assert sessions.find(secret, at(TOUCH_SECONDS))
     assert sessions.find(secret, at(LIFE.idle + 1)), "the use was noted all the same"
     assert sessions.find(secret, at(2 * LIFE.idle + 2)) is None
+
+
+def test_a_configured_name_with_umlauts_is_known_as_browsers_send_it_and_can_be_in_the_certificate() -> None:
+    names = place.configured("Büro, scans.example")
+    assert names == ["xn--bro-hoa", "scans.example"]
+    assert place.is_own("xn--bro-hoa", None, names)
+    assert keys._alternatives(names).isascii()
+    with pytest.raises(UsageError, match="names"):
+        place.configured("a" * 64)

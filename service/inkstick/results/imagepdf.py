@@ -225,7 +225,7 @@ def _upright(image: Any) -> Any:
 
 
 def _to_grey(frame: Any) -> Any:
-    """16-bit, 32-bit and float images: 16 bits (and 12 or 10 in them) are scaled, others stretched over what they use."""
+    """16-bit, 32-bit and float images: 16 bits (or 12 in them) are scaled, others stretched over what they use."""
     import numpy as np
     from PIL import Image
 
