@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import functools
 import getpass
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from inkstick import __version__
 from inkstick.clock import SystemClock
 from inkstick.config import Settings, load
 from inkstick.document import Task
-from inkstick.errors import InkstickError, UsageError
+from inkstick.errors import DiskFull, InkstickError, Unavailable, UsageError
 from inkstick.profile import EngineChoice, Format
 
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; see the module's docstring for the exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
+    _write_any_name()
     logging.basicConfig(level=logging.WARNING, format="inkstick: %(message)s")
     for handler in logging.getLogger().handlers:  # what is less goes to the ring that the System page shows
         handler.setLevel(logging.WARNING)
@@ -39,8 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except InkstickError as error:
         return _fail(error, 1)
+    except OSError as error:  # a folder that cannot be made, a disk that is full
+        return _fail(_refused(error), 1)
     except KeyboardInterrupt:
         return 130
+
+
+def _refused(error: OSError) -> InkstickError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull()
+    return Unavailable(f"The system says: {error}.", hint="Look whether that path is there, and who may write to it.")
+
+
+def _write_any_name() -> None:
+    """A file may have a name that is no UTF-8: what cannot be written of it is written as Python and JSON would."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: InkstickError, status: int) -> int:

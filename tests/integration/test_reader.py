@@ -489,3 +489,11 @@ async def test_an_engine_whose_figures_are_nonsense_for_a_while_is_used_again(tm
         await asyncio.wait_for(ticket, 60)
         await until(lambda: desk.reader.admits(engine))
     assert sorted(page.number for page in desk.pages["d"]) == [1, 2]
+
+
+async def test_a_form_that_only_says_to_open_it_elsewhere_is_refused_and_closed(tmp_path: Path) -> None:
+    async with FakeEngine() as fake:
+        async with desk_with(tmp_path, OpenAiEngine(fake.url)) as desk:
+            with pytest.raises(Unsupported, match="XFA"):
+                await desk.submit("d", first=1, warnings=["xfa"])
+        assert fake.seen.requests == 0

@@ -3,7 +3,7 @@
 A document is a JSON file: ``{"first": 7, "pages": 3, "width": 600, "height": 848}`` has pages that carry the
 numbers 7, 8, 9 (`support.page_code`). Further keys, each a list of page numbers within the document: ``blank``,
 ``unsure``, ``photo``, ``layer`` (born digital), ``tiled``, ``damaged`` (rendering raises), ``late`` (rendering
-times out). ``error``: opening raises that code.
+times out). ``error``: opening raises that code. ``warnings``: what opening tells.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(path: Path, *, first: int, pages: int = 1, **wishes: Any) -> Path:
 
 class DrawnDocument:
     def __init__(self, pool: DrawnPool, plan: Mapping[str, Any]) -> None:
-        self.probe = Probe(MEDIA, plan["pages"])
+        self.probe = Probe(MEDIA, plan["pages"], tuple(plan.get("warnings", ())))
         self._pool, self._plan = pool, plan
 
     async def page(self, number: int, *, budget: Budget, mode: TextLayerMode, orient: bool = True) -> PageView:

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from inkstick.access import keys, place, roles
+from inkstick.access import keys, place, private, roles
 from inkstick.access.audit import Audit, Entry, follow, parse, problem
 from inkstick.access.limits import Limits, Quota
 from inkstick.access.moment import Moment
 from inkstick.access.pin import LIFE_SECONDS, TRIES, Pairing, Pin, PinFile, fresh, tried, wait_after
 from inkstick.access.roles import Role, required
-from inkstick.access.sessions import MOST, Life, Sessions
+from inkstick.access.sessions import MOST, TOUCH_SECONDS, Life, Sessions
 from inkstick.access.tokens import PREFIX, Tokens
-from inkstick.errors import UsageError
+from inkstick.errors import DiskFull, UsageError
 
 WALL = "2026-11-21T08:00:00+00:00"
 
@@ -356,3 +356,25 @@ def test_a_moment_of_another_boot_is_infinitely_long_ago() -> None:
 def test_sessions_of_a_damaged_file_are_none(tmp_path: Path) -> None:
     (tmp_path / "sessions.json").write_text(json.dumps([{"id": "x"}]))
     assert Sessions(tmp_path, replace(LIFE)).living(at(0)) == []
+
+
+def test_a_full_disk_keeps_nobody_out_who_was_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions(tmp_path, LIFE)
+    _, secret = begun(sessions, at(0))
+
+    def full(path: Path, value: object) -> None:
+        raise DiskFull
+
+    monkeypatch.setattr(private, "save", full)
+    assert sessions.find(secret, at(TOUCH_SECONDS))
+    assert sessions.find(secret, at(LIFE.idle + 1)), "the use was noted all the same"
+    assert sessions.find(secret, at(2 * LIFE.idle + 2)) is None
+
+
+def test_a_configured_name_with_umlauts_is_known_as_browsers_send_it_and_can_be_in_the_certificate() -> None:
+    names = place.configured("Büro, scans.example")
+    assert names == ["xn--bro-hoa", "scans.example"]
+    assert place.is_own("xn--bro-hoa", None, names)
+    assert keys._alternatives(names).isascii()
+    with pytest.raises(UsageError, match="names"):
+        place.configured("a" * 64)

@@ -228,3 +228,26 @@ def test_models_are_listed_and_the_embedded_one_is_checked_byte_for_byte(
     assert "as they should be" in capsys.readouterr().out
     assert cli.main(["models", "verify", *data]) == 1
     assert "inkstick models fetch hunyuanocr-1.5" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_file_whose_name_is_no_utf8_is_named_in_the_summary(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    odd.write_text("one")
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as in any locale but C
+    done = inkstick("ocr", "-o", str(tmp_path / "out"), *flags, str(odd), environment=strict)
+    assert done.returncode == 1
+    assert "caf\\udce9.txt" in done.stdout
+    assert "Traceback" not in done.stderr
+    if flags:
+        assert json.loads(done.stdout)["documents"][0]["file"] == str(odd)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ocr", "-o", "/proc/none/out", "/etc/hostname"), ("run", "--data", "/proc/none")]
+)
+def test_a_folder_that_cannot_be_made_is_said_in_words(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 1
+    assert "/proc/none" in capsys.readouterr().err

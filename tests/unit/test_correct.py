@@ -138,3 +138,25 @@ def test_a_number_in_a_table_is_not_looked_for_in_its_spans() -> None:
     second = Second("rapidocr", 0.9, digits=(NumberPair("2", "3", (600, 600, 700, 700)),))
     page = Page(1, 1000, 1000, "vllm", blocks=(Block(1, Kind.TABLE, html, (0, 0, 1000, 1000)),), second=second)
     assert apply(page, [Settle("digits:0", "3")]).blocks[0].text == html.replace(">2<", ">3<")
+
+
+def test_several_numbers_settled_at_once_are_each_changed_where_they_stand() -> None:
+    text = "5 boxes came, then 5 went, and 15 are left of 5"
+    lines = (
+        Line("5 boxes came,", (100, 100, 300, 120)), Line("then 5 went,", (100, 130, 300, 150)),
+        Line("and 15 are left of 5", (100, 160, 300, 180)),
+    )  # fmt: skip
+    doubted = Second(
+        "rapidocr", 0.9, (NumberPair("5", "6", (100, 100, 300, 120)), NumberPair("5", "9", (100, 130, 300, 150)))
+    )
+    page = Page(1, 1000, 1400, "vllm", blocks=(Block(1, Kind.PARAGRAPH, text, None, None, lines),), second=doubted)
+    for given_order in (("digits:0", "600"), ("digits:1", "900")), (("digits:1", "900"), ("digits:0", "600")):
+        new = apply(page, [Settle(key, number) for key, number in given_order])
+        assert texts(new) == ["600 boxes came, then 900 went, and 15 are left of 5"]
+
+
+def test_a_number_is_not_guessed_in_a_text_that_has_changed() -> None:
+    page = replace(PAGE, blocks=(replace(BLOCK, text="7 of 7 and 7 more", lines=()),))
+    page = replace(page, second=Second("rapidocr", 0.9, (NumberPair("7", "1"),)))
+    with pytest.raises(UsageError, match="changed"):
+        apply(page, [Text(1, "There were 7 of 7, and 7 more"), Settle("digits:0", "1")])

@@ -122,3 +122,12 @@ def test_tables_formulas_charts_translations_and_subtitles() -> None:
     assert kinds("# Title\n\nText", Task.TRANSLATE) == [("title", "Title"), ("paragraph", "Text")]
     assert kinds("Good evening.", Task.SUBTITLES) == [("paragraph", "Good evening.")]
     assert kinds("<script>alert(1)</script>", Task.PARSE) == [("paragraph", "<script>alert(1)</script>")]
+
+
+def test_an_empty_cell_at_the_edge_of_a_row_keeps_the_others_in_their_columns() -> None:
+    [block] = answers.parse("||2023|2024|\n|---|---|---|\n|Revenue|5|6|\n|a \\| b|7||", Task.PARSE)
+    assert block.text == (
+        "<table><tr><th></th><th>2023</th><th>2024</th></tr>"
+        "<tr><td>Revenue</td><td>5</td><td>6</td></tr>"
+        "<tr><td>a | b</td><td>7</td><td></td></tr></table>"
+    )

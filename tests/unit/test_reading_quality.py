@@ -113,3 +113,46 @@ def test_a_text_layer_becomes_lines_and_paragraphs() -> None:
     assert [block.text for block in blocks] == ["First line\nof one paragraph.", "Another one.", "漢字"]
     assert blocks[0].box == (100, 100, 330, 134)
     assert len(blocks[0].lines) == 2
+
+
+ROWS = [f"2026-01-{day:02d}  Cash payment received   {100 + day}.00 EUR" for day in range(1, 29)]
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower"),
+    [
+        (ROWS[:16], ROWS[13:]),
+        (ROWS[:16], ROWS[16:]),
+        (["checked"] * 20 + ROWS[:1], ROWS[:1] + ["checked"] * 20),
+        ([f"{n}  present" for n in range(20)] + ["yes"] * 4, ["yes"] * 24),
+    ],
+)
+def test_rows_that_are_alike_but_for_their_numbers_are_not_one_row(upper: list[str], lower: list[str]) -> None:
+    merged = merge([Piece(HALVES[0], paragraphs("\n".join(upper))), Piece(HALVES[1], paragraphs("\n".join(lower)))])
+    lines = "\n".join(block.text for block in merged).split("\n")
+    assert set(lines) == {*upper, *lower}
+    assert all(lines.count(line) >= max(upper.count(line), lower.count(line)) for line in lines)
+
+
+def test_a_tile_loses_nothing_to_the_one_beside_it() -> None:
+    left, right = (0, 0, 530, 1000), (470, 0, 1000, 1000)
+    rows = ["checked and found correct"] * 5
+    merged = merge([Piece(left, paragraphs("\n".join(rows))), Piece(right, paragraphs("\n".join(rows)))])
+    assert "\n".join(block.text for block in merged).split("\n") == rows * 2
+
+
+def test_a_digit_misread_on_one_tile_still_lets_them_be_joined() -> None:
+    upper, lower = ROWS[:16], ROWS[10:]
+    lower[2] = lower[2].replace("113.00", "118.00")
+    merged = merge([Piece(HALVES[0], paragraphs("\n".join(upper))), Piece(HALVES[1], paragraphs("\n".join(lower)))])
+    assert "\n".join(block.text for block in merged).split("\n") == ROWS
+
+
+def test_words_that_run_from_right_to_left_are_lines_and_paragraphs_too() -> None:
+    rows = ["שלום עולם זה מסמך", "הסכום הוא 1204 שקל", "نص عادي هنا"]
+    words = []
+    for y, row in enumerate(rows):
+        for n, word in enumerate(row.split()):
+            words.append(Word(word, (800 - 90 * n, 100 + 20 * y, 880 - 90 * n, 114 + 20 * y)))
+    found = layer.blocks(TextLayer(tuple(words), good=True, born_digital=True))
+    assert [block.text for block in found] == ["\n".join(rows)]

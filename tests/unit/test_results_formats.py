@@ -357,3 +357,9 @@ def test_broken_tables_give_a_rectangle_and_clean_html(source: str) -> None:
     assert len({len(row) for row in rows}) <= 1
     assert parse_table(clean_html(source)) == parse_table(clean_html(clean_html(source)))
     etree.fromstring(clean_html(source).replace("<br>", "<br/>"))
+
+
+@pytest.mark.parametrize("line", ["3.5 kg of rice", "1.000,00 EUR", "2024.05.01 opened", "12.75"])
+def test_a_number_that_begins_a_line_of_a_list_stays_one_number(line: str) -> None:
+    shown = _RENDER.render(block_markdown(Block(1, Kind.LIST, line)))
+    assert re.sub(r"<[^>]*>", "", shown).strip() == line

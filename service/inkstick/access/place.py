@@ -30,8 +30,18 @@ def names() -> list[str]:
 
 
 def configured(text: str) -> list[str]:
-    """The names of the setting `names`, by comma, in lower case."""
-    return [name.strip().lower() for name in text.split(",") if name.strip()]
+    """The names of the setting `names`, by comma, as browsers send them: in lower case, ``xn--bro-hoa`` for ``büro``.
+    Raises UsageError for what is no name."""
+    return [_as_sent(name.strip().lower()) for name in text.split(",") if name.strip()]
+
+
+def _as_sent(name: str) -> str:
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise UsageError(
+            f"The setting names has {name!r}, which is no name on a network.", hint="Separate names by commas."
+        ) from None
 
 
 def is_address(text: str) -> bool:

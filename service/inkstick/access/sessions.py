@@ -17,6 +17,7 @@ from typing import Any
 from inkstick.access import private
 from inkstick.access.moment import Moment, moment_from
 from inkstick.access.roles import Role, role_of
+from inkstick.errors import Blocked
 
 MOST = 64
 TOUCH_SECONDS = 60.0
@@ -84,7 +85,7 @@ class Sessions:
             session = self.check(hashed, now)
             if session and now.since(session.seen) >= TOUCH_SECONDS:
                 session = replace(session, seen=now)
-                self._save({**self._alive(now), hashed: session})
+                self._touched({**self._alive(now), hashed: session})
         return session
 
     def check(self, hashed: str, now: Moment) -> Session | None:
@@ -114,6 +115,13 @@ class Sessions:
         if self._known is None:
             self._known = _from_json(private.load(self._path))
         return self._known
+
+    def _touched(self, known: Mapping[str, Session]) -> None:
+        """A use that cannot be written down keeps nobody out: on a full disk somebody must come in to make room."""
+        try:
+            self._save(known)
+        except Blocked:
+            self._known = dict(known)
 
     def _save(self, known: Mapping[str, Session]) -> None:
         private.save(self._path, [_as_json(session) for session in known.values()])

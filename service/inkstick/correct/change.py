@@ -6,10 +6,10 @@ flag `edited`. When the last place that the second reader doubted is settled, `l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from inkstick.correct.doubt import SETTLED, Doubt, doubts
+from inkstick.correct.doubt import SETTLED, Doubt, doubts, occurrences
 from inkstick.correct.lines import follow
 from inkstick.document import Block, Flag, Kind, Line, Page, Second
 from inkstick.errors import UsageError
@@ -46,7 +46,7 @@ def apply(page: Page, changes: Iterable[Change]) -> Page:
     settled: set[str] = set()
     known = {doubt.key: doubt for doubt in doubts(page)}
     changed = page
-    for change in changes:
+    for change in _last_places_first(changes, known):
         if isinstance(change, Text):
             changed = _with_text(changed, change)
             settled.add(f"block:{change.block}")
@@ -58,6 +58,19 @@ def apply(page: Page, changes: Iterable[Change]) -> Page:
             settled.add(doubt.key)
     marked = changed if _same_text(page, changed) else changed.flagged(Flag.EDITED)
     return _settled(marked, settled)
+
+
+def _last_places_first(changes: Iterable[Change], known: Mapping[str, Doubt]) -> Iterator[Change]:
+    """The changes in their order, but the settled doubts among each other from the end of a text to its beginning: so
+    none moves the place of another."""
+    given = list(changes)
+    settles = sorted(
+        (change for change in given if isinstance(change, Settle)),
+        key=lambda change: known[change.doubt].at or 0 if change.doubt in known else 0,
+        reverse=True,
+    )
+    following = iter(settles)
+    return (next(following) if isinstance(change, Settle) else change for change in given)
 
 
 def reread(page: Page, reading: Page) -> Page:
@@ -146,13 +159,19 @@ def _corrected(page: Page, doubt: Doubt, text: str) -> Page:
             code="unplaced",
         )
     block = _block(page, doubt.block)
-    at = block.text.find(doubt.first, doubt.at) if block.text[doubt.at :].startswith(doubt.first) else (
-        block.text.find(doubt.first)
-    )  # fmt: skip
-    if at < 0:
+    at = _place(block, doubt.first, doubt.at)
+    if at is None:
         raise UsageError("The text has changed there.", hint="Load the page again.", code="conflict")
     new = _escaped(block, text)
     return _replaced(page, block, (block.text[:at] + new + block.text[at + len(doubt.first) :]).strip())
+
+
+def _place(block: Block, first: str, at: int) -> int | None:
+    """Where in the block's text `first` stands: where it stood, or the only place where it does now."""
+    places = occurrences(block, first)
+    if at in places:
+        return at
+    return places[0] if len(places) == 1 else None
 
 
 def _escaped(block: Block, text: str) -> str:

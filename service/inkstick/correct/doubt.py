@@ -88,12 +88,17 @@ def readable(block: Block) -> str:
 
 def find(page: Page, text: str, box: Box | None) -> tuple[int | None, int | None]:
     """Block (order) and place in its text where `text` stands as a whole: the occurrence that is nearest to `box`."""
-    pattern = re.compile(rf"(?<!\d){re.escape(text)}(?!\d)" if text[:1].isdigit() else re.escape(text))
-    found = [(block, match.start()) for block in page.blocks for match in pattern.finditer(_without_tags(block))]
+    found = [(block, at) for block in page.blocks for at in occurrences(block, text)]
     if not found:
         return None, None
     block, at = min(found, key=lambda place: _distance(place[0], place[1], text, box))
     return block.order, at
+
+
+def occurrences(block: Block, text: str) -> list[int]:
+    """Where `text` stands in the block's text; a number only where it is not a part of a longer one."""
+    pattern = re.compile(rf"(?<!\d){re.escape(text)}(?!\d)" if text[:1].isdigit() else re.escape(text))
+    return [match.start() for match in pattern.finditer(_without_tags(block))]
 
 
 def _without_tags(block: Block) -> str:

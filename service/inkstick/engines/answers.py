@@ -26,6 +26,7 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _ROW = re.compile(r"^\s*\|.*\|\s*$")
 _RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
+_PIPE = re.compile(r"(?<!\\)\|")
 _IMAGE = re.compile(r"^!\[[^\]]*\]\([^)]*\)$")
 _COORDINATES = re.compile(r"[\s\[\]{}(),;:.\d\"'<>/-]+|<box>|</box>")
 _LOC = re.compile(r"<\|LOC_(\d{1,4})\|>")
@@ -128,13 +129,20 @@ def _block(kind: Kind, lines: list[str]) -> Block:
 
 def pipe_table(lines: list[str]) -> str:
     """A Markdown table as HTML; the row over the rule of dashes is the heading."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if not _RULE.match(line)]
+    rows = [_pipe_cells(line.strip()) for line in lines if not _RULE.match(line)]
     heading = len(lines) > 1 and _RULE.match(lines[1]) is not None
     out = []
     for n, row in enumerate(rows):
         tag = "th" if heading and n == 0 else "td"
         out.append("<tr>" + "".join(f"<{tag}>{html.escape(cell, quote=False)}</{tag}>" for cell in row) + "</tr>")
     return f"<table>{''.join(out)}</table>"
+
+
+def _pipe_cells(line: str) -> list[str]:
+    """Between the first pipe and the last: ``||2023|`` begins with an empty cell. A pipe after a backslash is text."""
+    inner = line.removeprefix("|")
+    inner = inner[:-1] if inner.endswith("|") and not inner.endswith("\\|") else inner
+    return [cell.strip().replace("\\|", "|") for cell in _PIPE.split(inner)]
 
 
 # -- HTML tables

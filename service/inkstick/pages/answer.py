@@ -20,8 +20,10 @@ MAX_SIDE = 70_000
 MAX_WORDS = 60_000
 MAX_TEXT = 1_000
 _WARNINGS = frozenset({"xfa", "page_count"})
-_REASONS = frozenset({"", "none", "short", "unmapped", "symbols", "punctuation", "mixed_scripts", "earlier_ocr"})
-_PAGE_FLAGS = frozenset({Flag.BLANK, Flag.ROTATED, Flag.TILED, Flag.LOW_DPI})
+_REASONS = frozenset(
+    {"", "none", "short", "unmapped", "symbols", "punctuation", "mixed_scripts", "earlier_ocr", "partial"}
+)
+_PAGE_FLAGS = frozenset({Flag.BLANK, Flag.ROTATED, Flag.TILED, Flag.LOW_DPI, Flag.SUSPECT})
 _IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 

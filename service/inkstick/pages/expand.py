@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +123,8 @@ class Expansion:
 
 
 class _Level:
-    """The frames of one archive as they arrive: a name, its chunks, its end. Called from one thread at a time."""
+    """The frames of one archive as they arrive: a name, its chunks, its end. Called from one thread at a time, but for
+    `drop`: whoever waits for the archive may be called away while a frame is being written."""
 
     def __init__(self, whole: Expansion, packed: int, media_type: str) -> None:
         self._whole = whole
@@ -132,11 +134,16 @@ class _Level:
         self._members: list[Member] = []
         self._name, self._type = "", ""
         self._file: tuple[Path, int] | None = None
+        self._lock = threading.Lock()
+        self._dropped = False
 
     def take(self, frame: wire.Frame) -> None:
-        """Raises ArchiveUnsafe over a limit, WireError as Damaged on nonsense."""
+        """Raises ArchiveUnsafe over a limit, WireError as Damaged on nonsense, and after `drop`."""
         try:
-            self._take(frame)
+            with self._lock:
+                if self._dropped:  # the folder may be another's by now: nothing is made there any more
+                    raise wire.WireError("nobody waits for it")
+                self._take(frame)
         except wire.WireError as error:
             raise Damaged("The file's reader answers nonsense.") from error
 
@@ -181,11 +188,13 @@ class _Level:
         self._members.append(Member(self._name, final, kind))
 
     def drop(self) -> None:
-        """Forget the member that is not whole."""
-        if self._file:
-            (path, fd), self._file = self._file, None
-            os.close(fd)
-            path.unlink(missing_ok=True)
+        """Forget the member that is not whole, and take no more."""
+        with self._lock:
+            self._dropped = True
+            if self._file:
+                (path, fd), self._file = self._file, None
+                os.close(fd)
+                path.unlink(missing_ok=True)
 
     def finish(self) -> list[Member]:
         if self._file:

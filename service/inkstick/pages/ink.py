@@ -6,6 +6,7 @@ when nothing but paper, dust, scanner edges and punch holes is left.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inkstick.document import Box
 from inkstick.pages.view import Ink
 
 SIDE = 1000
@@ -20,6 +22,7 @@ SIDE = 1000
 EDGE = 0.012
 """Marks this near to the border (share of the longest side) are the scanner's."""
 MAX_MARKS = 20_001
+DOZENS = 40
 Grey = NDArray[np.uint8]
 
 
@@ -67,10 +70,31 @@ def _ink_of(rgb: NDArray[np.uint8]) -> Ink:
 
 def _obvious(grey: Grey) -> bool:
     """Dozens of dark marks of the size of letters: most pages are decided here, in a few milliseconds."""
+    return len(_letters(grey)) >= DOZENS
+
+
+def _letters(grey: Grey) -> NDArray[np.float64]:
+    """The middles (x, y) of dark marks of the size of letters."""
     mask = _u8((grey < max(0, _median(grey) - 60)).astype(np.uint8))
-    stats = np.asarray(cv2.connectedComponentsWithStats(mask, connectivity=8)[2])[1:]
+    found: Any = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    stats, middles = np.asarray(found[2])[1:], np.asarray(found[3], np.float64)[1:]
     side = stats[:, 2:4].max(axis=1)
-    return int(((side >= 4) & (side <= 60) & (stats[:, 4] >= 6)).sum()) >= 40
+    chosen: NDArray[np.float64] = middles[(side >= 4) & (side <= 60) & (stats[:, 4] >= 6)]
+    return chosen
+
+
+def mostly_outside(rgb: NDArray[np.uint8], boxes: Iterable[Box]) -> bool:
+    """Dozens of marks of the size of letters stand outside of `boxes` (thousandths), and fewer inside."""
+    grey = shrink(rgb)
+    if _median(grey) < 100:
+        grey = 255 - grey
+    letters = _letters(grey)
+    height, width = grey.shape
+    covered = np.zeros((height + 1, width + 1), bool)
+    for x0, y0, x1, y1 in boxes:
+        covered[y0 * height // 1000 : y1 * height // 1000 + 2, x0 * width // 1000 : x1 * width // 1000 + 2] = True
+    inside = int(covered[letters[:, 1].astype(int), letters[:, 0].astype(int)].sum())
+    return len(letters) - inside >= max(DOZENS, inside + 1)
 
 
 def shrink(rgb: NDArray[np.uint8], side: int = SIDE) -> Grey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +19,17 @@ from inkstick.pages.sheet import LOW_DPI, RGB, thousandths
 from inkstick.pages.view import Budget, TextLayer, Word
 
 MAX_PAGES = 1_000_000
+MANY_PAGES = 2_000
 MAX_WORDS = 50_000
 MAX_IN_MEMORY = 256 << 20
 COVERING = 0.8
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
+_MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
+_FAULTY = re.compile(f"error|premature end|{_MISSING.pattern}")
+
+_ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
+"""What MuPDF complains with: PyMuPDF turns only some of it into exceptions of Python's."""
 
 pymupdf.TOOLS.mupdf_display_errors(False)
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -38,18 +45,18 @@ class PdfFile:
             if kind == "txt":
                 self.doc.layout(width=_A4[0], height=_A4[1], fontsize=11)
             stated = self.doc.page_count
-            self.pages = _real_pages(self.doc, stated)
-        except (RuntimeError, ValueError, AttributeError, TypeError) as error:
+            self.pages, lacks = _real_pages(self.doc, stated)
+        except (*_ERRORS, AttributeError, TypeError) as error:
             raise fault(error) from error
         if self.pages < 1:
             raise Empty()
-        warnings = [("page_count", self.pages != stated), ("xfa", kind == "pdf" and _is_xfa_stub(self.doc))]
+        warnings = [("page_count", lacks), ("xfa", kind == "pdf" and _is_xfa_stub(self.doc))]
         self.warnings = tuple(word for word, holds in warnings if holds)
 
     def sheet(self, number: int) -> PdfSheet:
         try:
             return PdfSheet(self.doc.load_page(number - 1))
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (*_ERRORS, IndexError) as error:
             raise fault(error) from error
 
     def close(self) -> None:
@@ -67,6 +74,7 @@ class PdfSheet:
         if not (math.isfinite(self.width * self.height) and self.width > 0 and self.height > 0):
             raise Empty("The page has no area.")
         self._images: tuple[float, float | None] | None = None
+        self._said = ""
 
     def plan(self, budget: Budget) -> Plan:
         cover, native = self._image_facts()
@@ -79,18 +87,26 @@ class PdfSheet:
             return plan_points(self.width, self.height, budget, native_dpi=native)
 
     def render(self, scale: float, clip: Rect | None = None) -> RGB:
+        pymupdf.TOOLS.reset_mupdf_warnings()
         try:
             area = pymupdf.Rect(clip) if clip else None
             pixmap = self.page.get_pixmap(
                 matrix=pymupdf.Matrix(scale, scale), clip=area, colorspace=pymupdf.csRGB, alpha=False
             )
-        except (RuntimeError, ValueError) as error:
+        except _ERRORS as error:
             raise fault(error) from error
+        self._said += pymupdf.TOOLS.mupdf_warnings()
         if pixmap.width < 1 or pixmap.height < 1:
             raise Empty("The page has no area.")
         rows = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
         # A copy: the samples belong to the pixmap and vanish with it.
         return rows[:, : pixmap.width * 3].reshape(pixmap.height, pixmap.width, 3).copy()
+
+    def torn(self) -> bool:
+        return _MISSING.search(self._said) is not None
+
+    def unseen(self) -> bool:
+        return _FAULTY.search(self._said) is not None or _is_nothing(self.page)
 
     def dpi(self, scale: float) -> float | None:
         return scale * 72
@@ -106,7 +122,7 @@ class PdfSheet:
             if not words:
                 return None
             visible, invisible = self._drawn()
-        except (RuntimeError, ValueError) as error:
+        except _ERRORS as error:
             raise fault(error) from error
         return judge(words, Facts(visible, invisible, self._image_facts()[0]))
 
@@ -162,7 +178,7 @@ class PdfSheet:
         largest, covered, native = 0.0, 0.0, None
         try:
             found = self.page.get_image_info()[:5000]
-        except (RuntimeError, ValueError) as error:
+        except _ERRORS as error:
             raise fault(error) from error
         for info in found:
             box = pymupdf.Rect(info["bbox"]) * to_display(self.page)
@@ -173,6 +189,15 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def _is_nothing(page: Any) -> bool:
+    """MuPDF makes an empty page of whatever the page tree names: of what is not in the file, or is no page."""
+    if not page.parent.is_pdf:
+        return False
+    node, mupdf = pymupdf._as_pdf_page(page).obj(), pymupdf.mupdf
+    kind, contents = (mupdf.pdf_dict_gets(node, key) for key in ("Type", "Contents"))
+    return bool(mupdf.pdf_is_null(contents)) and mupdf.pdf_to_name(kind) != "Page"
 
 
 def to_display(page: Any) -> Any:
@@ -203,38 +228,47 @@ def _unlock(doc: Any, passwords: Sequence[str]) -> None:
         raise Encrypted()
 
 
-def _real_pages(doc: Any, stated: int) -> int:
-    """The number of pages that there really are: a file may state any."""
+def _real_pages(doc: Any, stated: int) -> tuple[int, bool]:
+    """How many pages are to be read, and whether the file states more than it has.
+
+    A page that is not there is one of them, so that somebody is told of it; of a great many at the end the first."""
     if stated > MAX_PAGES:
         raise Damaged(f"It claims to have {stated} pages.")
     if stated < 1 or _loads(doc, stated - 1):
-        return stated
-    low, high = 0, stated - 1  # pages below `low` load, page `high` does not
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if _loads(doc, middle) else (low, middle)
-    if low == 0:
+        return stated, False
+    if stated <= MANY_PAGES:
+        there = any(_loads(doc, index) for index in range(stated))
+        last = stated
+    else:
+        low, high = 0, stated - 1  # pages below `low` load, page `high` does not
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if _loads(doc, middle) else (low, middle)
+        there, last = low > 0, low + 1
+    if not there:
         raise Damaged("None of its pages can be opened.")
-    return low
+    return last, True
 
 
 def _loads(doc: Any, index: int) -> bool:
     try:
         doc.load_page(index)
-    except (RuntimeError, ValueError, IndexError):
+    except (*_ERRORS, IndexError):
         return False
     return True
 
 
 def _is_xfa_stub(doc: Any) -> bool:
-    """A dynamic form: the pages say only that another program is needed."""
+    """A dynamic form: the pages say only that another program is needed, in English or whatever its maker speaks."""
     try:
         if not doc.is_pdf or doc.xref_get_key(doc.pdf_catalog(), "AcroForm/XFA")[0] in ("null", "undefined"):
             return False
+        if doc.xref_get_key(doc.pdf_catalog(), "NeedsRendering")[1] == "true":
+            return True
         text = "".join(doc.load_page(i).get_text() for i in range(min(2, doc.page_count)))
-    except (RuntimeError, ValueError, IndexError):
+    except (*_ERRORS, IndexError):
         return False
-    return doc.page_count <= 2 and (len(text.strip()) < 50 or "please wait" in text.lower())
+    return doc.page_count <= 2 and "please wait" in text.lower()
 
 
 def fault(error: BaseException) -> Damaged | TooComplex:

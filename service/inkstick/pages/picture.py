@@ -33,6 +33,12 @@ WORKING_PIXELS = 120_000_000
 """Larger images are reduced while they are decoded, or right after."""
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
 _PAGE_INCHES = 50.0
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError, IndexError,
            OverflowError, ZeroDivisionError, AttributeError, RuntimeError, AssertionError)  # fmt: skip
 
@@ -119,6 +125,12 @@ class PictureSheet:
             return np.ascontiguousarray(part)
         return _resize(np.ascontiguousarray(part), size[0], size[1])
 
+    def torn(self) -> bool:
+        return False  # it is not decoded at all then
+
+    def unseen(self) -> bool:
+        return False
+
     def dpi(self, scale: float) -> float | None:
         return self.density * scale if self.density else None
 
@@ -157,8 +169,7 @@ def _decode(image: Any) -> RGB:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            upright = ImageOps.exif_transpose(_reduced(image))
-            return np.asarray(to_rgb(upright), np.uint8)
+            return np.asarray(to_rgb(upright(_reduced(image))), np.uint8)
     except MemoryError:
         raise
     except _FAULTS as error:
@@ -173,6 +184,17 @@ def _reduced(image: Any) -> Any:
     if image.mode in ("1", "P"):
         image = image.convert("L")
     return image.reduce(math.ceil(math.sqrt(pixels / WORKING_PIXELS)))
+
+
+def upright(image: Any) -> Any:
+    """As EXIF says that it stands. What else EXIF says may be nonsense: Pillow writes it anew and fails on that."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except _FAULTS:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Any) -> Any:
@@ -193,11 +215,17 @@ def _from_deep(image: Any) -> Any:
     """16 and 32 bits a channel: by the range that the type has, or that the values use where the type says nothing."""
     values = np.asarray(image).astype(np.float32)
     values[~np.isfinite(values)] = 0
-    top = 65535.0 if image.mode.startswith("I;16") else max(1.0, float(values.max(initial=0)))
-    top = 65535.0 if image.mode == "I" and 255 < top <= 65535 else top
+    used = max(1.0, float(values.max(initial=0)))
+    top = full_scale(used) if image.mode.startswith("I;16") or (image.mode == "I" and 255 < used <= 65535) else used
     low = min(0.0, float(values.min(initial=0)))
     grey = ((values - low) * (255.0 / (top - low))).clip(0, 255).astype(np.uint8)
     return Image.fromarray(grey, "L").convert("RGB")
+
+
+def full_scale(used: float) -> float:
+    """The value that means white: of 16 bits, or of 12 or 10 where no value needs more, as scanners and cameras pack
+    them. Paper would be black otherwise."""
+    return next(top for top in (1023.0, 4095.0, 65535.0) if used <= top)
 
 
 def _resize(rgb: RGB, width: int, height: int) -> RGB:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inkstick.document import Box, Flag
-from inkstick.pages.ink import ink
+from inkstick.errors import Damaged
+from inkstick.pages.ink import ink, mostly_outside
 from inkstick.pages.plan import Plan, Rect
 from inkstick.pages.view import Budget, Ink, TextLayer, TextLayerMode, Word
 
 RGB = NDArray[np.uint8]
 """Shape (height, width, 3)."""
 LOW_DPI = 110.0
+FULL_PAGE = 2000
+"""Characters of a text layer from which nobody looks whether more is printed: the look costs as much as the page."""
 
 
 class Sheet(Protocol):
@@ -28,6 +31,12 @@ class Sheet(Protocol):
     def plan(self, budget: Budget) -> Plan: ...
 
     def render(self, scale: float, clip: Rect | None = None) -> RGB: ...
+
+    def torn(self) -> bool:
+        """Of what was rendered, a picture or the page's instructions end too early: a part is missing."""
+
+    def unseen(self) -> bool:
+        """Something of what was rendered could not be drawn, so that white paper is not what is printed."""
 
     def dpi(self, scale: float) -> float | None: ...
 
@@ -74,14 +83,16 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
     plan = sheet.plan(budget)
     rgb = sheet.render(plan.scale)
     found = _ink(sheet, plan, rgb)
-    layer = sheet.layer() if mode is not TextLayerMode.SKIP else None
+    if found is Ink.BLANK and sheet.unseen():
+        raise Damaged("What is on the page cannot be drawn: its data is damaged.")
+    layer = _whole(sheet.layer(), rgb) if mode is not TextLayerMode.SKIP else None
     if layer is not None and layer.born_digital and layer.words and found is Ink.BLANK:
         found = Ink.UNSURE  # visible words that the image test overlooked
     turn = _turn(sheet, layer, rgb, found, model) if orient else 0
     tiles = () if found is Ink.BLANK else _tiles(sheet, plan, turn)
     flags = [
         (Flag.BLANK, found is Ink.BLANK), (Flag.ROTATED, bool(turn)), (Flag.TILED, bool(tiles)),
-        (Flag.LOW_DPI, sheet.low_dpi()),
+        (Flag.LOW_DPI, sheet.low_dpi()), (Flag.SUSPECT, sheet.torn()),
     ]  # fmt: skip
     return RawView(
         turned(rgb, turn),
@@ -92,6 +103,15 @@ def view(sheet: Sheet, budget: Budget, mode: TextLayerMode, orient: bool, model:
         tiles,
         tuple(flag for flag, holds in flags if holds),
     )
+
+
+def _whole(layer: TextLayer | None, rgb: RGB) -> TextLayer | None:
+    """The page's text; not called good where most of what is printed is not in it: a caption over a scanned letter."""
+    if layer is None or not layer.good or sum(len(word.text) for word in layer.words) >= FULL_PAGE:
+        return layer
+    if mostly_outside(rgb, (word.box for word in layer.words)):
+        return replace(layer, good=False, born_digital=False, reason="partial")
+    return layer
 
 
 def _ink(sheet: Sheet, plan: Plan, rgb: RGB) -> Ink:

@@ -28,7 +28,18 @@ Message = tuple[dict[str, Any], Sequence[bytes]]
 CHUNK = 1 << 20
 MAX_MAIL = 256 << 20
 MAX_PARTS = 5000
+MAX_UNPARTED = 64 << 10
+MIN_CHINESE = 4
+"""Fewer characters may as well be two accented letters side by side."""
 _UTF8, _ENCRYPTED = 0x800, 0x1
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_ENCODED_WORD = re.compile(rb"=\?([A-Za-z0-9_-]{1,40})\?(?=[BbQq]\?)")
+_LONG_WORD = re.compile(r"[^\s/?\u2e80-\uffef-]{80}(?=[^\s/?\u2e80-\uffef-])")
+_PAIRS = re.compile(rb"(?:[\0-\x7f]|[\xa1-\xfe]{2})*")
+_WIDER = {
+    "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "ks_c_5601-1987": "cp949", "euc-kr": "cp949",
+    "big5": "big5hkscs", "iso-8859-1": "cp1252", "iso-8859-8-i": "iso-8859-8", "iso-8859-9": "cp1254",
+}  # fmt: skip
 _FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
            NotImplementedError, RuntimeError, IndexError)  # fmt: skip
 
@@ -71,9 +82,14 @@ def _zip(file: IO[bytes], passwords: Sequence[str], members: int, ratio: int) ->
     _check_overlap(infos)
     for info in infos:
         name = safe_name(zip_name(info))
-        if not info.is_dir() and not _is_ignored(name):
+        if not _is_folder(info) and not _is_ignored(name):
             yield _member(name)
             yield from _zip_member(archive, info, passwords, ratio)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Some programs of Windows' write a folder with a backslash at its end."""
+    return info.is_dir() or (info.orig_filename.endswith("\\") and not info.file_size)
 
 
 def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -108,6 +124,8 @@ def _zip_member(
 
 
 def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, passwords: Sequence[str]) -> IO[bytes]:
+    if info.compress_type not in _PACKINGS:  # also AES, whatever the password
+        raise Unsupported("It is packed in a way that is not read (AES, Deflate64 or another): unpack it yourself.")
     if not info.flag_bits & _ENCRYPTED:
         return archive.open(info)
     for password in passwords:
@@ -178,17 +196,21 @@ def _mail(file: IO[bytes]) -> Iterator[Message]:
     data = file.read(MAX_MAIL + 1)
     if len(data) > MAX_MAIL:
         raise TooLarge()
+    data = _ENCODED_WORD.sub(lambda word: b"=?" + _as_browsers(word[1].decode()).encode() + b"?", data)
     message = email.message_from_bytes(data, policy=email.policy.default)
     if not message.keys():
         raise Damaged("The mail has no header.")
     body = _body(message)
     yield _member("message.txt", type="text/plain")
     texts = "\n\n".join(_body_text(part) for part in _texts(message, body))
-    yield from _chunks((_head(message) + "\n" + texts).encode("utf-8", "replace"))
+    yield from _chunks(_folded(_head(message) + "\n" + texts).encode("utf-8", "replace"))
     for number, part in enumerate(_parts(message), 1):
         if number > MAX_PARTS:
             raise ArchiveUnsafe("The mail has too many parts.")
-        if part is not body and (part.get_filename() or part.get_content_maintype() not in ("text", "multipart")):
+        if _is_unparted(part):
+            yield _member("parts of the mail")
+            yield _bad(Damaged("The parts of the mail cannot be told apart."))
+        elif part is not body and (_file_name(part) or part.get_content_maintype() != "text"):
             yield from _attachment(part, number)
 
 
@@ -201,11 +223,18 @@ def _parts(message: EmailMessage) -> Iterator[EmailMessage]:
         yield message
 
 
+def _is_unparted(part: EmailMessage) -> bool:
+    """It should have parts, but what parts them is not there, or not what it says."""
+    return part.get_content_maintype() == "multipart" and not part.is_multipart()
+
+
 def _body(message: EmailMessage) -> EmailMessage | None:
+    """The plain text; the HTML where that is all there is, or where the plain text is empty."""
     try:
-        return cast("EmailMessage | None", message.get_body(("plain", "html")))
+        plain, html = (cast("EmailMessage | None", message.get_body((kind,))) for kind in ("plain", "html"))
     except (KeyError, AttributeError, ValueError, TypeError):
         return None
+    return html if plain is None or (html is not None and not _body_text(plain).strip()) else plain
 
 
 def _texts(part: EmailMessage, body: EmailMessage | None) -> Iterator[EmailMessage]:
@@ -225,8 +254,10 @@ def _texts(part: EmailMessage, body: EmailMessage | None) -> Iterator[EmailMessa
 
 
 def _is_inline_text(part: EmailMessage) -> bool:
-    text = part.get_content_type() in ("text/plain", "text/html")
-    return text and not _file_name(part) and part.get_content_disposition() != "attachment"
+    """All text without a name of its own; and what could not be parted, as long as a person may want to read it."""
+    if _is_unparted(part):
+        return len(_content(part)) <= MAX_UNPARTED
+    return part.get_content_maintype() == "text" and not _file_name(part)
 
 
 def _head(message: EmailMessage) -> str:
@@ -243,18 +274,43 @@ def _head(message: EmailMessage) -> str:
 
 def _body_text(body: EmailMessage) -> str:
     raw = body.get_payload(decode=True)
-    charset = body.get_content_charset("utf-8")
-    data = raw if isinstance(raw, bytes) else b""
-    try:
-        text = data.decode(charset, "replace")
-    except LookupError:
-        text = guess_text(data)
+    text = mail_text(raw if isinstance(raw, bytes) else b"", _charset(body))
     return html_text(text) if body.get_content_subtype() == "html" else text
+
+
+def _charset(part: EmailMessage) -> str:
+    try:
+        return part.get_content_charset("")
+    except (ValueError, KeyError, LookupError, AttributeError, TypeError):
+        return ""
+
+
+def mail_text(raw: bytes, charset: str) -> str:
+    """Text in the encoding that it says, as browsers understand that; in a likely one where it says none, or nonsense
+    (``undefined``)."""
+    try:
+        if charset not in ("", "us-ascii", "ascii"):
+            return raw.decode(_as_browsers(charset), "replace")
+    except (LookupError, ValueError):
+        pass
+    chinese = _decoded(raw, "gb18030") if _PAIRS.fullmatch(raw) else ""
+    likely = chinese if sum(char > "\x7f" for char in chinese) >= MIN_CHINESE else ""
+    return _decoded(raw, "utf-8") or likely or raw.decode("cp1252", "replace")
+
+
+def _folded(text: str) -> str:
+    """No word is longer than the paper is wide, on which the text is laid out: the rest of it would not be there."""
+    return _LONG_WORD.sub(lambda part: f"{part[0]}\n", text)
+
+
+def _as_browsers(charset: str) -> str:
+    """Mails say one encoding and use a larger one of the same family: a name may have a character of that alone."""
+    return _WIDER.get(charset.lower(), charset)
 
 
 def html_text(source: str) -> str:
     """The words of an HTML mail: no styles, no scripts, lines where its blocks end."""
-    source = re.sub(r"(?is)<(style|script|head)\b.*?</\1\s*>", "", source)
+    source = re.sub(r"(?is)<(style|script|head)\b.*?</\1\s*>|<!--.*?-->", "", source)
     source = re.sub(r"(?i)<(br|/p|/div|/tr|/li|/h[1-6])\b[^>]*>", "\n", source)
     source = re.sub(r"(?i)</t[dh]\s*>", "\t", source)
     text = html.unescape(re.sub(r"<[^>]*>", "", source))

@@ -68,7 +68,7 @@ class PageView:
 
     `rotation`: degrees clockwise that were applied to make it upright. `dpi`: effective resolution of `pixels`, None
     when the file states none. `tiles` (reading order, overlapping) where the page is too large to be read as one.
-    `flags`: what is known before reading (rotated, tiled, low_dpi, blank).
+    `flags`: what is known before reading (rotated, tiled, low_dpi, blank; suspect: a part of a picture is missing).
     """
 
     number: int

@@ -40,17 +40,26 @@ def lines(words: Sequence[Word]) -> list[Line]:
     for word in words:
         if not word.text.strip():
             continue
-        if rows and _same_row(rows[-1][-1].box, word.box):
+        if rows and _same_row(rows[-1][-1], word):
             rows[-1].append(word)
         else:
             rows.append([word])
     return [Line(_sentence([w.text.strip() for w in row]), _around([w.box for w in row])) for row in rows]
 
 
-def _same_row(a: Box, b: Box) -> bool:
-    height = min(a[3] - a[1], b[3] - b[1])
-    common = min(a[3], b[3]) - max(a[1], b[1])
-    return common >= 0.5 * max(1, height) and b[0] >= a[0] and b[0] - a[2] < 6 * max(6, height)
+def _same_row(a: Word, b: Word) -> bool:
+    """The next word stands beside the one before: to the right, or to the left where both are written that way (a
+    number among such words has no way of its own)."""
+    height = min(a.box[3] - a.box[1], b.box[3] - b.box[1])
+    common = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
+    near = 6 * max(6, height)
+    onwards = b.box[0] >= a.box[0] and b.box[0] - a.box[2] < near
+    backwards = b.box[2] <= a.box[2] and a.box[0] - b.box[2] < near and (_leftward(a.text) or _leftward(b.text))
+    return common >= 0.5 * max(1, height) and (onwards or backwards)
+
+
+def _leftward(text: str) -> bool:
+    return any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
 
 
 def _continues(above: Line, below: Line, typical: float) -> bool:

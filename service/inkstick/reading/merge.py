@@ -1,13 +1,14 @@
 """Readings of overlapping tiles, in reading order, into the blocks of one page. Pure.
 
 Tiles overlap so that no line is cut in both. What two neighbours both read is kept once: by boxes where both have them,
-else by the longest run of lines that ends one and begins the other. The line at a cut edge may be garbled in one
-tile, so one line on each side of the seam may be dropped if that makes the seam fit.
+else by the run of lines that ends one and begins the other. The line at a cut edge may be garbled in one tile, so one
+line on each side of the seam may be dropped if that makes the seam fit. Rows of a list are often alike but for their
+numbers: those are not the same line, and where more than one seam fits, the overlap tells which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rapidfuzz import fuzz
@@ -17,6 +18,8 @@ from inkstick.document import Block, Box, Kind
 SEAM_LINES = 60
 SAME = 90.0
 """Similarity in per cent from which two lines are one."""
+MISREAD = 4
+"""At a seam, one line in so many may have other digits in the other tile: a misreading. More are other lines."""
 WHOLE: Box = (0, 0, 1000, 1000)
 
 
@@ -31,9 +34,11 @@ class Piece:
 def merge(pieces: Sequence[Piece]) -> tuple[Block, ...]:
     """One page's blocks, numbered from 1, boxes in thousandths of the page."""
     merged: list[Block] = []
+    above: Box | None = None
     for piece in pieces:
         placed = [mapped(block, piece.box) for block in piece.blocks]
-        merged = _joined(merged, _unseen(merged, placed))
+        merged = _joined(merged, _unseen(merged, placed), _overlapped(above, piece.box))
+        above = piece.box
     return tuple(replace(block, order=n) for n, block in enumerate(merged, 1))
 
 
@@ -69,11 +74,19 @@ def _overlap(a: Box | None, b: Box | None) -> float:
     return wide * high / smaller if wide > 0 and high > 0 and smaller > 0 else 0.0
 
 
-def _joined(old: list[Block], new: list[Block]) -> list[Block]:
-    if any(block.box for block in (*old, *new)):
+def _overlapped(above: Box | None, tile: Box) -> float:
+    """The share of the tile's height that the tile before it covers too; 0: it does not stand above it."""
+    if above is None or min(above[2], tile[2]) - max(above[0], tile[0]) < (tile[2] - tile[0]) / 2:
+        return 0.0
+    return max(0.0, (above[3] - tile[1]) / max(1, tile[3] - tile[1]))
+
+
+def _joined(old: list[Block], new: list[Block], overlapped: float) -> list[Block]:
+    if not overlapped or any(block.box for block in (*old, *new)):
         return old + new
     above, below = _lines(old), _lines(new)
-    lost, common, skipped = seam([line for _, line in above], [line for _, line in below])
+    upper, lower = [line for _, line in above], [line for _, line in below]
+    lost, common, skipped = seam(upper, lower, expected=round(overlapped * len(lower)))
     if not common:
         return old + new
     return _without(old, above[len(above) - lost :]) + _without(new, below[: skipped + common])
@@ -88,23 +101,31 @@ def _lines(blocks: Sequence[Block]) -> list[tuple[int, str]]:
     return out
 
 
-def seam(above: Sequence[str], below: Sequence[str]) -> tuple[int, int, int]:
-    """(lines to drop at the end of `above`, lines in common, lines to drop before them at the start of `below`)."""
-    best = (0, 0, 0)
-    for lost in (0, 1):
-        for skipped in (0, 1):
-            upper, lower = above[: len(above) - lost], below[skipped:]
-            common = _common(upper[-SEAM_LINES:], lower[:SEAM_LINES])
-            if common > best[1]:
-                best = (lost, common, skipped)
-    return best
+def seam(above: Sequence[str], below: Sequence[str], *, expected: int | None = None) -> tuple[int, int, int]:
+    """(lines to drop at the end of `above`, lines in common, lines to drop before them at the start of `below`).
+
+    `expected`: about how many should be in common. It decides where several seams fit; without it the longest does."""
+    fits = [
+        (lost, common, skipped)
+        for lost in (0, 1)
+        for skipped in (0, 1)
+        for common in _commons(above[: len(above) - lost][-SEAM_LINES:], below[skipped:][:SEAM_LINES])
+    ]
+    if expected is None:
+        return max(fits, key=lambda fit: fit[1], default=(0, 0, 0))
+    return min(fits, key=lambda fit: (fit[0] + fit[2], abs(fit[1] - expected)), default=(0, 0, 0))
 
 
-def _common(upper: Sequence[str], lower: Sequence[str]) -> int:
+def _commons(upper: Sequence[str], lower: Sequence[str]) -> Iterator[int]:
+    """How many lines may end the one and begin the other, the most first."""
     for count in range(min(len(upper), len(lower)), 0, -1):
-        if all(same(a, b) for a, b in zip(upper[-count:], lower[:count], strict=True)):
-            return count
-    return 0
+        pairs = list(zip(upper[-count:], lower[:count], strict=True))
+        if all(same(a, b) for a, b in pairs) and MISREAD * sum(_digits(a) != _digits(b) for a, b in pairs) <= count:
+            yield count
+
+
+def _digits(line: str) -> str:
+    return "".join(char for char in line if char.isdigit())
 
 
 def _without(blocks: Sequence[Block], gone: Sequence[tuple[int, str]]) -> list[Block]:

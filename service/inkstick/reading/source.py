@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from inkstick.document import Part
-from inkstick.errors import DocumentError
+from inkstick.errors import DocumentError, Unsupported
 from inkstick.pages.view import Budget, PageView, Probe, TextLayerMode
+
+XFA = "This is a form (XFA) whose only page says that another program is needed to show it."
 
 
 class OpenDocument(Protocol):
@@ -59,6 +61,10 @@ class Source:
         try:
             document = await self._document()
             pages = document.probe.pages
+            if "xfa" in document.probe.warnings:
+                raise Unsupported(
+                    XFA, hint="Open it in the program that it was made for, print it to a PDF there, and drop that."
+                )
         except DocumentError as error:
             self.error = error
             return 0

@@ -208,9 +208,11 @@ def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _upright(image: Any) -> Any:
     """The frame as pixels that a PDF can hold: mode 1, L, P or RGB, EXIF applied, transparency on white."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    frame = ImageOps.exif_transpose(image)
+    from inkstick.pages.picture import upright
+
+    frame = upright(image)
     if frame.mode.startswith("I") or frame.mode == "F":
         return _to_grey(frame)
     if "A" in frame.getbands() or "transparency" in frame.info:
@@ -223,12 +225,16 @@ def _upright(image: Any) -> Any:
 
 
 def _to_grey(frame: Any) -> Any:
-    """16-bit, 32-bit and float images: 16 bits are scaled, others stretched over what they use."""
+    """16-bit, 32-bit and float images: 16 bits (or 12 in them) are scaled, others stretched over what they use."""
     import numpy as np
     from PIL import Image
 
+    from inkstick.pages.picture import full_scale
+
     values = np.asarray(frame, dtype=np.float64)
-    low, high = (0.0, 65535.0) if frame.mode.startswith("I;16") else (float(values.min()), float(values.max()))
+    low, high = float(values.min()), float(values.max())
+    if frame.mode.startswith("I;16"):
+        low, high = 0.0, full_scale(high)
     scaled = (values - low) * (255.0 / max(high - low, 1.0))
     return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
 

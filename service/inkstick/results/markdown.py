@@ -20,7 +20,7 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK = re.compile(r"(?i)\b(?:(https?|ftp|mailto|xmpp|javascript|data|file)(:)|(www)(\.))")
 _LINE_START = re.compile(r"(?m)^([#>+=:-]|\d{1,9}(?=[.)]))")
 _BULLET = re.compile(r"^[•‣▪■●○◦·∙*–—-]\s+")
-_NUMBER = re.compile(r"^(\d{1,9})[.)、]\s*")
+_NUMBER = re.compile(r"^(\d{1,9})[.)、](?!\d)\s*")  # not the 3 of 3.5
 _LATEX_DANGER = re.compile(r"\\+(?=(?:href|url|html\w*|include\w*|input|require|write|read|open\w*|def|catcode)\b)")
 
 
