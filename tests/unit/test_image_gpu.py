@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -414,6 +415,19 @@ def test_a_card_whose_device_files_cannot_be_made_is_told_as_such(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = gpu.load()
     assert (found.state, "nvidia-modprobe" in found.detail) == ("failed", True)
+
+
+def test_a_driver_that_holds_a_program_for_ever_is_given_up(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs in the kernel does not end when it is killed: here, because nobody kills it."""
+    monkeypatch.setattr(gpu, "SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    fifo = tmp_path / "end"
+    os.mkfifo(fifo)
+    status, said = gpu._run("sh", "-c", f"cat {fifo}")
+    fifo.write_text("")  # only now it ends; no reader would block this
+    assert status == 1 and "timed out" in said
 
 
 def test_the_builder_s_acceptance_is_laid_out_but_replaces_nobody_s(gpu: ModuleType, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from inkstick.clock import ManualClock
+from inkstick.commands import engine as commands
 from inkstick.commands.engine import launcher
 from inkstick.config import Settings, load
 from inkstick.document import Task
@@ -161,6 +163,19 @@ def test_a_hanging_or_failing_nvidia_smi_is_no_card_and_says_so(
     assert time.monotonic() - started < 100  # it was not waited for to its end
     monkeypatch.setenv("PATH", "/nowhere")
     assert machine.look() == machine.Machine()
+
+
+def test_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There SIGKILL ends nothing: here, because nobody sends it."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nexec cat {tmp_path}/end\n")
+    tool.chmod(0o755)
+    os.mkfifo(tmp_path / "end")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(machine, "SECONDS", 0.3)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    assert machine.look().trouble
+    (tmp_path / "end").write_text("")  # only now it ends
 
 
 # -- the ladder
@@ -428,6 +443,45 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     assert state is not None
     assert state.state is Stage.REFUSED
     assert "compute capability 6.1" in state.detail
+
+
+GTX_1080 = Card("NVIDIA GeForce GTX 1080", 8.0, (6, 1), 550)
+
+
+def test_a_card_that_does_not_answer_at_once_is_looked_for_again_and_not_taken_for_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nvidia-smi initializes the card first, and all of it comes from a stick."""
+    silent = machine.Machine(trouble="nvidia-smi failed or gave no answer within 5 s")
+    answers, patience, told = [silent, silent, machine.Machine((GTX_1080,))], list[float | None](), list[object]()
+
+    def look(seconds: float | None = None) -> machine.Machine:
+        patience.append(seconds)
+        return answers.pop(0)
+
+    async def said(*words: object, seconds: float = math.inf) -> bool:
+        told.append((words[2], seconds))
+        return False
+
+    monkeypatch.setattr(machine, "look", look)
+    monkeypatch.setattr(machine, "driven", lambda: True)
+    monkeypatch.setattr(python, "require", lambda _: Path("/e/python"))
+    monkeypatch.setattr(commands, "_said", said)
+    model = str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))
+    assert commands.engine(Settings(tmp_path / "data", model=model), lambda _: None) == 0
+    assert patience == [None, machine.PATIENT_SECONDS, machine.PATIENT_SECONDS]
+    assert told == [(Stage.GIVEN_UP, steps.REST_SECONDS), (Stage.REFUSED, math.inf)]
+
+
+async def test_why_there_is_no_engine_is_said_for_a_while(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "data", model=str(checkpoint(tmp_path / "tiny", "hunyuan_vl")))
+    settings.folder.create_engine()
+    said = list[str]()
+    why = (Stage.GIVEN_UP, "It does not answer.", said.append)
+    assert not await commands._said(settings, weights.chosen(settings), *why, seconds=0.1)
+    state = statefile.read(settings.folder.engine / statefile.STATE)
+    assert state is not None and (state.state, state.detail) == (Stage.GIVEN_UP, "It does not answer.")
+    assert said == ["It does not answer."]
 
 
 # -- its walls

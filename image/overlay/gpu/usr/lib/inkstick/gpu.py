@@ -124,11 +124,17 @@ def _write(path: Path, text: str) -> None:
 
 
 def _run(*command: str) -> tuple[int, str]:
+    """Status and words. What hangs in the driver outlives SIGKILL: it is not waited for, as subprocess.run would."""
     try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
         return 1, str(error)
-    return done.returncode, done.stdout + done.stderr
+    try:
+        said, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        return 1, str(error)
+    return process.returncode, said
 
 
 if __name__ == "__main__":
