@@ -230,7 +230,7 @@ async def test_a_card_that_falls_off_the_bus_is_given_up_and_tried_again_later(t
 FAULT = "NVRM: Xid (PCI:0000:01:00): 31, pid=7, MMU Fault\n"
 
 
-async def test_an_error_in_a_computation_starts_the_engine_again_without_a_step_down(tmp_path: Path) -> None:
+async def test_an_error_in_a_computation_starts_the_engine_again_as_it_was(tmp_path: Path) -> None:
     engine = Guarded(tmp_path, reload=("touch", str(tmp_path / "ran")))
     async with watched(engine):
         before = await engine.until(ready)
@@ -238,8 +238,22 @@ async def test_an_error_in_a_computation_starts_the_engine_again_without_a_step_
             kernel.write(FAULT)
             kernel.flush()
             after = await engine.until(lambda state: state.ready and state.pid != before.pid)
-    assert after.rung == "normal"
+    assert (after.rung, after.in_flight) == ("again", 8)
     assert not (tmp_path / "ran").exists()
+
+
+async def test_errors_in_computations_that_come_again_and_again_end_with_the_cpu(tmp_path: Path) -> None:
+    """Each start of the engine makes one, or each page: it is not started again for ever as it was."""
+    engine = Guarded(tmp_path)
+    async with watched(engine):
+        with engine.kernel.open("w") as kernel:
+            for count in range(4):
+                await engine.until(lambda state, count=count: state.ready and state.restarts == count)  # type: ignore[misc]
+                kernel.write(FAULT)
+                kernel.flush()
+            state = await engine.until(lambda state: state.state is Stage.GIVEN_UP)
+    assert "(Xid 31)" in state.detail
+    assert [name for name, _ in engine.launched] == ["normal", "again", "reduced", "minimal"]
 
 
 async def test_a_suspend_starts_the_engine_anew(tmp_path: Path) -> None:

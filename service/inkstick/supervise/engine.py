@@ -156,7 +156,10 @@ class Supervisor:
             await self._struck(hit.trouble)
 
     async def _struck(self, trouble: Trouble) -> None:
-        """The card or the machine: wait for the card where a new start cannot help, else start again at once."""
+        """The card or the machine: wait for the card where a new start cannot help, else start again."""
+        if trouble.meaning is Meaning.RESTART:
+            self._fail(trouble.detail)  # it may come again with each start, or with each page
+            return
         done = ""
         if trouble.reload and self._reload:
             done = " " + await asyncio.to_thread(reload_driver, self._reload)
