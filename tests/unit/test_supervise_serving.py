@@ -27,12 +27,13 @@ from inkstick.models import catalogue
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, progress, python, serving, statefile, weights
 from inkstick.supervise.choice import supervises
-from inkstick.supervise.engine import Patience, Watch
+from inkstick.supervise.engine import Patience, Supervisor, Watch
 from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder
 from inkstick.supervise.machine import Card
 from inkstick.supervise.process import Log, clear_away
 from inkstick.supervise.statefile import Stage
+from support import small_weights
 
 MODELS = catalogue.read()
 HUNYUAN = MODELS.get("hunyuanocr-1.5")
@@ -471,6 +472,43 @@ def test_a_card_that_does_not_answer_at_once_is_looked_for_again_and_not_taken_f
     assert commands.engine(Settings(tmp_path / "data", model=model), lambda _: None) == 0
     assert patience == [None, machine.PATIENT_SECONDS, machine.PATIENT_SECONDS]
     assert told == [(Stage.GIVEN_UP, steps.REST_SECONDS), (Stage.REFUSED, math.inf)]
+
+
+@pytest.mark.parametrize("wrong", ["garbled", "foreign", "nothing"])
+def test_weights_that_were_garbled_since_they_were_fetched_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """By name and size they are there, and vLLM would read with them."""
+    given, manifests = small_weights.write(tmp_path / "small", accept=False)
+    folder = tmp_path / "models" / "small-test"
+    folder.parent.mkdir()
+    given.replace(folder)
+    if wrong == "garbled":
+        data = bytearray((folder / "model.safetensors").read_bytes())
+        data[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(data)
+    elif wrong == "foreign":
+        (folder / "modeling.py").touch()
+    refused, started = list[str](), list[str]()
+
+    async def said(*words: object, seconds: float = math.inf) -> bool:
+        refused.append(str(words[3]))
+        return False
+
+    async def starts(supervisor: Supervisor) -> None:
+        started.append(supervisor.state.model)
+
+    listed = catalogue.read(manifests)
+    monkeypatch.setattr(catalogue, "read", lambda _=None: listed)
+    monkeypatch.setattr(machine, "look", lambda **_: machine.Machine((RTX_4090,)))
+    monkeypatch.setattr(python, "require", lambda _: Path("/e/python"))
+    monkeypatch.setattr(commands, "_said", said)
+    monkeypatch.setattr(commands, "_until_signal", starts)
+    settings = Settings(tmp_path / "data", model="small-test", models=folder.parent)
+    assert commands.engine(settings, lambda _: None) == 0
+    assert started == (["small-test"] if wrong == "nothing" else [])
+    words = {"garbled": "its sha256 differs", "foreign": "program code that the manifest does not list"}
+    assert words.get(wrong, "") in "".join(refused) and bool(refused) is (wrong != "nothing")
 
 
 async def test_why_there_is_no_engine_is_said_for_a_while(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import contextlib
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.errors import UsageError
+from inkstick.models.verify import verify
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
@@ -27,6 +29,8 @@ SILENT = (
     "The CPU engine reads. It is looked for again every ten minutes; if it stays silent, switch this machine off and on"
     " again."
 )
+CHECKING = "Checking every byte of the weights."
+VERIFIED = Path("/opt/inkstick")
 SMALL_BYTES = 500 << 20
 """Weights below this read a page on the CPU in seconds; larger ones are given more patience there."""
 
@@ -47,10 +51,11 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
         say(f"{found.trouble}: starting without a GPU.")
     try:
         launch = launcher(settings, served, interpreter, found.card)
+        _check_weights(settings, served, say)
     except UsageError as error:
-        if error.code not in ("card", "engine_cache"):
+        if error.code not in ("card", "engine_cache", "model_damaged"):
             raise
-        # This machine's card will not do, and never will.
+        # This machine's card will not do, or these weights, and never will.
         asyncio.run(_said(settings, served, Stage.REFUSED, f"{error.message} {error.hint}", say))
         return 0
     supervisor = Supervisor(
@@ -123,6 +128,31 @@ def _check_cache(cache: Path) -> None:
             hint="Name a folder elsewhere by INKSTICK_ENGINE_CACHE.",
             code="engine_cache",
         )
+
+
+def _check_weights(settings: Settings, served: Weights, say: Callable[[str], None]) -> None:
+    """Read every byte, and look for foreign code, where nothing else vouches for the folder: not on the stick itself,
+    whose layers the kernel verifies, and not where somebody named a folder of their own. What a disk has garbled since
+    it was fetched would be read with. Raises UsageError; exits on SIGTERM."""
+    own = settings.model is not None and weights.is_folder(settings.model)
+    if own or served.folder.is_relative_to(VERIFIED):
+        return
+    say(CHECKING)
+    since, told = statefile.uptime(), 0.0
+
+    def tell(*_: object) -> None:
+        nonlocal told
+        if (now := statefile.uptime()) - told >= BEAT_SECONDS:
+            told = now
+            state = EngineState(Stage.STARTING, CHECKING, since=since, now=now, model=served.name)
+            with contextlib.suppress(OSError):  # the disk may be full
+                statefile.write(settings.folder.engine / statefile.STATE, state)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        verify(served.manifest, served.folder, progress=tell).require()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _said(
