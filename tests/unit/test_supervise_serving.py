@@ -276,9 +276,23 @@ def test_the_log_is_bounded_and_remembers_why(tmp_path: Path, monkeypatch: pytes
     log.add("ValueError: no card\n")
     log.add("goodbye\n")
     assert log.reason() == "ValueError: no card"
+    log.begin()
+    assert log.reason() == "", "what an earlier life said is no reason of this one's end"
     log.add("(APIServer pid=2) ERROR 11-21 04:47:16 [serving.py:1261] vllm.EngineDeadError: it died\n")
     assert log.reason() == "vllm.EngineDeadError: it died"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2200
+
+
+def test_the_reason_is_the_cause_and_not_that_there_was_one(tmp_path: Path) -> None:
+    """As vLLM 0.19.1 ends where the memory does not do: the cause, and some fifty lines later that there was one."""
+    log = Log(tmp_path / "log")
+    memory = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15.99 GiB of which 9 MiB"
+    log.add(f"(EngineCore pid=9) ERROR 11-27 18:00:01 [core.py:1100] torch.OutOfMemoryError: {memory} {'…' * 300}\n")
+    for number in range(60):
+        log.add(f"(APIServer pid=2)   File serving.py, line {number}\n")
+    above = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    log.add(f"(APIServer pid=2) RuntimeError: {above}\n")
+    assert log.reason().startswith("torch.OutOfMemoryError: CUDA out of memory.")
 
 
 # -- the canary

@@ -32,18 +32,25 @@ KILL_SECONDS = 10.0
 COLLECT_SECONDS = 5.0
 CORE = "EngineCore"
 SHARED = Path("/dev/shm")  # noqa: S108
+_ABOVE = re.compile(r"root cause|EngineDeadError")
+"""What vLLM's server says when its computing process has ended, last of all and many lines after the cause."""
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 """What vLLM writes before each line: which process, when, where."""
 
 
 class Log:
-    """Lines appended to a file that is turned over when it is full; the last ones are remembered."""
+    """Lines appended to a file that is turned over when it is full; the last errors are remembered."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.last = path, deque[str](maxlen=30)
+        self.path, self._errors = path, deque[str](maxlen=30)
+
+    def begin(self) -> None:
+        """Another life of the engine: what the one before said is no reason of this one's end."""
+        self._errors.clear()
 
     def add(self, line: str) -> None:
-        self.last.append(line.rstrip())
+        if "Error" in line or "error:" in line:
+            self._errors.append(line.rstrip()[:1000])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
             full = file.tell() > LOG_BYTES
@@ -51,9 +58,9 @@ class Log:
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))
 
     def reason(self) -> str:
-        """The last line that looks like an error, for people."""
-        telling = [line for line in self.last if "Error" in line or "error:" in line]
-        return _PREFIX.sub("", (telling or [""])[-1])[-300:]
+        """The last line that looks like an error, for people: not one that only says that there was one above."""
+        causes = [line for line in self._errors if not _ABOVE.search(line)]
+        return _PREFIX.sub("", (causes or [*self._errors] or [""])[-1])[:300]
 
 
 class EngineProcess:
@@ -63,6 +70,7 @@ class EngineProcess:
         self, command: Sequence[str], environment: Mapping[str, str], log: Log, on_line: Callable[[str], None]
     ) -> None:
         parent, loop = os.getpid(), asyncio.get_running_loop()
+        log.begin()
         self._popen = subprocess.Popen(
             list(command),
             env=dict(environment),
