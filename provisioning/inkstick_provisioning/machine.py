@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from inkstick.supervise.process import answer_of
 from inkstick_provisioning import hardware
 from inkstick_provisioning.hardware import Driven, Facts, Pci, Thunderbolt
 from inkstick_provisioning.language import clean
@@ -87,11 +87,8 @@ def _displays(folder: Path) -> Iterator[Pci]:
 
 def _driven() -> tuple[Driven, ...]:
     command = ["nvidia-smi", QUERY, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return hardware.driven(done.stdout) if done.returncode == 0 else ()
+    done = answer_of(command, SECONDS)
+    return hardware.driven(done[1]) if done is not None and done[0] == 0 else ()
 
 
 def _enrolled(root: Path) -> bool:

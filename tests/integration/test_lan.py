@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -19,6 +20,7 @@ from inkstick.access.audit import Audit
 from inkstick.access.roles import GIVEN, Role, required, rule_for
 from inkstick.clock import SystemClock
 from inkstick.commands.access import shown, verified
+from inkstick.web import server
 from inkstick.web.app import create_app
 from support.lan import Lan, lan, token
 from support.office import MemoryOffice
@@ -237,6 +239,26 @@ async def test_a_stranger_is_not_read_from(tmp_path: Path) -> None:
         assert refused.status_code == 401
         assert (await client.post("/pair", content=b"pin=" + b"1" * 100_000)).status_code == 413
         assert (await client.get("/api/v1/documents", headers=[])).json()["hint"]
+
+
+async def test_crowds_that_never_begin_tls_leave_the_service_its_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds a descriptor from the moment it connects, for as long as a handshake may take."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    async with lan(tmp_path) as there, asyncio.timeout(60):
+        port = httpx.URL(there.address).port
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        with contextlib.suppress(ConnectionError):
+            assert await crowd[-1][0].read() == b""
+        for _, writer in crowd[:-1]:
+            writer.close()
+        async with there.client() as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):  # until those have gone
+                    assert (await client.get("/healthz")).status_code == 200
+                    break
+        crowd[-1][1].close()
 
 
 async def test_quotas_stop_one_person_and_not_the_other(tmp_path: Path) -> None:

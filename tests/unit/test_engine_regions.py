@@ -201,6 +201,18 @@ async def test_each_region_is_asked_about_in_its_own_way_and_the_page_is_in_read
     assert reading.flags == {Flag.TRUNCATED}
 
 
+async def test_where_plain_text_is_asked_for_a_table_s_rows_are_lines_and_no_markup(tmp_path: Path) -> None:
+    class Tables(Reader):
+        async def read(self, image: Pixels, request: Request) -> Reading:
+            html = "<table><tr><td>a</td><td>b &lt; c</td></tr><tr><td>d</td></tr></table>"
+            kind, text = (Kind.TABLE, html) if request.task is Task.TABLE else (Kind.PARAGRAPH, "words")
+            return Reading((Block(1, kind, text),), self.model)
+
+    reading = await (await started(tmp_path, Tables(), ROWS)).read(white(), Request(Task.TEXT))
+    assert [block.text for block in reading.blocks] == ["words", "a\tb < c\nd", "words", ""]
+    assert {block.kind for block in reading.blocks} == {Kind.TITLE, Kind.PARAGRAPH, Kind.FIGURE}
+
+
 async def test_other_tasks_own_prompts_and_pages_without_regions_are_read_whole(tmp_path: Path) -> None:
     inner = Reader()
     engine = await started(tmp_path, inner, [[0, 0.1, 0, 0, 9, 9, 1]])

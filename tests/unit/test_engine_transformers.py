@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,7 @@ from inkstick.engines.protocol import Request
 from inkstick.engines.regions import RegionEngine
 from inkstick.engines.registry import engines_for
 from inkstick.engines.spec import default_spec
-from inkstick.engines.transformers import Start, TransformersEngine
+from inkstick.engines.transformers import WORKER, Start, TransformersEngine
 from inkstick.errors import EngineDown, PageFailed, Timeout, UsageError
 from inkstick.pages.view import Pixels
 from inkstick.profile import EngineChoice
@@ -229,3 +232,48 @@ def test_a_model_of_regions_gets_its_layout_stage_where_the_layout_model_is(
         (tmp_path / "model" / "layout").mkdir()
         (tmp_path / "model" / "layout" / "inference.onnx").touch()
     assert isinstance(engines_for(chosen).primary, RegionEngine) is cut
+
+
+# -- the process itself, with stand-ins for the libraries of the engine's own environment
+
+
+class Chosen:
+    """Of transformers: takes what it is asked for, and remembers with which configuration the weights were loaded."""
+
+    def __init__(self) -> None:
+        self.configured: object = None
+
+    def from_pretrained(self, folder: Path, *, config: object = None, **_: object) -> Any:
+        self.configured = config
+        return folder if config is None else self
+
+    def to(self, _: str) -> Chosen:
+        return self
+
+    def eval(self) -> Chosen:
+        return self
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_the_configuration_for_transformers_5_is_taken_where_the_model_brings_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newer: bool
+) -> None:
+    """HunyuanOCR 1.5 brings two: the manifest stores Tencent's corrected one in a folder beside the one for vLLM."""
+    (tmp_path / "config.json").write_text('{"model_type": "another", "max_position_embeddings": 8}')
+    if newer:
+        (tmp_path / "transformers").mkdir()
+        native = '{"model_type": "another", "text_config": {"max_position_embeddings": 64}}'
+        (tmp_path / "transformers/config.json").write_text(native)
+    chosen = Chosen()
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False), float32="float32", bfloat16="bfloat16")
+    names = ("AutoConfig", "AutoImageProcessor", "AutoModelForImageTextToText", "AutoProcessor", "AutoTokenizer")
+    library = SimpleNamespace(StoppingCriteria=object, **dict.fromkeys(names, chosen))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "transformers", library)
+    spec = importlib.util.spec_from_file_location("worker_of_its_own", WORKER)
+    assert spec and spec.loader
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    model = worker.Model(tmp_path)
+    assert chosen.configured == (tmp_path / "transformers" if newer else tmp_path)
+    assert model.most_tokens == (32 if newer else 4)

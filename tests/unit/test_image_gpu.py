@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -369,6 +370,66 @@ def test_what_modprobe_says_is_put_in_words(gpu: ModuleType, status: int, said: 
     assert found.state == state and found.sentence == gpu.SENTENCES[state]
 
 
+NVIDIA_MODPROBE = """#!/usr/bin/python3 -I
+# What NVIDIA's program makes (nvidia-modprobe.c of 570.133.07): with -u the files of nvidia-uvm and no others; else one
+# file for each number, 255 being the control device.
+import pathlib, sys
+numbers = [word for word in sys.argv[1:] if word.isdigit()]
+names = {"255": "nvidiactl"}
+made = ["nvidia-uvm", "nvidia-uvm-tools"] if "-u" in sys.argv else [names.get(n, f"nvidia{n}") for n in numbers]
+for name in made:
+    (pathlib.Path(DEV) / name).touch()
+"""
+INFORMATION = "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ:   \t\t 96\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n"
+
+
+@pytest.mark.parametrize("cards", [["0"], ["0", "1"], []])
+def test_a_card_gets_all_the_device_files_without_which_no_program_finds_it(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: list[str]
+) -> None:
+    """They are made by nobody else: udev has no rule for it, and no program of the engine may."""
+    dev, tools_of_driver = tmp_path / "dev", tmp_path / "bin"
+    for folder in (dev, tools_of_driver):
+        folder.mkdir()
+    for minor in cards:
+        (tmp_path / f"gpus/0000:0{minor}:00.0").mkdir(parents=True)
+        (tmp_path / f"gpus/0000:0{minor}:00.0/information").write_text(INFORMATION.format(minor=minor))
+    programs = {"modinfo": "#!/bin/sh\n", "modprobe": "#!/bin/sh\n"}
+    programs["nvidia-modprobe"] = NVIDIA_MODPROBE.replace("DEV", repr(str(dev)))
+    for name, text in programs.items():
+        (tools_of_driver / name).write_text(text)
+        (tools_of_driver / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools_of_driver}:/usr/bin:/bin")
+    monkeypatch.setattr(gpu, "CARDS", tmp_path / "gpus")
+    assert gpu.load().state == "ready"
+    expected = {f"nvidia{minor}" for minor in cards or ["0"]} | {"nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"}
+    assert {path.name for path in dev.iterdir()} == expected
+
+
+def test_a_card_whose_device_files_cannot_be_made_is_told_as_such(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, status in (("modinfo", 0), ("modprobe", 0), ("nvidia-modprobe", 1)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = gpu.load()
+    assert (found.state, "nvidia-modprobe" in found.detail) == ("failed", True)
+
+
+def test_a_driver_that_holds_a_program_for_ever_is_given_up(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs in the kernel does not end when it is killed: here, because nobody kills it."""
+    monkeypatch.setattr(gpu, "SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    fifo = tmp_path / "end"
+    os.mkfifo(fifo)
+    status, said = gpu._run("sh", "-c", f"cat {fifo}")
+    fifo.write_text("")  # only now it ends; no reader would block this
+    assert status == 1 and "timed out" in said
+
+
 def test_the_builder_s_acceptance_is_laid_out_but_replaces_nobody_s(gpu: ModuleType, tmp_path: Path) -> None:
     share, state = tmp_path / "share", tmp_path / "state"
     (share / "licences").mkdir(parents=True)
@@ -390,6 +451,15 @@ def test_the_engine_s_unit_waits_for_a_card_and_never_ends_in_failed() -> None:
         assert f"\n{line}\n" in text
     cache = "/var/lib/inkstick/state/engine/cache"
     assert f"\nExecPaths={cache}\n" in text
+
+
+def test_what_keeps_the_card_initialized_may_open_its_files() -> None:
+    """nvidia-persistenced opens them as the user that it was told, without that user's other groups."""
+    options = (GPU / "etc/modprobe.d/inkstick-nvidia.conf").read_text(encoding="utf-8")
+    rules = recipe.load(ROOT / "image/recipe.toml")
+    assert f"NVreg_DeviceFileGID={rules.data_uid} NVreg_DeviceFileMode=0660" in options
+    drop_in = (GPU / "etc/systemd/system/nvidia-persistenced.service.d/inkstick.conf").read_text(encoding="utf-8")
+    assert "\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user inkstick\n" in drop_in
 
 
 def test_every_link_of_the_overlays_leads_somewhere() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -301,3 +303,20 @@ def test_what_became_of_the_driver_and_what_is_plugged_in_are_signs_to_look_agai
     assert machine.look(tmp_path).tried == "ready"
     tree(tmp_path, {"run/inkstick/gpu.json": "[]"})
     assert machine.look(tmp_path).tried == ""
+
+
+def test_a_card_that_hangs_in_its_driver_holds_up_nobody_at_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There SIGKILL does not end nvidia-smi: here, because nobody sends it."""
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nexec cat {tmp_path}/end\n")
+    tool.chmod(0o755)
+    os.mkfifo(tmp_path / "end")
+    (tmp_path / "sys/module/nvidia").mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(machine, "SECONDS", 0.3)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    assert machine.look(tmp_path).driven == ()
+    (tmp_path / "end").write_text("")  # only now it ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -152,6 +153,40 @@ def test_the_driver_s_helper_says_how_it_went(tmp_path: Path) -> None:
     assert "could not" in reload_driver((str(tmp_path / "none"),))
 
 
+def test_a_helper_that_hangs_in_the_driver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There SIGKILL ends nothing: here, because nobody sends it."""
+    monkeypatch.setattr("inkstick.supervise.guard.REPAIR_SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    os.mkfifo(tmp_path / "end")
+    assert "gave no answer" in reload_driver(("cat", str(tmp_path / "end")))
+    (tmp_path / "end").write_text("")  # only now it ends
+
+
+async def test_an_engine_that_the_driver_holds_is_not_waited_for_and_gets_no_second_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after Xid 79: its processes hang in the kernel, where SIGKILL does not end them. Here nobody sends it."""
+    engine = Guarded(tmp_path)
+    monkeypatch.setattr("inkstick.supervise.process.KILL_SECONDS", 0.2)
+    monkeypatch.setattr("inkstick.supervise.process.TERMINATE_SECONDS", 0.1)
+    async with watched(engine):
+        before = await engine.until(ready)
+        assert before.pid is not None
+        with monkeypatch.context() as held, engine.kernel.open("w") as kernel:
+            held.setattr("inkstick.supervise.process._signal", lambda *_: None)
+            held.setattr(os, "killpg", lambda *_: None)
+            kernel.write(FAULT)
+            kernel.flush()
+            state = await engine.until(lambda state: state.state is Stage.GIVEN_UP)
+        assert "the graphics card's driver holds it" in state.detail
+        assert "(Xid 31)" in state.detail
+        await asyncio.sleep(3 * QUICK.rest)
+        assert len(engine.launched) == 1
+        os.kill(before.pid, signal.SIGKILL)  # the driver lets go of it
+        await engine.until(ready)
+        assert [name for name, _ in engine.launched] == ["normal", "minimal"]
+
+
 class Guarded(Watched):
     """A supervised stand-in for vLLM with a kernel log, a sleep and a helper of its own."""
 
@@ -192,16 +227,33 @@ async def test_a_card_that_falls_off_the_bus_is_given_up_and_tried_again_later(t
             assert (await engine.until(ready)).rung == "minimal"
 
 
-async def test_an_error_in_a_computation_starts_the_engine_again_without_a_step_down(tmp_path: Path) -> None:
+FAULT = "NVRM: Xid (PCI:0000:01:00): 31, pid=7, MMU Fault\n"
+
+
+async def test_an_error_in_a_computation_starts_the_engine_again_as_it_was(tmp_path: Path) -> None:
     engine = Guarded(tmp_path, reload=("touch", str(tmp_path / "ran")))
     async with watched(engine):
         before = await engine.until(ready)
         with engine.kernel.open("w") as kernel:
-            kernel.write("NVRM: Xid (PCI:0000:01:00): 31, pid=7, MMU Fault\n")
+            kernel.write(FAULT)
             kernel.flush()
             after = await engine.until(lambda state: state.ready and state.pid != before.pid)
-    assert after.rung == "normal"
+    assert (after.rung, after.in_flight) == ("again", 8)
     assert not (tmp_path / "ran").exists()
+
+
+async def test_errors_in_computations_that_come_again_and_again_end_with_the_cpu(tmp_path: Path) -> None:
+    """Each start of the engine makes one, or each page: it is not started again for ever as it was."""
+    engine = Guarded(tmp_path)
+    async with watched(engine):
+        with engine.kernel.open("w") as kernel:
+            for count in range(4):
+                await engine.until(lambda state, count=count: state.ready and state.restarts == count)  # type: ignore[misc]
+                kernel.write(FAULT)
+                kernel.flush()
+            state = await engine.until(lambda state: state.state is Stage.GIVEN_UP)
+    assert "(Xid 31)" in state.detail
+    assert [name for name, _ in engine.launched] == ["normal", "again", "reduced", "minimal"]
 
 
 async def test_a_suspend_starts_the_engine_anew(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from inkstick.clock import ManualClock
+from inkstick.commands import engine as commands
 from inkstick.commands.engine import launcher
 from inkstick.config import Settings, load
 from inkstick.document import Task
@@ -25,12 +27,13 @@ from inkstick.models import catalogue
 from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, progress, python, serving, statefile, weights
 from inkstick.supervise.choice import supervises
-from inkstick.supervise.engine import Patience, Watch
+from inkstick.supervise.engine import Patience, Supervisor, Watch
 from inkstick.supervise.isolation import isolation
 from inkstick.supervise.ladder import RUNGS, Ladder
 from inkstick.supervise.machine import Card
 from inkstick.supervise.process import Log, clear_away
 from inkstick.supervise.statefile import Stage
+from support import small_weights
 
 MODELS = catalogue.read()
 HUNYUAN = MODELS.get("hunyuanocr-1.5")
@@ -163,6 +166,19 @@ def test_a_hanging_or_failing_nvidia_smi_is_no_card_and_says_so(
     assert machine.look() == machine.Machine()
 
 
+def test_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There SIGKILL ends nothing: here, because nobody sends it."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nexec cat {tmp_path}/end\n")
+    tool.chmod(0o755)
+    os.mkfifo(tmp_path / "end")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(machine, "SECONDS", 0.3)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    assert machine.look().trouble
+    (tmp_path / "end").write_text("")  # only now it ends
+
+
 # -- the ladder
 
 
@@ -260,9 +276,23 @@ def test_the_log_is_bounded_and_remembers_why(tmp_path: Path, monkeypatch: pytes
     log.add("ValueError: no card\n")
     log.add("goodbye\n")
     assert log.reason() == "ValueError: no card"
+    log.begin()
+    assert log.reason() == "", "what an earlier life said is no reason of this one's end"
     log.add("(APIServer pid=2) ERROR 11-21 04:47:16 [serving.py:1261] vllm.EngineDeadError: it died\n")
     assert log.reason() == "vllm.EngineDeadError: it died"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2200
+
+
+def test_the_reason_is_the_cause_and_not_that_there_was_one(tmp_path: Path) -> None:
+    """As vLLM 0.19.1 ends where the memory does not do: the cause, and some fifty lines later that there was one."""
+    log = Log(tmp_path / "log")
+    memory = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15.99 GiB of which 9 MiB"
+    log.add(f"(EngineCore pid=9) ERROR 11-27 18:00:01 [core.py:1100] torch.OutOfMemoryError: {memory} {'…' * 300}\n")
+    for number in range(60):
+        log.add(f"(APIServer pid=2)   File serving.py, line {number}\n")
+    above = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    log.add(f"(APIServer pid=2) RuntimeError: {above}\n")
+    assert log.reason().startswith("torch.OutOfMemoryError: CUDA out of memory.")
 
 
 # -- the canary
@@ -428,6 +458,82 @@ def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -
     assert state is not None
     assert state.state is Stage.REFUSED
     assert "compute capability 6.1" in state.detail
+
+
+GTX_1080 = Card("NVIDIA GeForce GTX 1080", 8.0, (6, 1), 550)
+
+
+def test_a_card_that_does_not_answer_at_once_is_looked_for_again_and_not_taken_for_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nvidia-smi initializes the card first, and all of it comes from a stick."""
+    silent = machine.Machine(trouble="nvidia-smi failed or gave no answer within 5 s")
+    answers, patience, told = [silent, silent, machine.Machine((GTX_1080,))], list[float | None](), list[object]()
+
+    def look(seconds: float | None = None) -> machine.Machine:
+        patience.append(seconds)
+        return answers.pop(0)
+
+    async def said(*words: object, seconds: float = math.inf) -> bool:
+        told.append((words[2], seconds))
+        return False
+
+    monkeypatch.setattr(machine, "look", look)
+    monkeypatch.setattr(machine, "driven", lambda: True)
+    monkeypatch.setattr(python, "require", lambda _: Path("/e/python"))
+    monkeypatch.setattr(commands, "_said", said)
+    model = str(checkpoint(tmp_path / "tiny", "hunyuan_vl"))
+    assert commands.engine(Settings(tmp_path / "data", model=model), lambda _: None) == 0
+    assert patience == [None, machine.PATIENT_SECONDS, machine.PATIENT_SECONDS]
+    assert told == [(Stage.GIVEN_UP, steps.REST_SECONDS), (Stage.REFUSED, math.inf)]
+
+
+@pytest.mark.parametrize("wrong", ["garbled", "foreign", "nothing"])
+def test_weights_that_were_garbled_since_they_were_fetched_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """By name and size they are there, and vLLM would read with them."""
+    given, manifests = small_weights.write(tmp_path / "small", accept=False)
+    folder = tmp_path / "models" / "small-test"
+    folder.parent.mkdir()
+    given.replace(folder)
+    if wrong == "garbled":
+        data = bytearray((folder / "model.safetensors").read_bytes())
+        data[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(data)
+    elif wrong == "foreign":
+        (folder / "modeling.py").touch()
+    refused, started = list[str](), list[str]()
+
+    async def said(*words: object, seconds: float = math.inf) -> bool:
+        refused.append(str(words[3]))
+        return False
+
+    async def starts(supervisor: Supervisor) -> None:
+        started.append(supervisor.state.model)
+
+    listed = catalogue.read(manifests)
+    monkeypatch.setattr(catalogue, "read", lambda _=None: listed)
+    monkeypatch.setattr(machine, "look", lambda **_: machine.Machine((RTX_4090,)))
+    monkeypatch.setattr(python, "require", lambda _: Path("/e/python"))
+    monkeypatch.setattr(commands, "_said", said)
+    monkeypatch.setattr(commands, "_until_signal", starts)
+    settings = Settings(tmp_path / "data", model="small-test", models=folder.parent)
+    assert commands.engine(settings, lambda _: None) == 0
+    assert started == (["small-test"] if wrong == "nothing" else [])
+    words = {"garbled": "its sha256 differs", "foreign": "program code that the manifest does not list"}
+    assert words.get(wrong, "") in "".join(refused) and bool(refused) is (wrong != "nothing")
+
+
+async def test_why_there_is_no_engine_is_said_for_a_while(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "data", model=str(checkpoint(tmp_path / "tiny", "hunyuan_vl")))
+    settings.folder.create_engine()
+    said = list[str]()
+    why = (Stage.GIVEN_UP, "It does not answer.", said.append)
+    assert not await commands._said(settings, weights.chosen(settings), *why, seconds=0.1)
+    state = statefile.read(settings.folder.engine / statefile.STATE)
+    assert state is not None and (state.state, state.detail) == (Stage.GIVEN_UP, "It does not answer.")
+    assert said == ["It does not answer."]
 
 
 # -- its walls

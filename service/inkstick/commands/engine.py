@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.errors import UsageError
+from inkstick.models.verify import verify
+from inkstick.supervise import ladder as steps
 from inkstick.supervise import machine, python, serving, statefile, weights
 from inkstick.supervise.engine import BEAT_SECONDS, Launch, Patience, Supervisor
 from inkstick.supervise.guard import Guard, Limits
@@ -21,6 +25,12 @@ from inkstick.supervise.statefile import EngineState, Stage
 from inkstick.supervise.weights import Weights
 from inkstick.supervise.xid import kernel_log
 
+SILENT = (
+    "The CPU engine reads. It is looked for again every ten minutes; if it stays silent, switch this machine off and on"
+    " again."
+)
+CHECKING = "Checking every byte of the weights."
+VERIFIED = Path("/opt/inkstick")
 SMALL_BYTES = 500 << 20
 """Weights below this read a page on the CPU in seconds; larger ones are given more patience there."""
 
@@ -30,14 +40,24 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
     settings.folder.create_engine()
     served, interpreter = weights.chosen(settings), python.require(settings)
     found = machine.look()
+    while found.card is None and machine.driven():
+        # Without its card this vLLM would not start, or start as on a CPU and stay so: it is looked for.
+        found = machine.look(seconds=machine.PATIENT_SECONDS)
+        if found.card is None:
+            why = f"The graphics card does not answer its driver ({found.trouble or 'nvidia-smi lists none'}). {SILENT}"
+            if asyncio.run(_said(settings, served, Stage.GIVEN_UP, why, say, seconds=steps.REST_SECONDS)):
+                return 0
     if found.trouble:
         say(f"{found.trouble}: starting without a GPU.")
     try:
         launch = launcher(settings, served, interpreter, found.card)
+        _check_weights(settings, served, say)
     except UsageError as error:
-        if error.code not in ("card", "engine_cache"):
+        if error.code not in ("card", "engine_cache", "model_damaged"):
             raise
-        return asyncio.run(_refused(settings, served, f"{error.message} {error.hint}", say))
+        # This machine's card will not do, or these weights, and never will.
+        asyncio.run(_said(settings, served, Stage.REFUSED, f"{error.message} {error.hint}", say))
+        return 0
     supervisor = Supervisor(
         settings.folder,
         served.spec,
@@ -110,20 +130,54 @@ def _check_cache(cache: Path) -> None:
         )
 
 
-async def _refused(settings: Settings, served: Weights, why: str, say: Callable[[str], None]) -> int:
-    """This machine's card will not do, and never will: say so for as long as the service runs; the CPU engine reads."""
+def _check_weights(settings: Settings, served: Weights, say: Callable[[str], None]) -> None:
+    """Read every byte, and look for foreign code, where nothing else vouches for the folder: not on the stick itself,
+    whose layers the kernel verifies, and not where somebody named a folder of their own. What a disk has garbled since
+    it was fetched would be read with. Raises UsageError; exits on SIGTERM."""
+    own = settings.model is not None and weights.is_folder(settings.model)
+    if own or served.folder.is_relative_to(VERIFIED):
+        return
+    say(CHECKING)
+    since, told = statefile.uptime(), 0.0
+
+    def tell(*_: object) -> None:
+        nonlocal told
+        if (now := statefile.uptime()) - told >= BEAT_SECONDS:
+            told = now
+            state = EngineState(Stage.STARTING, CHECKING, since=since, now=now, model=served.name)
+            with contextlib.suppress(OSError):  # the disk may be full
+                statefile.write(settings.folder.engine / statefile.STATE, state)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        verify(served.manifest, served.folder, progress=tell).require()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def _said(
+    settings: Settings,
+    served: Weights,
+    stage: Stage,
+    why: str,
+    say: Callable[[str], None],
+    *,
+    seconds: float = math.inf,
+) -> bool:
+    """Say why there is no engine for so many seconds; the CPU engine reads meanwhile. True if a signal came first."""
     say(why)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    since = statefile.uptime()
-    while not stopped.is_set():
-        state = EngineState(Stage.REFUSED, why, since=since, now=statefile.uptime(), model=served.name)
-        statefile.write(settings.folder.engine / statefile.STATE, state)
+    since, end = statefile.uptime(), statefile.uptime() + seconds
+    while not stopped.is_set() and (now := statefile.uptime()) < end:
+        state = EngineState(stage, why, since=since, now=now, model=served.name)
+        with contextlib.suppress(OSError):  # the disk may be full
+            statefile.write(settings.folder.engine / statefile.STATE, state)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BEAT_SECONDS):
+            async with asyncio.timeout(min(BEAT_SECONDS, end - now)):
                 await stopped.wait()
-    return 0
+    return stopped.is_set()
 
 
 async def _until_signal(supervisor: Supervisor) -> None:

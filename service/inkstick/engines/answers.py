@@ -20,7 +20,7 @@ from inkstick.engines import otsl
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:\n```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"<table\b.*?(?:</table\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
+_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[((?:(?!\\\[).)+?)\\\]", re.DOTALL)
 _SPECIAL = re.compile("|".join(f"(?:{p.pattern})" for p in (_FENCE, _TABLE, _MATH)), re.I | re.M | re.S)
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
@@ -32,7 +32,11 @@ _COORDINATES = re.compile(r"[\s\[\]{}(),;:.\d\"'<>/-]+|<box>|</box>")
 _LOC = re.compile(r"<\|LOC_(\d{1,4})\|>")
 _LOC_PLACE = re.compile(r"(?:<\|LOC_\d{1,4}\|>){8}")
 _LOC_MARK = re.compile(r"<\|(?:TEXT_START|TEXT_END|LOC_BEGIN|LOC_END|LOC_SEP)\|>")
-_SPOT = re.compile(r"([^()\n]*?)\s*\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
+FENCES = 8
+"""So many fences around one another are taken off; a page can make a model write thousands."""
+_PLACE = re.compile(r"\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
+_LEFT = re.compile(r"<(?!/?[a-zA-Z][^<>]*>)")
+"""A `<` that begins no tag: the parser would look for the tag's end through all that follows, for each of them."""
 
 
 def parse(answer: str, task: Task) -> tuple[Block, ...]:
@@ -58,22 +62,24 @@ def only_coordinates(answer: str) -> bool:
 # -- Markdown
 
 
-def markdown(answer: str) -> list[Block]:
+def markdown(answer: str, depth: int = 0) -> list[Block]:
+    """`depth`: how many fences are around it that were taken off."""
     blocks: list[Block] = []
     position = 0
     for found in _SPECIAL.finditer(answer):
         blocks += _prose(answer[position : found.start()])
-        blocks += _special(found.group())
+        blocks += _special(found.group(), depth)
         position = found.end()
     return blocks + _prose(answer[position:])
 
 
-def _special(text: str) -> list[Block]:
+def _special(text: str, depth: int) -> list[Block]:
     if text.startswith("```"):
         fence = _FENCE.match(text)
         body = fence.group(1) if fence else text
         language = text[3 : text.find("\n")].strip().lower()
-        return markdown(body) if language in ("markdown", "md", "html") else [Block(0, Kind.CODE, body)]
+        whole = language in ("markdown", "md", "html") and depth < FENCES
+        return markdown(body, depth + 1) if whole else [Block(0, Kind.CODE, body)]
     if text[:6].lower() == "<table":
         clean = table(text)
         return [Block(0, Kind.TABLE, clean)] if clean else []
@@ -194,7 +200,7 @@ def _spans(attrs: list[tuple[str, str | None]]) -> str:
 def table(text: str) -> str:
     """One HTML table with nothing in it but rows and cells; "" if it has no cell."""
     parser = _Table()
-    parser.feed(text)
+    parser.feed(_LEFT.sub("&lt;", text))
     parser.close()
     rows = [row for row in parser.rows if row]
     return "<table>" + "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows) + "</table>" if rows else ""
@@ -268,10 +274,20 @@ def spots(answer: str) -> list[Block]:
         value = [item for item in map(_json, re.findall(r"\{[^{}]*\}", answer)) if item is not None]
     found = [spot for spot in map(_spot, value if isinstance(value, list) else []) if spot]
     if not found:
-        found = [(m[0].strip(), _clamped([int(v) for v in m[1:]])) for m in _SPOT.findall(answer) if m[0].strip()]
+        found = list(_placed(answer))
     if not found:
         return [] if only_coordinates(answer) else markdown(answer)
     return [Block(0, Kind.PARAGRAPH, text, box, None, (Line(text, box),)) for text, box in found]
+
+
+def _placed(answer: str) -> Iterator[tuple[str, Box]]:
+    """``text(x1,y1),(x2,y2)``: the words before each place, back to a line's beginning or another bracket."""
+    position = 0
+    for place in _PLACE.finditer(answer):
+        words = re.split(r"[()\n]", answer[position : place.start()].rstrip())[-1].strip()
+        position = place.end()
+        if words:
+            yield words, _clamped([int(value) for value in place.groups()])
 
 
 def _spot(item: Any) -> tuple[str, Box] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _TOKEN = re.compile(r"<(fcel|ecel|lcel|ucel|xcel|ched|rhed|srow|nl)>")
@@ -44,7 +45,8 @@ def table(answer: str) -> str:
 
 
 def cells(answer: str) -> list[list[Cell]]:
-    """The rows of tokens, all of one length. Text before the first token belongs to no cell and is left out."""
+    """The rows of tokens, all of one length unless those were too many cells. Text before the first token belongs to no
+    cell and is left out."""
     pieces = _TOKEN.split(answer)[1:]
     rows: list[list[Cell]] = [[]]
     for sort, text in list(zip(pieces[::2], pieces[1::2], strict=True))[:MOST_CELLS]:
@@ -54,6 +56,8 @@ def cells(answer: str) -> list[list[Cell]]:
             rows[-1].append(Cell(sort, " ".join(text.split())))
     rows = [row for row in rows if row]
     width = max((len(row) for row in rows), default=0)
+    if width * len(rows) > MOST_CELLS:
+        return rows  # one long row among many short ones would make millions of empty cells
     return [row + [Cell("ecel")] * (width - len(row)) for row in rows]
 
 
@@ -69,14 +73,15 @@ def _joined(grid: list[list[Cell]], y: int, x: int) -> bool:
 
 def _html(grid: list[list[Cell]], y: int, x: int) -> str:
     cell = grid[y][x]
-    wide = _run([c.sort for c in grid[y][x + 1 :]], "lcel")
-    high = _run([row[x].sort for row in grid[y + 1 :]], "ucel")
+    wide = _run((grid[y][after].sort for after in range(x + 1, len(grid[y]))), "lcel")
+    below = (grid[after] for after in range(y + 1, len(grid)))
+    high = _run((row[x].sort if x < len(row) else "" for row in below), "ucel")
     spans = (f' rowspan="{high}"' if high > 1 else "") + (f' colspan="{wide}"' if wide > 1 else "")
     tag = "th" if cell.sort in HEADS else "td"
     return f"<{tag}{spans}>{html.escape(cell.text, quote=False)}</{tag}>"
 
 
-def _run(sorts: list[str], wanted: str) -> int:
+def _run(sorts: Iterable[str], wanted: str) -> int:
     """1 and how many of `sorts` are `wanted` before the first that is not."""
     length = 1
     for sort in sorts:

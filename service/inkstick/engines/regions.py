@@ -21,6 +21,7 @@ from inkstick.engines.encode import as_array
 from inkstick.engines.protocol import Engine, Health, Load, Reading, Request
 from inkstick.models.manifest import Layout, Manifest
 from inkstick.pages.view import Pixels
+from inkstick.results.tables import plain_text
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -149,14 +150,16 @@ def cropped(page: npt.NDArray[np.uint8], region: Region) -> Pixels:
 
 
 def _blocks(region: Region, reading: Reading | None, size: tuple[int, int], task: Task) -> list[Block]:
-    """The region's blocks with its place, in thousandths of the page. A text region is one block."""
+    """The region's blocks with its place, in thousandths of the page. A text region is one block; for task text so is
+    a table: its rows as lines."""
     box = _thousandths(region.box, size)
     if reading is None:
         return [Block(0, Kind.FIGURE, "", box, region.score)]
     special = [block for block in reading.blocks if block.kind in (Kind.TABLE, Kind.FORMULA)]
     if special and task is not Task.TEXT:
         return [replace(block, box=box, score=region.score) for block in reading.blocks]
-    text = "\n".join(block.text for block in reading.blocks).strip()
+    texts = (plain_text(block.text) if block.kind is Kind.TABLE else block.text for block in reading.blocks)
+    text = "\n".join(texts).strip()
     kind = KINDS.get(region.name, Kind.PARAGRAPH)
     return [Block(0, kind, text, box, region.score, level=LEVELS.get(kind))] if text else []
 

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 HUNYUAN = "hunyuan_vl"
 NAMED = {
@@ -97,18 +97,26 @@ def _image(pixels: int, width: int, height: int) -> Image.Image:
         return Image.frombytes("RGB", (width, height), memory[:])
 
 
+def configuration(folder: Path) -> Path:
+    """Where the configuration is: a model may bring one for transformers 5 beside the one that vLLM reads."""
+    newer = folder / "transformers"
+    return newer if (newer / "config.json").is_file() else folder
+
+
 class Model:
     """The weights in plain PyTorch: bfloat16 on a GPU where there is one, else float32 on the CPU."""
 
     def __init__(self, folder: Path) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        newer = configuration(folder)
+        config = json.loads((newer / "config.json").read_text(encoding="utf-8"))
         hunyuan = config.get("model_type") == HUNYUAN
         if hunyuan:
             lay_axes_out_as_trained()
         self._processor = hunyuan_processor(folder) if hunyuan else _processor(folder)
         dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        own = AutoConfig.from_pretrained(newer, local_files_only=True)
+        model = AutoModelForImageTextToText.from_pretrained(folder, config=own, dtype=dtype, local_files_only=True)
         self._model = model.to(self.device).eval()
         whole = {**(config.get("text_config") or {}), **config}.get("max_position_embeddings")
         self.most_tokens = max(1, int(whole) // 2) if isinstance(whole, int) else None

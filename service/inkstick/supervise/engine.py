@@ -34,13 +34,17 @@ from inkstick.supervise import progress as starts
 from inkstick.supervise import statefile
 from inkstick.supervise.guard import Guard, Trouble, reload_driver
 from inkstick.supervise.ladder import Ladder, Rung
-from inkstick.supervise.process import EngineProcess, Log, clear_up
+from inkstick.supervise.process import EngineProcess, Log, clear_up, still_there
 from inkstick.supervise.statefile import EngineState, Stage
 from inkstick.supervise.xid import Meaning
 
 log = logging.getLogger("inkstick.engine")
 
 T = TypeVar("T")
+HELD = (
+    "It does not end even when it is killed: the graphics card's driver holds it. Restart this machine. The CPU engine"
+    " reads meanwhile."
+)
 BEAT_SECONDS = 3.0
 """How often the state is written even when nothing changed, so that a dead supervisor is noticed."""
 
@@ -113,6 +117,8 @@ class Supervisor:
         self._cap: int | None = None
         self.state = EngineState(Stage.STARTING, model=spec.id)
         self._reference: str | None = None
+        self._held: dict[int, str] = {}
+        """Processes of an earlier life that nothing ends: the card's driver holds them, and the card."""
 
     # -- life
 
@@ -150,21 +156,30 @@ class Supervisor:
             await self._struck(hit.trouble)
 
     async def _struck(self, trouble: Trouble) -> None:
-        """The card or the machine: wait for the card where a new start cannot help, else start again at once."""
+        """The card or the machine: wait for the card where a new start cannot help, else start again."""
+        if trouble.meaning is Meaning.RESTART:
+            self._fail(trouble.detail)  # it may come again with each start, or with each page
+            return
         done = ""
         if trouble.reload and self._reload:
             done = " " + await asyncio.to_thread(reload_driver, self._reload)
-        if trouble.meaning in (Meaning.GONE, Meaning.RESET):
+        if trouble.meaning in (Meaning.GONE, Meaning.RESET) or self._held:
             self._ladder = steps.given_up(self._ladder, self._clock.monotonic())
             self._remember()
         stage = Stage.GIVEN_UP if self._ladder.given_up else Stage.RESTARTING
-        log.error("engine: %s", trouble.detail + done)
-        self._tell(stage, trouble.detail + done, pid=None, started=None, restarts=self.state.restarts + 1)
+        detail = f"{HELD} {trouble.detail}{done}" if self._held else trouble.detail + done
+        log.error("engine: %s", detail)
+        self._tell(stage, detail, pid=None, started=None, restarts=self.state.restarts + 1)
 
     async def _rest(self) -> None:
-        while not steps.rest_over(self._ladder, self._clock.monotonic(), self._patience.rest):  # noqa: ASYNC110
+        while not self._rested():  # noqa: ASYNC110
             await asyncio.sleep(self._patience.poll)  # (the clock may be a test's)
         self._ladder = steps.tried_again(self._ladder)
+
+    def _rested(self) -> bool:
+        """Not while the driver holds an earlier life: another one would hang beside it."""
+        self._held = still_there(self._held)
+        return not self._held and steps.rest_over(self._ladder, self._clock.monotonic(), self._patience.rest)
 
     def _remember(self) -> None:
         """Keep the ladder for the next supervisor. Where the disk is full this one goes on by what it knows."""
@@ -175,11 +190,14 @@ class Supervisor:
 
     def _fail(self, why: str) -> None:
         reason = self._log.reason()
-        self._ladder = steps.failed(self._ladder, self._clock.monotonic())
+        step = steps.given_up if self._held else steps.failed
+        self._ladder = step(self._ladder, self._clock.monotonic())
         self._remember()
         detail = f"{why} {reason}".strip()
         log.error("engine: %s", detail)
-        if self._ladder.given_up:
+        if self._held:
+            self._tell(Stage.GIVEN_UP, f"{HELD} {detail}", pid=None, started=None, restarts=self.state.restarts + 1)
+        elif self._ladder.given_up:
             minutes = self._patience.rest / 60
             again = f"Next try in {minutes:.0f} min."
             text = f"It failed {self._ladder.failures} times; the CPU engine reads. {again} {detail}"
@@ -207,9 +225,13 @@ class Supervisor:
             self._guard.begin(process.pid, self._clock.monotonic())
             self._tell(Stage.READY, self._proved, in_flight=in_flight, start_seconds=took)
             await self._watch(process, client)
+        except (Failed, Hit) as over:
+            if self.state.ready:  # no page may go to it any more, however long its end takes
+                self._tell(Stage.RESTARTING, str(over))
+            raise
         finally:
             await client.close()
-            await process.end()
+            self._held |= await process.end()
             self.socket.unlink(missing_ok=True)
 
     def _client(self, in_flight: int) -> OpenAiEngine:

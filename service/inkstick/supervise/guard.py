@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inkstick.supervise.process import descendants
+from inkstick.supervise.process import answer_of, descendants
 from inkstick.supervise.xid import KernelLog, Meaning, worst
 
 SLEPT_SECONDS = 2.0
@@ -111,10 +110,8 @@ class Guard:
 
 def reload_driver(command: Sequence[str]) -> str:
     """Run the helper that loads nvidia_uvm anew, and say how it went. Blocks, at most `REPAIR_SECONDS`."""
-    try:
-        done = subprocess.run(list(command), capture_output=True, timeout=REPAIR_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"The driver could not be loaded anew ({type(error).__name__})."
-    if done.returncode:
-        return f"The driver could not be loaded anew (status {done.returncode})."
-    return "The driver was loaded anew."
+    done = answer_of(command, REPAIR_SECONDS)
+    if done is None:
+        return f"The driver could not be loaded anew ({command[0]} gave no answer)."
+    status, _ = done
+    return f"The driver could not be loaded anew (status {status})." if status else "The driver was loaded anew."

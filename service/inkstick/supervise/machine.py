@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inkstick.supervise.process import answer_of
+
 QUERY = ("name", "memory.total", "compute_cap", "driver_version")
 SECONDS = 5.0
+PATIENT_SECONDS = 60.0
+"""For a driver that runs but gave no answer at once: a card that is not kept initialized takes seconds, and longer from
+a slow stick."""
+DRIVER = Path("/proc/driver/nvidia/version")
 NVIDIA = "0x10de"
 
 Run = Callable[[Sequence[str], float], str | None]
@@ -39,14 +44,20 @@ class Machine:
         return max(self.cards, key=lambda card: card.gib, default=None)
 
 
-def look(run: Run | None = None) -> Machine:
-    """This machine, as nvidia-smi sees it."""
+def driven(driver: Path = DRIVER) -> bool:
+    """Whether NVIDIA's driver is loaded, and so a card is meant to read."""
+    return driver.exists()
+
+
+def look(run: Run | None = None, *, seconds: float | None = None) -> Machine:
+    """This machine, as nvidia-smi sees it within so many seconds (`SECONDS`)."""
+    seconds = seconds or SECONDS
     command = ("nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits")
     if run is None and shutil.which(command[0]) is None:
         return Machine()
-    output = (run or _run)(command, SECONDS)
+    output = (run or _run)(command, seconds)
     if output is None:
-        return Machine(trouble=f"nvidia-smi failed or gave no answer within {SECONDS:.0f} s")
+        return Machine(trouble=f"nvidia-smi failed or gave no answer within {seconds:.0f} s")
     return Machine(parse(output))
 
 
@@ -74,8 +85,5 @@ def pci_cards(devices: Path) -> list[str]:
 
 
 def _run(command: Sequence[str], seconds: float) -> str | None:
-    try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    done = answer_of(command, seconds)
+    return done[1] if done is not None and done[0] == 0 else None

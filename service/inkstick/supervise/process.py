@@ -27,21 +27,30 @@ LOG_BYTES = 2 << 20
 LINE_CHARACTERS = 64 << 10
 """A longer line of the log is taken in pieces: what never ends must not be waited for, nor kept."""
 TERMINATE_SECONDS = 2.0
+KILL_SECONDS = 10.0
+"""What is not gone so long after it was killed hangs in the kernel, in the card's driver: nothing ends it."""
 COLLECT_SECONDS = 5.0
 CORE = "EngineCore"
 SHARED = Path("/dev/shm")  # noqa: S108
+_ABOVE = re.compile(r"root cause|EngineDeadError")
+"""What vLLM's server says when its computing process has ended, last of all and many lines after the cause."""
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 """What vLLM writes before each line: which process, when, where."""
 
 
 class Log:
-    """Lines appended to a file that is turned over when it is full; the last ones are remembered."""
+    """Lines appended to a file that is turned over when it is full; the last errors are remembered."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.last = path, deque[str](maxlen=30)
+        self.path, self._errors = path, deque[str](maxlen=30)
+
+    def begin(self) -> None:
+        """Another life of the engine: what the one before said is no reason of this one's end."""
+        self._errors.clear()
 
     def add(self, line: str) -> None:
-        self.last.append(line.rstrip())
+        if "Error" in line or "error:" in line:
+            self._errors.append(line.rstrip()[:1000])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
             full = file.tell() > LOG_BYTES
@@ -49,9 +58,9 @@ class Log:
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))
 
     def reason(self) -> str:
-        """The last line that looks like an error, for people."""
-        telling = [line for line in self.last if "Error" in line or "error:" in line]
-        return _PREFIX.sub("", (telling or [""])[-1])[-300:]
+        """The last line that looks like an error, for people: not one that only says that there was one above."""
+        causes = [line for line in self._errors if not _ABOVE.search(line)]
+        return _PREFIX.sub("", (causes or [*self._errors] or [""])[-1])[:300]
 
 
 class EngineProcess:
@@ -61,6 +70,7 @@ class EngineProcess:
         self, command: Sequence[str], environment: Mapping[str, str], log: Log, on_line: Callable[[str], None]
     ) -> None:
         parent, loop = os.getpid(), asyncio.get_running_loop()
+        log.begin()
         self._popen = subprocess.Popen(
             list(command),
             env=dict(environment),
@@ -92,30 +102,34 @@ class EngineProcess:
 
     def remember(self) -> None:
         """Note which processes compute, once it is ready."""
-        self._cores = {
-            pid: at for pid in descendants(self.pid) if CORE in _title(pid) and (at := started_at(pid)) is not None
-        }
+        self._cores = _identified(pid for pid in descendants(self.pid) if CORE in _title(pid))
 
     def lost(self) -> str | None:
         """What of it has ended, in words; None while all is there."""
         if (status := self.status) is not None:
             return f"It ended with {'signal' if status < 0 else 'status'} {abs(status)}."
-        if any(started_at(pid) != at for pid, at in self._cores.items()):
+        if len(still_there(self._cores)) < len(self._cores):
             return "Its computing process was killed."
         return None
 
-    async def end(self) -> None:
-        """Terminate, wait, kill: the whole group and everything below it."""
-        family = [self.pid, *descendants(self.pid)]
+    async def end(self) -> dict[int, str]:
+        """Terminate, wait, kill: the whole group and everything below it. What could not be ended, by number and start;
+        it is not waited for any longer."""
+        family = _identified([self.pid, *descendants(self.pid)])
         _signal(family, signal.SIGTERM)
         if self.status is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._popen.wait, TERMINATE_SECONDS)
-        _signal({*family, *descendants(self.pid)}, signal.SIGKILL)
+        family |= _identified(descendants(self.pid))
+        _signal(family, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        await asyncio.to_thread(self._popen.wait)
+        end = time.monotonic() + KILL_SECONDS
+        while (left := still_there(family)) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        self._popen.poll()  # so that it is collected
         await asyncio.to_thread(clear_away)
+        return left
 
 
 def clear_away(shared: Path = SHARED) -> None:
@@ -143,6 +157,32 @@ def descendants(pid: int) -> list[int]:
             for child in task.read_text(encoding="ascii").split():
                 found += [int(child), *descendants(int(child))]
     return found
+
+
+def still_there(processes: Mapping[int, str]) -> dict[int, str]:
+    """Those of `processes`, number and start of each, that have not ended."""
+    return {pid: at for pid, at in processes.items() if started_at(pid) == at}
+
+
+def _identified(pids: Iterable[int]) -> dict[int, str]:
+    return {pid: at for pid in pids if (at := started_at(pid)) is not None}
+
+
+def answer_of(command: Sequence[str], seconds: float) -> tuple[int, str] | None:
+    """Status and output of a command that may hang in the kernel, where SIGKILL does not end it: after so many seconds
+    it is killed and not waited for, as subprocess.run would. None then, and where it cannot be started."""
+    try:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except OSError:
+        return None
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None
+    return process.returncode, output.decode("utf-8", "replace")
 
 
 def clear_up(pid: int | None, started: str | None) -> None:

@@ -12,8 +12,10 @@ import os
 import resource
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -49,13 +51,26 @@ class _Connection(H11Protocol):
     free for its own files, however many connect."""
 
     _hang_up: asyncio.TimerHandle | None = None
+    _unmet: ClassVar[weakref.WeakSet[_Connection]] = weakref.WeakSet()
+    """Accepted, but their handshake for TLS is not over: asyncio waits a minute for it, and has them closed then."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self._crowded(len(self._unmet) + 1):
+            raise ConnectionRefusedError  # asyncio closes it without a word
+        self._unmet.add(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._unmet.discard(self)
         super().connection_made(transport)
-        if len(self.connections) > min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+        if self._crowded():
             transport.abort()
         else:
             self._wait_for_head()
+
+    def _crowded(self, more: int = 0) -> bool:
+        most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        return len(self.connections) + more > most
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ SHARE = Path("/usr/share/inkstick")
 MODELS = Path("/opt/inkstick/models")
 SECONDS = float(os.environ.get("INKSTICK_GPU_SECONDS", "60"))  # for each command: a card may hang for ever
 MODULES = ("nvidia-current", "nvidia")  # Debian's name, the installer's name
+CARDS = Path("/proc/driver/nvidia/gpus")
+CONTROL = "255"  # nvidia-modprobe's number of /dev/nvidiactl, without which no program finds a card
 SENTENCES = {
     "ready": "The graphics card's driver runs.",
     "none": "There is no NVIDIA graphics card that this driver knows. The processor reads the pages.",
@@ -63,9 +66,27 @@ def load() -> Found:
             status, said = _run("modprobe", "--verbose", module)
             if status == 0:
                 _run("modprobe", f"{module}-uvm")
-                status, said = _run("nvidia-modprobe", "-c", "0", "-u")
+                status, said = files(CARDS)
             return verdict(status, said)
     return verdict(1, "This image has no NVIDIA driver.")
+
+
+def files(cards: Path) -> tuple[int, str]:
+    """Make /dev/nvidiactl, /dev/nvidia0 and on, and /dev/nvidia-uvm; status and words of what went wrong. Here nobody
+    else makes them. Two calls: with -u nvidia-modprobe makes the files of nvidia-uvm alone, whatever -c says."""
+    numbers = [word for number in (CONTROL, *minors(cards)) for word in ("-c", number)]
+    for wanted in (numbers, ["-c", "0", "-u"]):
+        status, said = _run("nvidia-modprobe", *wanted)
+        if status:
+            return status, said or f"nvidia-modprobe {' '.join(wanted)} failed (status {status})"
+    return 0, ""
+
+
+def minors(cards: Path) -> list[str]:
+    """The numbers of the cards' device files, as the driver tells them; where it tells none, the first."""
+    told = [path.read_text(encoding="ascii", errors="replace") for path in sorted(cards.glob("*/information"))]
+    found = [match[1] for text in told if (match := re.search(r"(?m)^Device Minor:\s*(\d+)\s*$", text))]
+    return found or ["0"]
 
 
 def prepare(state: Path, share: Path = SHARE) -> None:
@@ -103,11 +124,17 @@ def _write(path: Path, text: str) -> None:
 
 
 def _run(*command: str) -> tuple[int, str]:
+    """Status and words. What hangs in the driver outlives SIGKILL: it is not waited for, as subprocess.run would."""
     try:
-        done = subprocess.run(list(command), capture_output=True, text=True, timeout=SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
         return 1, str(error)
-    return done.returncode, done.stdout + done.stderr
+    try:
+        said, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        return 1, str(error)
+    return process.returncode, said
 
 
 if __name__ == "__main__":
