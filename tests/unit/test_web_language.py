@@ -91,7 +91,10 @@ OURS = {"7 is not 7 below an inbox"}
 def sentences_of_errors(path: Path) -> Iterator[str]:
     """What errors raised in a module say and advise; the values in it as a 7."""
     known = {name for name, value in vars(errors).items() if isinstance(value, type)} | {"StorageSuspect"}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)
+             and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) in known:
             told = [*node.args[:1], *(word.value for word in node.keywords if word.arg in ("message", "hint"))]
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("default_message", "default_hint"):
@@ -99,7 +102,8 @@ def sentences_of_errors(path: Path) -> Iterator[str]:
         else:
             continue
         for part in told:
-            pieces = part.values if isinstance(part, ast.JoinedStr) else [part]
+            said = named.get(part.id, part) if isinstance(part, ast.Name) else part
+            pieces = said.values if isinstance(said, ast.JoinedStr) else [said]
             if all(isinstance(piece, ast.Constant | ast.FormattedValue) for piece in pieces):
                 text = "".join(str(piece.value) if isinstance(piece, ast.Constant) else "7" for piece in pieces)
                 if re.search(r"[a-z]{3}", text):  # (not what is put together of sentences that stand elsewhere)
