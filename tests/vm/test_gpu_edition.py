@@ -129,11 +129,24 @@ def judged(machine: Machine) -> str:
 
 @pytest.fixture(scope="module")
 def with_key(enrolled: Path) -> Iterator[Machine]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # only while it is switched on: it has a copy of its own
         patch.setattr(vm, "OVMF_VARS", str(enrolled))
-        with Machine(Path(ISO), "uefi", credentials=PATIENCE | UNATTENDED) as machine:
-            started(machine)
-            yield machine
+        switched_on = Machine(Path(ISO), "uefi", credentials=PATIENCE | UNATTENDED)
+    with switched_on as machine:
+        started(machine)
+        yield machine
+
+
+def test_without_the_key_the_driver_is_locked_and_the_screen_says_what_to_do() -> None:
+    with Machine(Path(ISO), "uefi", credentials=PATIENCE) as machine:
+        started(machine)
+        failed, _, said = machine.run("modprobe", "nvidia-current", seconds=600)
+        print(said)
+        assert failed and "Key was rejected by service" in said
+        answer = json.loads(machine.text("cat", "/run/inkstick/gpu.json"))
+        assert answer["state"] == "locked" and "enrol" in answer["sentence"], answer
+        said = judged(machine)
+        assert said.startswith("True False locked ") and "choose 'enrol key' in the boot menu" in said, said
 
 
 def test_with_the_key_enrolled_the_signature_counts_and_only_the_card_is_missing(with_key: Machine) -> None:
@@ -222,15 +235,3 @@ def test_the_engine_s_unit_loads_what_it_compiled_and_sees_nothing_else(with_key
     load = f"import ctypes; ctypes.CDLL('{STATE}/engine/cache/answer.so')"
     failed, _, words = with_key.run("/usr/bin/python3", "-I", "-c", load)
     assert failed and "failed to map segment" in words, words
-
-
-def test_without_the_key_the_driver_is_locked_and_the_screen_says_what_to_do() -> None:
-    with Machine(Path(ISO), "uefi", credentials=PATIENCE) as machine:
-        started(machine)
-        failed, _, said = machine.run("modprobe", "nvidia-current", seconds=600)
-        print(said)
-        assert failed and "Key was rejected by service" in said
-        answer = json.loads(machine.text("cat", "/run/inkstick/gpu.json"))
-        assert answer["state"] == "locked" and "enrol" in answer["sentence"], answer
-        said = judged(machine)
-        assert said.startswith("True False locked ") and "choose 'enrol key' in the boot menu" in said, said
