@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ENGINES_SECONDS = 1.0
+"""How old what the engines said of themselves may be."""
 PROBE_SECONDS = 2.0
 """How old the last proof may be that a document could be accepted."""
 
@@ -77,6 +79,8 @@ class Office:
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = contextlib.AsyncExitStack()
+        self._asked_engines: asyncio.Task[tuple[EngineInfo, ...]] | None = None
+        self._engines_told = 0.0
         self._probe: tuple[float, str] = (float("-inf"), "not started")
         self._system = System(settings, self._clock)
 
@@ -510,6 +514,20 @@ class Office:
         )
 
     async def _engine_infos(self) -> tuple[EngineInfo, ...]:
+        """As they were a second ago at most. Every page that is opened shows them, and an engine that hangs keeps who
+        asks it waiting for seconds: there is one question at a time, however many open one."""
+        now = asyncio.get_running_loop().time()
+        if self._asked_engines is None or (self._asked_engines.done() and now - self._engines_told > ENGINES_SECONDS):
+            self._asked_engines = asyncio.create_task(self._ask_engines())
+        return await asyncio.shield(self._asked_engines)
+
+    async def _ask_engines(self) -> tuple[EngineInfo, ...]:
+        try:
+            return await self._engines_now()
+        finally:
+            self._engines_told = asyncio.get_running_loop().time()
+
+    async def _engines_now(self) -> tuple[EngineInfo, ...]:
         engines = self._engines
         assert engines is not None
         roles: list[tuple[str, Engine | None]] = [("primary", engines.primary), ("fallback", engines.fallback)]
