@@ -81,6 +81,7 @@ class Office:
         self._opened = contextlib.AsyncExitStack()
         self._asked_engines: asyncio.Task[tuple[EngineInfo, ...]] | None = None
         self._engines_told = 0.0
+        self._probing: asyncio.Task[str] | None = None
         self._probe: tuple[float, str] = (float("-inf"), "not started")
         self._system = System(settings, self._clock)
 
@@ -538,10 +539,17 @@ class Office:
         live = bool(self._tasks) and not any(task.done() for task in self._tasks)
         at, state = self._probe
         if self._clock.monotonic() - at > PROBE_SECONDS:
-            state = await asyncio.to_thread(self._can_accept)
-            self._probe = (self._clock.monotonic(), state)
+            if self._probing is None or self._probing.done():
+                self._probing = asyncio.create_task(self._probed())
+            state = await asyncio.shield(self._probing)
         checks = {"desk": "ok" if live else "the desk has stopped", "storage": state}
         return OfficeHealth(live=live, ready=live and state == "ok", checks=checks)
+
+    async def _probed(self) -> str:
+        """One at a time: anybody may ask, and a crowd's probes would keep the disk and the threads from all else."""
+        state = await asyncio.to_thread(self._can_accept)
+        self._probe = (self._clock.monotonic(), state)
+        return state
 
     def _can_accept(self) -> str:
         """Write and sync a real file, as accepting a document would."""

@@ -597,3 +597,24 @@ async def test_pages_that_are_opened_together_ask_a_hanging_engine_once(
         await asyncio.sleep(0.01)
         await office.stats()
         assert not asked.empty(), "it is asked again later"
+
+
+async def test_a_crowd_that_asks_how_the_service_is_makes_one_probe_of_the_disk(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody on the network may ask, and the watchdog's own question waits behind them."""
+    async with open_office(settings, fake) as office, asyncio.timeout(60):
+        probes, slow = list[int](), threading.Event()
+
+        def probe() -> str:
+            probes.append(1)
+            slow.wait(60)
+            return "ok"
+
+        monkeypatch.setattr("inkstick.office.PROBE_SECONDS", -1.0)
+        monkeypatch.setattr(office, "_can_accept", probe)
+        crowd = [asyncio.create_task(office.health()) for _ in range(200)]
+        await asyncio.sleep(0.2)
+        slow.set()
+        assert all([(await each).ready for each in crowd])
+        assert len(probes) == 1
