@@ -22,7 +22,7 @@ import pytest
 from inkstick import desk
 from inkstick.config import Settings
 from inkstick.document import Task
-from inkstick.engines.info import engine_info
+from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Request
 from inkstick.errors import DiskFull, TooLarge, UsageError
@@ -592,3 +592,50 @@ async def test_parsers_that_are_still_coming_when_a_start_is_given_up_are_ended(
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert set(descendants(os.getpid())) <= before
+
+
+async def test_pages_that_are_opened_together_ask_a_hanging_engine_once(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inkstick.office.ENGINES_SECONDS", 0.0)
+    async with open_office(settings, fake) as office, asyncio.timeout(60):
+        asked, answered = asyncio.Queue[None](), asyncio.Event()
+        infos = (await engine_info(OpenAiEngine(fake.url), "primary"),)
+
+        async def hangs() -> tuple[EngineInfo, ...]:
+            asked.put_nowait(None)
+            await answered.wait()
+            return infos
+
+        monkeypatch.setattr(office, "_engines_now", hangs)
+        opened = [asyncio.create_task(office.stats()) for _ in range(20)]
+        await asked.get()
+        opened.pop().cancel()  # whoever goes away takes nobody's answer along
+        await asyncio.sleep(0.2)
+        answered.set()
+        assert {(await each).engines for each in opened} == {infos}
+        assert asked.empty()
+        await asyncio.sleep(0.01)
+        await office.stats()
+        assert not asked.empty(), "it is asked again later"
+
+
+async def test_a_crowd_that_asks_how_the_service_is_makes_one_probe_of_the_disk(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody on the network may ask, and the watchdog's own question waits behind them."""
+    async with open_office(settings, fake) as office, asyncio.timeout(60):
+        probes, slow = list[int](), threading.Event()
+
+        def probe() -> str:
+            probes.append(1)
+            slow.wait(60)
+            return "ok"
+
+        monkeypatch.setattr("inkstick.office.PROBE_SECONDS", -1.0)
+        monkeypatch.setattr(office, "_can_accept", probe)
+        crowd = [asyncio.create_task(office.health()) for _ in range(200)]
+        await asyncio.sleep(0.2)
+        slow.set()
+        assert all([(await each).ready for each in crowd])
+        assert len(probes) == 1

@@ -20,6 +20,7 @@ from inkstick.supervise.statefile import EngineState, Stage
 from inkstick.supervise.xid import MEANINGS, KernelLog, Meaning, parse, worst
 from unit.test_supervise_engine import QUICK, Watched, ready
 
+ACTION = "GPU recovery action changed from"
 LOST = "3,812,99123456,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, name=python3, GPU has fallen off the bus."
 
 
@@ -39,6 +40,8 @@ LOST = "3,812,99123456,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, name=python3,
         ("NVRM: Xid (PCI:0000:01:00): 43, pid=9, Ch 00000010", 43, Meaning.IGNORE),
         ("NVRM: Xid (PCI:0000:01:00): 999, something new", 999, Meaning.IGNORE),
         ("NVRM: Xid (0000:01:00): 48, pid=1, DBE", 48, Meaning.RESET),
+        (f"NVRM: Xid (PCI:0000:01:00): 154, {ACTION} 0x0 (None) to 0x1 (GPU Reset Required)", 154, Meaning.RESET),
+        (f"NVRM: Xid (PCI:0000:01:00): 154, {ACTION} 0x1 (GPU Reset Required) to 0x0 (None)", 154, Meaning.IGNORE),
     ],
 )
 def test_lines_of_the_kernel_about_the_card(record: str, number: int | None, meaning: Meaning) -> None:

@@ -209,6 +209,19 @@ def test_ten_good_minutes_are_a_step_up_and_a_failure_begins_them_anew() -> None
     assert not steps.restart_needed(Ladder(1), Ladder(0))
 
 
+def test_a_machine_on_which_the_faster_settings_never_hold_tries_them_ever_more_seldom() -> None:
+    ladder, waits = Ladder(), list[float]()
+    for _ in range(8):
+        while ladder.rung.name != "reduced":
+            ladder = steps.failed(ladder, 0.0)
+        ladder = steps.started(ladder, 0.0)
+        waits.append(next(w for w in (600.0 * 2**n for n in range(10)) if steps.climb_due(ladder, w)))
+        assert not steps.climb_due(ladder, waits[-1] - 1.0)
+        ladder = steps.climbed(ladder)
+        assert ladder.rung.name == "normal"
+    assert waits == [600.0 * n for n in (1, 2, 4, 8, 16, 32, 32, 32)]
+
+
 def test_the_ladder_survives_its_process(tmp_path: Path) -> None:
     path = tmp_path / "ladder.json"
     assert steps.read(path) == Ladder()

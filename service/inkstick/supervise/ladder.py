@@ -6,8 +6,9 @@
     minimal     a quarter as many, 10 % less
     cpu         given up for now: the CPU engine reads; `REST_SECONDS` later `minimal` is tried again
 
-After `GOOD_SECONDS` without a failure it climbs one step. What the start-up canary found to be the most pages in
-flight is no step: it bounds all of them, for the life of the supervising process.
+After `GOOD_SECONDS` without a failure it climbs one step; twice as long after each further fall to `reduced`, so that a
+machine on which `normal` never holds is not for ever starting the engine anew. What the start-up canary found to be the
+most pages in flight is no step: it bounds all of them, for the life of the supervising process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from inkstick import durable
 GOOD_SECONDS = 600.0
 REST_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+LOWER = 2
+"""The first step that is slower."""
+MOST_DOUBLINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,12 @@ LAST = len(RUNGS) - 1
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """Where we are: `step` into RUNGS, `failures` in a row, `since` (monotonic seconds) when this step began to be good
-    or was given up, None while a start is under way."""
+    or was given up, None while a start is under way. `falls`: how often it came down to a slower step."""
 
     step: int = 0
     failures: int = 0
     since: float | None = None
+    falls: int = 0
 
     @property
     def rung(self) -> Rung:
@@ -69,12 +74,13 @@ class Ladder:
 def failed(ladder: Ladder, now: float) -> Ladder:
     """One step down; on the last one, rest."""
     step = min(ladder.step + 1, LAST)
-    return Ladder(step, ladder.failures + 1, now if step == LAST else None)
+    falls = ladder.falls + (ladder.step < LOWER <= step)
+    return Ladder(step, ladder.failures + 1, now if step == LAST else None, falls)
 
 
 def given_up(ladder: Ladder, now: float) -> Ladder:
     """Straight to rest: another start cannot help."""
-    return Ladder(LAST, ladder.failures + 1, now)
+    return Ladder(LAST, ladder.failures + 1, now, ladder.falls)
 
 
 def started(ladder: Ladder, now: float) -> Ladder:
@@ -84,13 +90,14 @@ def started(ladder: Ladder, now: float) -> Ladder:
 
 def climb_due(ladder: Ladder, now: float, good_seconds: float = GOOD_SECONDS) -> bool:
     """Whether it was good for long enough to climb a step."""
-    return ladder.step > 0 and not ladder.given_up and ladder.since is not None and now - ladder.since >= good_seconds
+    good = good_seconds * 2 ** min(max(0, ladder.falls - 1), MOST_DOUBLINGS)
+    return ladder.step > 0 and not ladder.given_up and ladder.since is not None and now - ladder.since >= good
 
 
 def climbed(ladder: Ladder) -> Ladder:
     """A step up; `again` is `normal` already. What follows must be proved anew."""
-    step = 0 if ladder.step <= 2 else ladder.step - 1
-    return Ladder(step, 0, None)
+    step = 0 if ladder.step <= LOWER else ladder.step - 1
+    return Ladder(step, 0, None, ladder.falls)
 
 
 def restart_needed(before: Ladder, after: Ladder) -> bool:
@@ -110,12 +117,12 @@ def rest_over(ladder: Ladder, now: float, rest_seconds: float = REST_SECONDS) ->
 
 def tried_again(ladder: Ladder) -> Ladder:
     """From rest to the most careful start."""
-    return Ladder(LAST - 1, ladder.failures, None)
+    return Ladder(LAST - 1, ladder.failures, None, ladder.falls)
 
 
 def write(path: Path, ladder: Ladder) -> None:
-    """Durably, but for `since`: that clock ends with the machine's uptime."""
-    durable.write(path, json.dumps(asdict(replace(ladder, since=None))).encode())
+    """Durably, but for `since`, whose clock ends with the machine's uptime, and `falls`, which a new start forgives."""
+    durable.write(path, json.dumps(asdict(replace(ladder, since=None, falls=0))).encode())
 
 
 def read(path: Path) -> Ladder:

@@ -19,6 +19,8 @@ from pathlib import Path
 KMSG = Path("/dev/kmsg")
 DEVICE = os.makedev(1, 11)  # the kernel's admin-guide/devices.txt
 _XID = re.compile(r"NVRM: Xid \(?(?:PCI:)?([0-9a-fA-F:.]+)\)?: (\d{1,4})\b,?\s*(.*)")
+_NOTHING = " to 0x0 "
+"""The end of what an Xid 154 asked for: "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)"."""
 _LOST = re.compile(r"NVRM:.*?(?:PCI:|GPU )([0-9a-fA-F]{4}:[0-9a-fA-F:.]+)?.*?(?:fallen off the bus|GPU is lost)")
 
 
@@ -89,6 +91,8 @@ def parse(record: str) -> Xid | None:
         number = int(found[2])
         meaning, detail = MEANINGS.get(number, (Meaning.IGNORE, "an event of a kind that is not known here"))
         lost = "fallen off the bus" in found[3] or "GPU is lost" in found[3]
+        if number == 154 and _NOTHING in found[3]:
+            meaning, detail = Meaning.IGNORE, "the card no longer asks for anything"
         return Xid(number, found[1], *(MEANINGS[79] if lost else (meaning, detail)))
     if (found := _LOST.search(text)) is not None:
         return Xid(None, found[1] or "", *MEANINGS[79])
