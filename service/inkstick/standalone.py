@@ -71,7 +71,11 @@ async def reading(settings: Settings) -> AsyncIterator[tuple[PagePool, Reader]]:
         processes=settings.parser_processes, page_seconds=settings.page_seconds, units=settings.pages_socket
     )
     reader = Reader(
-        pool=pool, engines=engines_for(settings, beside=False), clock=SystemClock(), image_bytes=settings.image_bytes
+        pool=pool,
+        engines=engines_for(settings, beside=False),
+        clock=SystemClock(),
+        image_bytes=settings.image_bytes,
+        max_pages=settings.max_pages,
     )
     try:
         await pool.start()

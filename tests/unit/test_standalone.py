@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from corpora import hostile
 from inkstick.config import Settings
 from inkstick.profile import Profile
 from inkstick.standalone import read_files
@@ -20,3 +21,11 @@ async def test_a_file_that_the_disk_does_not_give_stops_no_other(tmp_path: Path)
         gone, good = await read_files(settings, Profile(), files, tmp_path / "out", lambda *_: None)
     assert (gone.state, gone.error and gone.error["code"]) == ("failed", "unavailable")
     assert good.state == "done"
+
+
+async def test_a_document_with_more_pages_than_the_setting_allows_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "long.tif").write_bytes(hostile.tiff(4, width=16, length=16))
+    async with FakeEngine(speed=20) as fake:
+        settings = Settings(data=tmp_path / "data", parsers=1, engine_url=fake.url, max_pages=3)
+        (long,) = await read_files(settings, Profile(), [tmp_path / "long.tif"], tmp_path / "out", lambda *_: None)
+    assert (long.state, long.error and long.error["code"]) == ("failed", "too_large")
