@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import secrets
@@ -26,7 +27,7 @@ from inkstick.correct import change as changing
 from inkstick.correct.doubt import is_doubtful
 from inkstick.document import Header, Page, Task, header_from_json, page_json
 from inkstick.engines.protocol import Engine
-from inkstick.errors import Blocked, EngineDown, Unsupported, UsageError, by_code, no_such_page
+from inkstick.errors import Blocked, DocumentError, EngineDown, Unsupported, UsageError, by_code, no_such_page
 from inkstick.pages.pool import PagePool
 from inkstick.pages.view import TextLayerMode
 from inkstick.profile import EngineChoice, Format, Priority, Profile, SecondMode, merge
@@ -253,7 +254,8 @@ class Corrections:
             found.append(page)
 
         with self._scratch() as scratch:
-            files = await parts_of(self._pool, self._original(row), _content(row), scratch / "parts", profile.passwords)
+            original = await asyncio.to_thread(self._true_original, row)
+            files = await parts_of(self._pool, original, _content(row), scratch / "parts", profile.passwords)
             have = frozenset(range(1, max(row.pages, number) + 1)) - {number}
             job = Job(f"once more {row.id}/{number}", files, profile, order=0, on_page=on_page, have=have)
             ticket = self._reader.submit(job)
@@ -336,7 +338,11 @@ class Corrections:
             original = await asyncio.to_thread(self._kept_original, row)
             files: tuple[PartFile, ...] = ()
             if original is not None and header.parts:
-                files = await parts_of(self._pool, original, _content(row), scratch / "parts", profile.passwords)
+                try:
+                    files = await parts_of(self._pool, original, _content(row), scratch / "parts", profile.passwords)
+                except DocumentError as error:  # less room than when it was read, say: its copies stay as they were
+                    log.warning("the members of %s cannot be had again: %s", row.id, error.code)
+                    original = None
             await build(
                 staging,
                 name,
@@ -368,9 +374,21 @@ class Corrections:
 
     def _kept_original(self, row: Row) -> Path | None:
         try:
-            return self._original(row)
+            return self._true_original(row)
         except UsageError:
             return None
+
+    def _true_original(self, row: Row) -> Path:
+        """The very file that was read: people may write where it lies. Raises UsageError."""
+        path = self._original(row)
+        with path.open("rb") as file:
+            if row.sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != row.sha256:
+                raise UsageError(
+                    "Where the original was, there is another file now.",
+                    hint="Put the original back, or drop the other file into the inbox.",
+                    code="not_found",
+                )
+        return path
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:

@@ -129,7 +129,11 @@ class Office:
             units=self.settings.pages_socket,
         )
         self._reader = Reader(
-            pool=self._pool, engines=engines, clock=self._clock, image_bytes=self.settings.image_bytes
+            pool=self._pool,
+            engines=engines,
+            clock=self._clock,
+            image_bytes=self.settings.image_bytes,
+            max_pages=self.settings.max_pages,
         )
         self._desk = Desk(self.settings, self._spool, self._ledger, self._pool, self._reader, self._tell)
         opened.push_async_callback(self._pool.close)

@@ -6,6 +6,7 @@ Several files are read at a time, as the service does it: the same page pool, re
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import Blocked, DocumentError, Unavailable
+from inkstick.errors import Blocked, DocumentError, Internal, Unavailable
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
@@ -27,6 +28,8 @@ from inkstick.results.names import numbered, result_name
 from inkstick.results.publish import build
 from inkstick.web.office_port import OnProgress
 from inkstick.work import Pages, Summary, header_of, identify_file, part_originals, parts_of
+
+log = logging.getLogger(__name__)
 
 OPEN_FILES = 8
 """Documents that are read at the same time."""
@@ -71,7 +74,11 @@ async def reading(settings: Settings) -> AsyncIterator[tuple[PagePool, Reader]]:
         processes=settings.parser_processes, page_seconds=settings.page_seconds, units=settings.pages_socket
     )
     reader = Reader(
-        pool=pool, engines=engines_for(settings, beside=False), clock=SystemClock(), image_bytes=settings.image_bytes
+        pool=pool,
+        engines=engines_for(settings, beside=False),
+        clock=SystemClock(),
+        image_bytes=settings.image_bytes,
+        max_pages=settings.max_pages,
     )
     try:
         await pool.start()
@@ -116,6 +123,10 @@ class _File:
         except OSError as error:  # no permission, a bad sector, no room for its results: the others may do well
             told = Unavailable(f"It could not be read or written: {error.strerror or error}.")
             outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=told.as_json())
+        except Exception as error:
+            log.exception("%s failed by a fault of our own", self._path)
+            stumbled = Internal(f"Inkstick failed on it: {type(error).__name__}.")
+            outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=stumbled.as_json())
         self._on_progress(self._path, self._total or 0, self._total or 0)
         return outcome
 

@@ -21,7 +21,7 @@ from inkstick.config import Settings
 from inkstick.correct.change import Settle, Text
 from inkstick.correct.doubt import doubts
 from inkstick.document import Block, Flag, Kind, Page, Task
-from inkstick.errors import UsageError
+from inkstick.errors import ArchiveUnsafe, UsageError
 from inkstick.office import Office
 from inkstick.profile import EngineChoice, Format
 from inkstick.reading.reader import Engines
@@ -203,6 +203,43 @@ async def test_without_its_original_the_searchable_copy_still_follows(house: Off
     assert "7,777.50" in results["pdf"]
     assert pair.misread(1) not in results["pdf"]
     assert pair.printed(2) in results["pdf"]
+
+
+async def test_another_file_in_the_place_of_the_original_is_not_taken_for_it(house: Office) -> None:
+    info = await read(house, 2, "replaced.pdf")
+    (await house.original_file(info.id)).write_bytes(pair.pdf(1))
+    now = await house.corrections.page(info.id, 1)
+    assert now is not None
+    await house.corrections.change(info.id, 1, 0, [Settle(doubts(now.page)[0].key, "7,777.50")], who="x")
+    results = await contents(house, info.id)
+    assert "7,777.50" in results["pdf"]
+    assert pair.printed(2) in results["pdf"], "the second page is there"
+    with pytest.raises(UsageError, match="another file"):
+        await house.corrections.reread(info.id, 1, Wish(EngineChoice.AUTO, Task.PARSE))
+
+
+async def test_corrections_reach_the_results_of_an_archive_that_cannot_be_unpacked_any_more(
+    house: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("a.pdf", pair.pdf(1))
+            archive.writestr("b.pdf", pair.pdf(2))
+        yield out.getvalue()
+
+    async def no_room(*arguments: object, **options: object) -> None:
+        raise ArchiveUnsafe("The archive unpacks to more than there is room for.")
+
+    info = await house.accept_upload("two.zip", chunks(), wishes={"second_reader": "on", "formats": ["md", "pdf"]})
+    info = await ended(house, info.id)
+    monkeypatch.setattr(house._pool, "expand", no_room)
+    now = await house.corrections.page(info.id, 1)
+    assert now is not None
+    await house.corrections.change(info.id, 1, 0, [Settle(doubts(now.page)[0].key, "7,777.50")], who="x")
+    folder = await house.result_folder(info.id)
+    assert "7,777.50" in (await contents(house, info.id))["md"]
+    assert sorted(path.parent.name for path in folder.rglob("*.pdf")) == ["01 a", "02 b"]
 
 
 async def test_hostile_corrections_act_in_no_result(house: Office) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from inkstick import cli
 from inkstick.commands import ocr
-from inkstick.commands.run import drop_samples
+from inkstick.commands.run import SAMPLES, _Host, drop_samples
 from inkstick.config import DataFolder, Settings
 from inkstick.doctor import Level, examine
 from inkstick.errors import Encrypted, UsageError
@@ -251,3 +251,14 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(
 ) -> None:
     assert cli.main(arguments) == 1
     assert "/proc/none" in capsys.readouterr().err
+
+
+def test_samples_that_cannot_be_copied_do_not_keep_the_address_back(tmp_path: Path) -> None:
+    folder, said = DataFolder(tmp_path / "data"), list[str]()
+    folder.create()
+    folder.address.write_text("http://127.0.0.1:8080")
+    (folder.inbox / SAMPLES).write_text("no folder")
+    host = _Host(folder, tmp_path, said.append)
+    host._greet()
+    assert "cannot be copied" in said[0]
+    assert "The page is at http://127.0.0.1:8080" in said

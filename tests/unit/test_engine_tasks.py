@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkstick.document import Flag, Task
+from inkstick.document import Flag, Kind, Task
 from inkstick.engines import answers
 from inkstick.engines.extraction import extracted
 from inkstick.engines.openai import OpenAiEngine
@@ -131,3 +131,11 @@ def test_an_empty_cell_at_the_edge_of_a_row_keeps_the_others_in_their_columns() 
         "<tr><td>Revenue</td><td>5</td><td>6</td></tr>"
         "<tr><td>a | b</td><td>7</td><td></td></tr></table>"
     )
+
+
+def test_the_caption_in_a_table_is_kept() -> None:
+    answer = "<table><caption>Table 3: Revenue</caption><tr><td>a</td><td>1</td></tr></table>"
+    assert [(block.kind, block.text) for block in answers.parse(answer, Task.PARSE)] == [
+        (Kind.CAPTION, "Table 3: Revenue"),
+        (Kind.TABLE, "<table><tr><td>a</td><td>1</td></tr></table>"),
+    ]

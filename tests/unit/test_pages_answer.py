@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from inkstick.errors import Damaged, DocumentError
 from inkstick.pages import answer, wire
+from inkstick.pages.pool import OpenDocument, PagePool
+from inkstick.pages.view import Budget
 from inkstick.pages.wire import PeerGone, WireError
 
 
@@ -149,3 +152,25 @@ def test_a_peer_that_goes_away_is_noticed(data: bytes) -> None:
         theirs.close()
         with pytest.raises(PeerGone):
             wire.receive(ours)
+
+
+class LyingPool(PagePool):
+    """Its parser answers whatever it is asked with the same head."""
+
+    def __init__(self, head: dict[str, Any]) -> None:
+        self.head = head
+
+    async def _document_call(self, number: int, head: dict[str, Any], fd: int, late: type[DocumentError]) -> wire.Frame:
+        os.close(fd)
+        return wire.Frame(self.head)
+
+    def _forget(self, number: int) -> None: ...
+
+
+@pytest.mark.parametrize("head", [{}, {"pages": 0}, {"pages": 1, "warnings": [[]]}, {"pages": 1, "warnings": ["x"]}])
+async def test_nonsense_is_the_documents_fault_whatever_was_asked(head: dict[str, Any]) -> None:
+    document = OpenDocument(LyingPool(head), 1, os.open(os.devnull, os.O_RDONLY), "application/pdf", ())
+    for asked in (document._open(), document.page(1, budget=Budget()), document.image(1, max_side=100)):
+        with pytest.raises(Damaged, match="nonsense"):
+            await asked
+    await document.close()

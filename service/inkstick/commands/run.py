@@ -87,7 +87,7 @@ class _Host:
         if address is None:
             return
         Notifier().ready(f"Serving on {address}")
-        dropped = drop_samples(self._folder, self._samples) if self._samples is not None else []
+        dropped = self._drop()
         if dropped:
             self._say(f"Reading {len(dropped)} sample documents; watch them at {address}")
             self._follow(dropped)
@@ -96,6 +96,13 @@ class _Host:
         if address.startswith("https:"):
             self._say("Others pair their browser with a PIN: inkstick pin new")
         self._say(f"Drop documents into {self._folder.inbox}   (Ctrl-C stops)")
+
+    def _drop(self) -> list[str]:
+        try:
+            return drop_samples(self._folder, self._samples) if self._samples is not None else []
+        except OSError as error:  # no room, no permission: the page is there all the same, and to be told of
+            self._say(f"The sample documents cannot be copied: {error.strerror or error}")
+            return []
 
     def _address(self) -> str | None:
         file = self._folder.address

@@ -81,8 +81,9 @@ def _special(text: str, depth: int) -> list[Block]:
         whole = language in ("markdown", "md", "html") and depth < FENCES
         return markdown(body, depth + 1) if whole else [Block(0, Kind.CODE, body)]
     if text[:6].lower() == "<table":
-        clean = table(text)
-        return [Block(0, Kind.TABLE, clean)] if clean else []
+        clean, beside = table(text), _beside_cells(text)
+        blocks = [Block(0, Kind.CAPTION, beside), Block(0, Kind.TABLE, clean)]
+        return [block for block in blocks if block.text]
     found = _MATH.match(text)
     latex = (found.group(1) or found.group(2)).strip() if found else ""
     return [Block(0, Kind.FORMULA, latex)] if latex else []
@@ -160,6 +161,7 @@ class _Table(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.rows: list[list[tuple[str, str, list[str]]]] = []
+        self.beside: list[str] = []
         self._cell: list[str] | None = None
         self._hidden = 0
 
@@ -184,8 +186,8 @@ class _Table(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
-        if self._cell is not None and not self._hidden:
-            self._cell.append(data)
+        if not self._hidden:
+            (self._cell if self._cell is not None else self.beside).append(data)
 
 
 def _spans(attrs: list[tuple[str, str | None]]) -> str:
@@ -197,11 +199,21 @@ def _spans(attrs: list[tuple[str, str | None]]) -> str:
     )
 
 
-def table(text: str) -> str:
-    """One HTML table with nothing in it but rows and cells; "" if it has no cell."""
+def _parsed(text: str) -> _Table:
     parser = _Table()
     parser.feed(_LEFT.sub("&lt;", text))
     parser.close()
+    return parser
+
+
+def _beside_cells(text: str) -> str:
+    """What stands in a table's HTML and in no cell: a caption, mostly."""
+    return " ".join(" ".join(_parsed(text).beside).split())
+
+
+def table(text: str) -> str:
+    """One HTML table with nothing in it but rows and cells; "" if it has no cell."""
+    parser = _parsed(text)
     rows = [row for row in parser.rows if row]
     return "<table>" + "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows) + "</table>" if rows else ""
 

@@ -41,9 +41,9 @@ def error(head: Mapping[str, Any]) -> DocumentError | None:
 def probe(media_type: str, head: Mapping[str, Any]) -> Probe:
     pages = integer(head.get("pages"), 1, MAX_PAGES)
     warnings = head.get("warnings")
-    if not isinstance(warnings, list) or not _WARNINGS.issuperset(warnings):
+    if not isinstance(warnings, list):
         raise WireError("unknown warning")
-    return Probe(media_type, pages, tuple(warnings))
+    return Probe(media_type, pages, tuple(str(_member(warning, _WARNINGS)) for warning in warnings))
 
 
 def page_view(number: int, head: Mapping[str, Any], blobs: Sequence[bytes], max_tiles: int) -> PageView:

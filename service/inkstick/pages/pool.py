@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,13 +100,16 @@ class OpenDocument:
         """Page `number` (from 1), upright and within the budget. Raises DocumentError for this page alone."""
         head = {"op": "page", "page": number, "budget": asdict(budget), "mode": mode.value, "orient": orient}
         frame = await self._ask(head)
-        return answer.page_view(number, frame.head, frame.blobs, budget.max_tiles)
+        with _sense():
+            return answer.page_view(number, frame.head, frame.blobs, budget.max_tiles)
 
     async def image(self, number: int, *, max_side: int, rotation: int = 0, box: Box | None = None) -> bytes:
         """Page `number` as PNG or JPEG for people, `rotation` degrees clockwise, at most `max_side` pixels a side.
         `box`: only that part of the turned page, in thousandths."""
         head = {"op": "image", "page": number, "max_side": max_side, "rotation": rotation % 360 // 90 * 90, "box": box}
-        return answer.picture((await self._ask(head)).blobs)
+        frame = await self._ask(head)
+        with _sense():
+            return answer.picture(frame.blobs)
 
     async def close(self) -> None:
         """Forget the document. Calls that still run end by themselves."""
@@ -117,7 +120,8 @@ class OpenDocument:
 
     async def _open(self) -> None:
         frame = await self._ask({"op": "open"}, late=TooComplex)
-        self.probe = answer.probe(self._type, frame.head)
+        with _sense():
+            self.probe = answer.probe(self._type, frame.head)
 
     async def _ask(self, head: dict[str, Any], late: type[DocumentError] = Timeout) -> wire.Frame:
         if self._fd is None:
@@ -422,6 +426,15 @@ class PagePool:
 
     def _blocking(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+@contextlib.contextmanager
+def _sense() -> Iterator[None]:
+    """What a parser says that none of ours would say is its document's fault, as is all else that befalls it."""
+    try:
+        yield
+    except wire.WireError as error:
+        raise Damaged("The file's reader answers nonsense.") from error
 
 
 def open_regular(path: Path) -> int:

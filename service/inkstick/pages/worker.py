@@ -7,6 +7,7 @@ service says otherwise, so that the pages of one document can be asked of severa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -94,10 +95,9 @@ class Worker:
     def _drop(self, number: int) -> None:
         if number in self.open:
             document, fd = self.open.pop(number)
-            try:
+            with contextlib.suppress(Exception):  # what it says at its end is no fault of the one that is asked for
                 document.close()
-            finally:
-                os.close(fd)
+            os.close(fd)
 
     def _turn(self, rgb: Any) -> int:
         if self._orientation is None:

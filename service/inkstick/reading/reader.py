@@ -38,6 +38,7 @@ OPENING = 4
 RENDERING = 4
 """Pages asked of the parsers at once: two for those that work, and as many at their door."""
 RATE_WINDOW = 60.0
+MAX_PAGES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class _Work:
 class Reader:
     """See the module's docstring. `image_bytes` bounds page images held; `grace`: seconds that pages wait for the
     primary engine before the fallback takes them; `poll`: seconds between looks at the engines; `rendering`: pages
-    asked of the pool at once."""
+    asked of the pool at once; `max_pages`: of the longest document."""
 
     def __init__(
         self,
@@ -174,9 +175,10 @@ class Reader:
         grace: float = 10.0,
         poll: float = 1.0,
         rendering: int = RENDERING,
+        max_pages: int = MAX_PAGES,
     ) -> None:
         self._pool, self._clock = pool, clock or SystemClock()
-        self._image_bytes, self._budget = image_bytes, budget or Budget()
+        self._image_bytes, self._budget, self._max_pages = image_bytes, budget or Budget(), max_pages
         lane = functools.partial(Lane, clock=self._clock, grace=grace, poll=poll, changed=self._changed)
         self._primary = lane(engines.primary) if engines.primary else None
         self._fallback = lane(engines.fallback) if engines.fallback else None
@@ -254,7 +256,7 @@ class Reader:
 
     async def _run(self, job: Job) -> JobSummary:
         home, other = self._choose(job.profile)
-        sources = [Source(self._pool, part, job.profile.passwords) for part in job.parts]
+        sources = [Source(self._pool, part, job.profile.passwords, self._max_pages) for part in job.parts]
         work = _Work(job, sources, home, other)
         try:
             work.planned(await self._open(work))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inkstick.document import Part
-from inkstick.errors import DocumentError, Unsupported
+from inkstick.errors import DocumentError, TooLarge, Unsupported
 from inkstick.pages.view import Budget, PageView, Probe, TextLayerMode
 
 XFA = "This is a form (XFA) whose only page says that another program is needed to show it."
@@ -44,12 +44,12 @@ class PartFile:
 
 
 class Source:
-    """One `PartFile` whose pages are ``first..last`` of the job (both 0: it has none)."""
+    """One `PartFile` whose pages are ``first..last`` of the job (both 0: it has none). `most`: it may not have more."""
 
-    def __init__(self, pool: Opener, part: PartFile, passwords: tuple[str, ...]) -> None:
+    def __init__(self, pool: Opener, part: PartFile, passwords: tuple[str, ...], most: int) -> None:
         self.part, self.error = part, part.error
         self.first = self.last = 0
-        self._pool, self._passwords = pool, passwords
+        self._pool, self._passwords, self._most = pool, passwords, most
         self._open: OpenDocument | None = None
         self._lock = asyncio.Lock()
         self._left = 0
@@ -61,6 +61,8 @@ class Source:
         try:
             document = await self._document()
             pages = document.probe.pages
+            if pages > self._most:
+                raise TooLarge(f"The document has {pages:,} pages; this appliance reads {self._most:,}.")
             if "xfa" in document.probe.warnings:
                 raise Unsupported(
                     XFA, hint="Open it in the program that it was made for, print it to a PDF there, and drop that."
