@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ import pytest
 from PIL import Image
 
 from corpora import hostile
-from inkstick.document import Flag
+from inkstick.document import Block, Flag, Kind, Line, Page, page_json
 from inkstick.errors import Damaged
 from inkstick.pages.pdf import PdfFile
 from inkstick.pages.sheet import RawView, view
 from inkstick.pages.view import Budget, Ink, TextLayerMode
+from inkstick.results.pdf import add_text_layer
 
 LINES = [
     "The committee met on Tuesday to consider the report of the auditors.",
@@ -169,3 +171,17 @@ def test_a_scan_of_a_form_is_read_though_the_form_is_still_named_in_it(tmp_path:
     scan = hostile.xfa_stub().replace(b"Please wait... your viewer cannot show this", b"")
     with opened(tmp_path / "a.pdf", scan) as document:
         assert document.warnings == ()
+
+
+def test_a_crop_beside_the_paper_hides_nothing(tmp_path: Path) -> None:
+    source, out, jsonl = (tmp_path / name for name in ("a.pdf", "out.pdf", "pages.jsonl"))
+    lost = tree(b"3 0 R", 1).replace(b"/MediaBox", b"/CropBox [2000 2000 2500 2500] /MediaBox")
+    assert seen(source, lost).ink is not Ink.BLANK
+    line = Line("Ordinary words", (100, 100, 500, 120))
+    page = Page(1, 1000, 1414, "vllm", blocks=(Block(1, Kind.PARAGRAPH, line.text, line.box, lines=(line,)),))
+    jsonl.write_text(json.dumps(page_json(page)) + "\n")
+    add_text_layer(source, "application/pdf", jsonl, out)
+    with pymupdf.open(out) as copy:
+        (found,) = copy[0].search_for(line.text)
+        assert found.x0 == pytest.approx(59.5, abs=2)
+        assert "ordinary world" in copy[0].get_text()

@@ -55,7 +55,7 @@ class PdfFile:
 
     def sheet(self, number: int) -> PdfSheet:
         try:
-            return PdfSheet(self.doc.load_page(number - 1))
+            return PdfSheet(in_its_paper(self.doc.load_page(number - 1)))
         except (*_ERRORS, IndexError) as error:
             raise fault(error) from error
 
@@ -189,6 +189,23 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def in_its_paper(page: Any) -> Any:
+    """The page; loaded anew without its crop where that lies wholly beside the paper: MuPDF shows empty paper then,
+    other viewers the page."""
+    if not page.parent.is_pdf:
+        return page
+    node, mupdf = pymupdf._as_pdf_page(page).obj(), pymupdf.mupdf
+    boxes = [mupdf.pdf_dict_get_inheritable(node, pymupdf.PDF_NAME(name)) for name in ("CropBox", "MediaBox")]
+    if not all(map(mupdf.pdf_is_array, boxes)):
+        return page
+    crop, paper = (pymupdf.Rect(mupdf.pdf_to_rect(box)).normalize() for box in boxes)
+    if crop.is_empty or paper.is_empty or not (crop & paper).is_empty:
+        return page
+    document, number = page.parent, page.number
+    mupdf.pdf_dict_put_rect(node, pymupdf.PDF_NAME("CropBox"), mupdf.pdf_to_rect(boxes[1]))
+    return document.load_page(number)
 
 
 def _is_nothing(page: Any) -> bool:

@@ -204,10 +204,10 @@ class _Layer:
     """Adds invisible text to the pages of an open PDF; the font is shared by all of them."""
 
     def __init__(self, pymupdf: Any, document: Any) -> None:
-        from inkstick.pages.pdf import to_display  # late, as all that loads PyMuPDF
+        from inkstick.pages.pdf import in_its_paper, to_display  # late, as all that loads PyMuPDF
 
         self._mu = pymupdf
-        self._to_display = to_display
+        self._to_display, self._in_its_paper = to_display, in_its_paper
         self._document = document
         self._encoder = Encoder()
         self._font: int | None = None
@@ -215,7 +215,7 @@ class _Layer:
 
     def add(self, index: int, record: Page) -> None:
         """Add the record's text to a page. One page object that stands in several places gets it once."""
-        page = self._document[index]
+        page = self._in_its_paper(self._document[index])
         if page.xref in self._done:
             return
         self._done.add(page.xref)
