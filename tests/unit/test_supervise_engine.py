@@ -149,7 +149,7 @@ async def test_a_frozen_engine_is_found(tmp_path: Path) -> None:
 
 async def test_an_engine_that_mixes_pages_up_gets_fewer_at_once(tmp_path: Path) -> None:
     rules = json.dumps([{"kind": "mixed", "crowd": 4}])
-    slow = ("--speed", "4", "--tokens", "40")  # so that all places are really taken at once
+    slow = ("--speed", "1", "--tokens", "40")  # so that all places are really taken at once
     async with watched(tmp_path, "--rules", rules, *slow) as engine:
         state = await engine.until(ready)
         assert state.in_flight == 2
