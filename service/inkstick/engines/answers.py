@@ -32,7 +32,7 @@ _COORDINATES = re.compile(r"[\s\[\]{}(),;:.\d\"'<>/-]+|<box>|</box>")
 _LOC = re.compile(r"<\|LOC_(\d{1,4})\|>")
 _LOC_PLACE = re.compile(r"(?:<\|LOC_\d{1,4}\|>){8}")
 _LOC_MARK = re.compile(r"<\|(?:TEXT_START|TEXT_END|LOC_BEGIN|LOC_END|LOC_SEP)\|>")
-_SPOT = re.compile(r"([^()\n]*?)\s*\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
+_SPOT_PLACE = re.compile(r"\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
 
 
 def parse(answer: str, task: Task) -> tuple[Block, ...]:
@@ -279,11 +279,23 @@ def spots(answer: str) -> list[Block]:
     if value is None:
         value = [item for item in map(_json, re.findall(r"\{[^{}]*\}", answer)) if item is not None]
     found = [spot for spot in map(_spot, value if isinstance(value, list) else []) if spot]
+    rest = ""
     if not found:
-        found = [(m[0].strip(), _clamped([int(v) for v in m[1:]])) for m in _SPOT.findall(answer) if m[0].strip()]
+        found, rest = _written_spots(answer)
     if not found:
         return [] if only_coordinates(answer) else markdown(answer)
-    return [Block(0, Kind.PARAGRAPH, text, box, None, (Line(text, box),)) for text, box in found]
+    return [Block(0, Kind.PARAGRAPH, text, box, None, (Line(text, box),)) for text, box in found] + markdown(rest)
+
+
+def _written_spots(answer: str) -> tuple[list[tuple[str, Box]], str]:
+    """What stands before each place, and what comes after the last."""
+    found, position = [], 0
+    for place in _SPOT_PLACE.finditer(answer):
+        words = " ".join(answer[position : place.start()].split())
+        position = place.end()
+        if words:
+            found.append((words, _clamped([int(value) for value in place.groups()])))
+    return found, answer[position:]
 
 
 def _spot(item: Any) -> tuple[str, Box] | None:
