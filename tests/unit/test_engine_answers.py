@@ -53,7 +53,7 @@ def test_fences_around_fences_are_taken_off_as_far_as_a_page_needs() -> None:
     [
         ("a b(1,2),(3,4)", [("a b", (1, 2, 3, 4))]),
         ("title: x\n(1, 2), (3,4) second(5,6),(7,8)", [("title: x", (1, 2, 3, 4)), ("second", (5, 6, 7, 8))]),
-        ("left (out)kept(1,2),(3,4)\n(5,6),(7,8)", [("kept", (1, 2, 3, 4))]),
+        ("left (out)kept(1,2),(3,4)\n(5,6),(7,8)", [("left (out)kept", (1, 2, 3, 4))]),
     ],
 )
 def test_words_before_their_places(answer: str, found: list[tuple[str, tuple[int, ...]]]) -> None:

@@ -139,3 +139,16 @@ def test_the_caption_in_a_table_is_kept() -> None:
         (Kind.CAPTION, "Table 3: Revenue"),
         (Kind.TABLE, "<table><tr><td>a</td><td>1</td></tr></table>"),
     ]
+
+
+def test_a_spotted_line_may_hold_brackets_and_nothing_beside_the_places_is_lost() -> None:
+    answer = "Total (net)(10,20),(300,40)\nfirst\nsecond (1,50),(300,70)\n(1,80),(2,90) and the rest"
+    blocks = answers.parse(answer, Task.SPOTTING)
+    assert [block.text for block in blocks] == ["Total (net)", "first second", "and the rest"]
+    assert [block.box for block in blocks] == [(10, 20, 300, 40), (1, 50, 300, 70), None]
+
+
+@pytest.mark.timeout(60)
+def test_a_long_answer_without_places_does_not_hold_up_everybody() -> None:
+    """Forty thousand characters took half a minute of the service's own thread, and time grew with their square."""
+    assert answers.parse("<sup>" * 40_000, Task.SPOTTING)

@@ -34,9 +34,9 @@ _LOC_PLACE = re.compile(r"(?:<\|LOC_\d{1,4}\|>){8}")
 _LOC_MARK = re.compile(r"<\|(?:TEXT_START|TEXT_END|LOC_BEGIN|LOC_END|LOC_SEP)\|>")
 FENCES = 8
 """So many fences around one another are taken off; a page can make a model write thousands."""
-_PLACE = re.compile(r"\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
 _LEFT = re.compile(r"<(?!/?[a-zA-Z][^<>]*>)")
 """A `<` that begins no tag: the parser would look for the tag's end through all that follows, for each of them."""
+_SPOT_PLACE = re.compile(r"\((\d{1,4}),\s*(\d{1,4})\)\s*,\s*\((\d{1,4}),\s*(\d{1,4})\)")
 
 
 def parse(answer: str, task: Task) -> tuple[Block, ...]:
@@ -285,21 +285,23 @@ def spots(answer: str) -> list[Block]:
     if value is None:
         value = [item for item in map(_json, re.findall(r"\{[^{}]*\}", answer)) if item is not None]
     found = [spot for spot in map(_spot, value if isinstance(value, list) else []) if spot]
+    rest = ""
     if not found:
-        found = list(_placed(answer))
+        found, rest = _written_spots(answer)
     if not found:
         return [] if only_coordinates(answer) else markdown(answer)
-    return [Block(0, Kind.PARAGRAPH, text, box, None, (Line(text, box),)) for text, box in found]
+    return [Block(0, Kind.PARAGRAPH, text, box, None, (Line(text, box),)) for text, box in found] + markdown(rest)
 
 
-def _placed(answer: str) -> Iterator[tuple[str, Box]]:
-    """``text(x1,y1),(x2,y2)``: the words before each place, back to a line's beginning or another bracket."""
-    position = 0
-    for place in _PLACE.finditer(answer):
-        words = re.split(r"[()\n]", answer[position : place.start()].rstrip())[-1].strip()
+def _written_spots(answer: str) -> tuple[list[tuple[str, Box]], str]:
+    """What stands before each place, and what comes after the last."""
+    found, position = [], 0
+    for place in _SPOT_PLACE.finditer(answer):
+        words = " ".join(answer[position : place.start()].split())
         position = place.end()
         if words:
-            yield words, _clamped([int(value) for value in place.groups()])
+            found.append((words, _clamped([int(value) for value in place.groups()])))
+    return found, answer[position:]
 
 
 def _spot(item: Any) -> tuple[str, Box] | None:
