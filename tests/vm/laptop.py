@@ -127,9 +127,10 @@ class Laptop(Machine):
         self._process.wait(seconds)
 
     def drop(self, name: str, content: bytes) -> None:
-        """A document appears in the inbox whole."""
+        """A document appears in the inbox whole; at a first start as soon as the service has made the inbox."""
         part = f"{DATA}/inbox/.part"
-        self.run("sh", "-c", f"cat > {part} && chown inkstick: {part} && mv {part} {DATA}/inbox/{name}", data=content)
+        command = f"cat > {part} && chown inkstick: {part} && mv {part} {DATA}/inbox/{name}"
+        until(lambda: self.run("sh", "-c", command, data=content)[0] == 0, self.journal)
 
     # -- eyes
 
