@@ -130,3 +130,39 @@ async def test_an_upload_that_is_stopped_leaves_nothing(browser: Browser, tmp_pa
         await expect(page.locator("#uploads li")).to_have_count(0)
         assert list(served.offices[0].settings.folder.spool.iterdir()) == []
         assert await served.offices[0].documents() == []
+
+
+async def test_an_empty_file_is_sent_like_any_other(browser: Browser, tmp_path: Path) -> None:
+    async with machine(browser, tmp_path / "data") as (served, page):
+        await choose(page, tmp_path, "empty.pdf", b"")
+        await expect(page.locator("#uploads li")).to_have_count(0)
+        (row,) = await served.offices[0].documents()
+        assert (row.name, row.size) == ("empty.pdf", 0)
+
+
+DROP = """
+const file = (name, size) => ({ isFile: true, name, file: (good) => good(new File(["x".repeat(size)], name)) });
+const locked = { isFile: true, name: "locked.pdf", file: (good, bad) => bad(new DOMException("", "NotReadableError")) };
+const folder = (name, parts, bad) => ({ isFile: false, name, createReader: () => ({
+  readEntries: (good, no) => (bad ? no(new DOMException("", "NotReadableError")) : good(parts.splice(0))),
+}) });
+const entries = [folder("case", [locked, file("in.txt", 3)]), folder("shut", [], true), file("out.txt", 3)];
+const event = new Event("drop", { bubbles: true, cancelable: true });
+Object.defineProperty(event, "dataTransfer", {
+  value: { items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })), files: [] },
+});
+document.getElementById("file").closest("form").dispatchEvent(event);
+"""
+
+
+async def test_what_cannot_be_read_of_a_dropped_folder_is_told_and_all_else_is_sent(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with machine(browser, tmp_path / "data") as (served, page):
+        await page.evaluate(f"() => {{ {DROP} }}")
+        await expect(page.locator("#uploads .problem")).to_have_count(2)
+        await expect(page.locator("#uploads li")).to_have_count(2)  # those that were sent are gone
+        rows = await served.offices[0].documents()
+        assert {row.relpath for row in rows} == {"case/in.txt", "out.txt"}
+        told = await page.locator("#uploads li").all_inner_texts()
+        assert sorted(text.split("\n")[0] for text in told) == ["case/locked.pdf", "shut"], told

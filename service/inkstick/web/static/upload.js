@@ -176,17 +176,22 @@ export async function dropped(transfer) {
   return found;
 }
 
+// What cannot be read is told, and keeps nothing else from being sent.
 async function gather(entry, folder, found) {
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    found.push({ file, folder });
-    return;
-  }
   const inside = folder ? `${folder}/${entry.name}` : entry.name;
-  const reader = entry.createReader();
-  for (;;) { // in portions, until an empty one
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return;
-    for (const child of some) if (!child.name.startsWith(".")) await gather(child, inside, found);
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      found.push({ file, folder });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) { // in portions, until an empty one
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return;
+      for (const child of some) if (!child.name.startsWith(".")) await gather(child, inside, found);
+    }
+  } catch {
+    failed(line(inside), words.texts.unreadable);
   }
 }
