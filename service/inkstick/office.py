@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from inkstick.intake.watcher import exclusive_lock
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Engines, Reader
+from inkstick.recent import Recent
 from inkstick.results.names import result_name
 from inkstick.selftest import SelfTest
 from inkstick.store.ballast import Ballast
@@ -83,10 +85,8 @@ class Office:
         self._watch: Mapping[str, Any] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = contextlib.AsyncExitStack()
-        self._asked_engines: asyncio.Task[tuple[EngineInfo, ...]] | None = None
-        self._engines_told = 0.0
-        self._probing: asyncio.Task[str] | None = None
-        self._probe: tuple[float, str] = (float("-inf"), "not started")
+        self._engines_said = Recent(lambda: self._engines_now(), time.monotonic)
+        self._probed = Recent(lambda: asyncio.to_thread(self._can_accept), self._clock.monotonic)
         self._system = System(settings, self._clock)
         self._ballast = Ballast(self._folder.ballast, settings.reserve_bytes)
 
@@ -533,17 +533,8 @@ class Office:
 
     async def _engine_infos(self) -> tuple[EngineInfo, ...]:
         """As they were a second ago at most. Every page that is opened shows them, and an engine that hangs keeps who
-        asks it waiting for seconds: there is one question at a time, however many open one."""
-        now = asyncio.get_running_loop().time()
-        if self._asked_engines is None or (self._asked_engines.done() and now - self._engines_told > ENGINES_SECONDS):
-            self._asked_engines = asyncio.create_task(self._ask_engines())
-        return await asyncio.shield(self._asked_engines)
-
-    async def _ask_engines(self) -> tuple[EngineInfo, ...]:
-        try:
-            return await self._engines_now()
-        finally:
-            self._engines_told = asyncio.get_running_loop().time()
+        asks it waiting for seconds."""
+        return await self._engines_said.get(ENGINES_SECONDS)
 
     async def _engines_now(self) -> tuple[EngineInfo, ...]:
         engines = self._engines
@@ -554,19 +545,10 @@ class Office:
 
     async def health(self) -> OfficeHealth:
         live = bool(self._tasks) and not any(task.done() for task in self._tasks)
-        at, state = self._probe
-        if self._clock.monotonic() - at > PROBE_SECONDS:
-            if self._probing is None or self._probing.done():
-                self._probing = asyncio.create_task(self._probed())
-            state = await asyncio.shield(self._probing)
+        # Anybody may ask, and a crowd's probes would keep the disk and the threads from all else.
+        state = await self._probed.get(PROBE_SECONDS)
         checks = {"desk": "ok" if live else "the desk has stopped", "storage": state}
         return OfficeHealth(live=live, ready=live and state == "ok", checks=checks)
-
-    async def _probed(self) -> str:
-        """One at a time: anybody may ask, and a crowd's probes would keep the disk and the threads from all else."""
-        state = await asyncio.to_thread(self._can_accept)
-        self._probe = (self._clock.monotonic(), state)
-        return state
 
     def _can_accept(self) -> str:
         """Write and sync a real file, as accepting a document would."""

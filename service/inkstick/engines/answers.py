@@ -81,8 +81,8 @@ def _special(text: str, depth: int) -> list[Block]:
         whole = language in ("markdown", "md", "html") and depth < FENCES
         return markdown(body, depth + 1) if whole else [Block(0, Kind.CODE, body)]
     if text[:6].lower() == "<table":
-        clean, beside = table(text), _beside_cells(text)
-        blocks = [Block(0, Kind.CAPTION, beside), Block(0, Kind.TABLE, clean)]
+        parsed = _parsed(text)
+        blocks = [Block(0, Kind.CAPTION, parsed.caption()), Block(0, Kind.TABLE, parsed.clean())]
         return [block for block in blocks if block.text]
     found = _MATH.match(text)
     latex = (found.group(1) or found.group(2)).strip() if found else ""
@@ -161,7 +161,7 @@ class _Table(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.rows: list[list[tuple[str, str, list[str]]]] = []
-        self.beside: list[str] = []
+        self._beside: list[str] = []
         self._cell: list[str] | None = None
         self._hidden = 0
 
@@ -187,7 +187,16 @@ class _Table(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
-            (self._cell if self._cell is not None else self.beside).append(data)
+            (self._cell if self._cell is not None else self._beside).append(data)
+
+    def caption(self) -> str:
+        """What stands in no cell: a caption, mostly."""
+        return " ".join(" ".join(self._beside).split())
+
+    def clean(self) -> str:
+        """HTML with nothing in it but rows and cells; "" if there is no cell."""
+        rows = [row for row in self.rows if row]
+        return "<table>" + "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows) + "</table>" if rows else ""
 
 
 def _spans(attrs: list[tuple[str, str | None]]) -> str:
@@ -204,18 +213,6 @@ def _parsed(text: str) -> _Table:
     parser.feed(_LEFT.sub("&lt;", text))
     parser.close()
     return parser
-
-
-def _beside_cells(text: str) -> str:
-    """What stands in a table's HTML and in no cell: a caption, mostly."""
-    return " ".join(" ".join(_parsed(text).beside).split())
-
-
-def table(text: str) -> str:
-    """One HTML table with nothing in it but rows and cells; "" if it has no cell."""
-    parser = _parsed(text)
-    rows = [row for row in parser.rows if row]
-    return "<table>" + "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows) + "</table>" if rows else ""
 
 
 def _cell(cell: tuple[str, str, list[str]]) -> str:
