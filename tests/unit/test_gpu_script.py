@@ -111,6 +111,26 @@ def test_the_transformers_engine_is_asked_page_by_page(
     assert all(run["tokens_per_second"] == pytest.approx(5 * run["pages_per_second"]) for run in told["runs"])
 
 
+def test_the_transformers_engine_alone_is_measured(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    monkeypatch.setattr(script, "WORKER", tmp_path / "worker.py")
+    wishes = ["--model", str(tmp_path), "--cpu", "--no-vllm", "--pixels", "2000", "--plain-pages", "1", "--tokens", "5"]
+    out = tmp_path / "out"
+    assert script.main([*wishes, "-o", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert (report["runs"], len(report["transformers"]["runs"])) == ([], 1)
+    told = (out / "report.md").read_text()
+    assert "| 2000 | " in told
+    assert ".svg" not in told
+
+
+def test_few_in_flight_read_fewer_pages(script: ModuleType, tmp_path: Path) -> None:
+    options = script.options_of(["--random-weights", "-o", str(tmp_path)])
+    assert [script.pages_of(options, count) for count in (1, 4, 8, 64)] == [16, 64, 128, 128]
+
+
 def test_a_process_that_ends_is_told_in_the_report(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
