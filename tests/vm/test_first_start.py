@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from inkstick_provisioning.faults import WrongKey
 from inkstick_provisioning.language import say
@@ -28,6 +29,8 @@ LETTER = printed("The letter of the archive")
 SECTOR = 512
 HEADER_BYTES = 16 << 20
 """Of LUKS2, as cryptsetup makes it."""
+LETTER_HEIGHT = 16
+"""Of the text console, in pixels."""
 LANGUAGE = os.environ.get("INKSTICK_PICTURES_LANGUAGE", "en")
 """In which the person answers, and the pictures are; the second language of the first question is zh."""
 
@@ -168,10 +171,18 @@ def test_a_wipe_destroys_every_key_and_switches_off(second: Laptop, medium: Path
     second.type("w")
     second.show(named("wipe"))
     second.type("WIPE\n")
+    before = second.picture()
     until(lambda: keyslots(medium, start) == {})
-    keep(second.picture(), named("wiped"))  # at once: it is about to switch off
+    keep(last_words(second, before), named("wiped"))
     second.wait_off()
     print(f"second start: wiped and off after {second.seconds:.0f} s")
+
+
+def last_words(laptop: Laptop, before: Image.Image) -> Image.Image:
+    """The screen of the few seconds before it switches itself off: what is being done, its first line, has changed."""
+    line = (0, 0, before.width, LETTER_HEIGHT)
+    until(lambda: laptop.picture().crop(line).tobytes() != before.crop(line).tobytes())
+    return laptop.picture()
 
 
 def keyslots(medium: Path, start: int) -> dict[str, object]:
