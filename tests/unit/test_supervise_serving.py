@@ -617,3 +617,13 @@ def test_a_process_knows_whether_it_has_a_network() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
         inside = bool(walls) or {name for _, name in socket.if_nameindex()} == {"lo"}
         assert done.stdout.strip() == str(inside), done.stderr
+
+
+def test_a_warning_that_speaks_of_errors_is_no_reason(tmp_path: Path) -> None:
+    """As vLLM says it where open files are few; a computing process that is killed says nothing."""
+    log = Log(tmp_path / "log")
+    ulimit = "Found ulimit of 20000. This can cause fd limit errors like `OSError: [Errno 24] Too many open files`."
+    log.add(f"(APIServer pid=587) WARNING 11-27 22:55:08 [system_utils.py:294] {ulimit}\n")
+    assert log.reason() == ""
+    log.add("(APIServer pid=587) ValueError: no card\n")
+    assert log.reason() == "ValueError: no card"

@@ -34,6 +34,8 @@ CORE = "EngineCore"
 SHARED = Path("/dev/shm")  # noqa: S108
 _ABOVE = re.compile(r"root cause|EngineDeadError")
 """What vLLM's server says when its computing process has ended, last of all and many lines after the cause."""
+_HARMLESS = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:WARNING|INFO|DEBUG) ")
+"""Of a lower level, though it may speak of errors, as vLLM does where few files may be open."""
 _PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 """What vLLM writes before each line: which process, when, where."""
 
@@ -49,7 +51,7 @@ class Log:
         self._errors.clear()
 
     def add(self, line: str) -> None:
-        if "Error" in line or "error:" in line:
+        if ("Error" in line or "error:" in line) and not _HARMLESS.match(line):
             self._errors.append(line.rstrip()[:1000])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
