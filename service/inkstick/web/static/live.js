@@ -10,17 +10,58 @@ export async function getJson(address) {
   return answer.json();
 }
 
-// Calls onEvent with each event after `last`; the browser reconnects by itself and resumes where it was.
+const TRIES = [0, 1000, 2000, 4000, 8000]; // milliseconds before the next try to follow again
+
+// What must outlive a reload: text that is being written, uploads that are under way.
+const unfinished = [];
+export const keepWhile = (is) => unfinished.push(is);
+
+// Says at the top of the page why it stands still: "lost", "unpaired", or nothing.
+function tell(why) {
+  for (const part of document.querySelectorAll("#away > *")) part.hidden = part.dataset.why !== why;
+}
+
+async function whyAway() {
+  try {
+    const { ok, status } = await fetch("/api/v1/status", { headers: { Accept: "application/json" } });
+    return ok ? null : status === 401 ? "unpaired" : "lost";
+  } catch { return "lost"; }
+}
+
+// Calls onEvent with each event after `last`, for as long as the page is looked at: a browser holds only six connections
+// to a machine, and a page in the background that kept one would leave none for the page in front. Whatever breaks it,
+// it is tried again, and resumes where it was.
 export function follow(last, onEvent, onOpen) {
-  const source = new EventSource(`/api/v1/events?after=${encodeURIComponent(last)}`);
-  source.onopen = () => onOpen?.(true);
-  source.onerror = () => onOpen?.(false);
-  source.onmessage = (message) => {
-    const event = JSON.parse(message.data);
-    if (event.kind === "reset") location.reload();
-    else onEvent(event);
+  let source = null;
+  let timer = null;
+  let failures = 0;
+  const close = () => { clearTimeout(timer); source?.close(); source = null; };
+  const open = () => {
+    close();
+    const mine = source = new EventSource(`/api/v1/events?after=${encodeURIComponent(last)}`);
+    source.onopen = () => { failures = 0; tell(null); onOpen?.(true); };
+    source.onmessage = (message) => {
+      const event = JSON.parse(message.data);
+      last = message.lastEventId;
+      if (event.kind === "reset" && !unfinished.some((is) => is())) location.reload();
+      else onEvent(event);
+    };
+    source.onerror = async () => { // the browser itself gives up for good when it is refused
+      mine.close();
+      onOpen?.(false);
+      const why = await whyAway();
+      if (source !== mine) return;
+      if (failures > 0 || why === "unpaired") tell(why);
+      timer = setTimeout(open, TRIES[failures]);
+      failures = Math.min(failures + 1, TRIES.length - 1);
+    };
   };
-  addEventListener("pagehide", () => source.close());
+  const see = () => (document.visibilityState === "hidden" ? close() : open());
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) see(); }); // back to it, as it was left
+  document.addEventListener("visibilitychange", see);
+  setInterval(() => { if (!source) whyAway(); }, 600_000); // a page that is open is in use, also in the background
+  see();
 }
 
 // Many calls become one, at most every `pause` milliseconds, and the last one is never lost.

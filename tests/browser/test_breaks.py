@@ -1,0 +1,95 @@
+"""Open pages when something breaks under them: the connection, the pairing, the service; and when there are many."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from browser.test_document_screen import put
+from browser.test_web_page import CHROMIUM, file, memory, site, upload
+from inkstick.access.roles import Role
+from support.lan import Lan, lan
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.xdist_group("breaks"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+BEHIND = """
+const state = { value: "visible" };
+Object.defineProperty(document, "visibilityState", { get: () => state.value });
+window.behind = (is) => {
+  state.value = is ? "hidden" : "visible";
+  document.dispatchEvent(new Event("visibilitychange"));
+};
+"""
+"""A browser without windows shows all its pages at once: this lets one be behind another."""
+
+
+async def test_ten_open_pages_leave_room_for_the_next(browser: Browser, tmp_path: Path) -> None:
+    """A browser holds six connections to a machine; each page that follows the events held one, seen or not."""
+    async with site(browser, memory(tmp_path, 0)) as found:
+        await found.context.add_init_script(BEHIND)
+        first = page = await found.open()
+        for _ in range(9):
+            await page.evaluate("behind(true)")
+            page = await found.open()
+        await upload(page, file("a.txt", "alpha"))
+        await expect(page.locator("tr.doc .pill")).to_have_text("done")
+        await expect(first.locator("tr.doc")).to_have_count(0)
+        await first.evaluate("behind(false)")
+        await expect(first.locator("tr.doc .pill")).to_have_text("done")  # it caught up
+
+
+async def paired(page: Page, served: Lan, path: str) -> None:
+    await page.goto(f"{served.address}/pair?back={path}")
+    await page.fill("#pin", served.pin(Role.OPERATOR))
+    await page.get_by_role("button", name="Pair", exact=True).click()
+
+
+async def test_a_page_whose_pairing_ended_says_so_and_goes_on_once_paired_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with lan(tmp_path) as served:
+        context = await browser.new_context(ignore_https_errors=True)
+        context.set_default_timeout(60_000)
+        page = await context.new_page()
+        await paired(page, served, "/")
+        await expect(page.locator("#live")).to_be_visible()
+        await context.clear_cookies()
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        await expect(page.get_by_text("This browser is not paired any more.")).to_be_visible()
+        async with context.expect_page() as opened:
+            await page.get_by_role("link", name="Pair it again").click()
+        await paired(await opened.value, served, "/docs")
+        await expect(page.get_by_text("This browser is not paired any more.")).to_be_hidden()
+        await put(served.office, "a.txt", b"alpha")
+        await expect(page.locator("tr.doc .pill")).to_have_text("done")
+        await context.close()
+
+
+async def test_a_page_that_was_refused_the_events_asks_again(browser: Browser, tmp_path: Path) -> None:
+    """An event source gives up for good when it is answered by an error: 503 while the service starts, say."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        refusing = asyncio.Event()
+
+        async def refuse(route: Route) -> None:
+            if refusing.is_set():
+                await route.continue_()
+            else:
+                await route.fulfill(status=503, body="{}")
+
+        await found.context.route("**/api/v1/events*", refuse)
+        await found.context.route("**/api/v1/status", refuse)
+        page = await found.open()
+        await expect(page.get_by_text("The machine does not answer.")).to_be_visible()
+        refusing.set()
+        await expect(page.get_by_text("The machine does not answer.")).to_be_hidden()
+        await put(office, "a.txt", b"alpha")
+        await expect(page.locator("tr.doc .pill")).to_have_text("done")
+        found.complaints.clear()  # the browser itself notes each 503
