@@ -120,6 +120,21 @@ async def test_a_position_from_another_life_is_told_to_reload(office: MemoryOffi
     assert (event["kind"], event["id"]) == ("reset", 4)
 
 
+async def test_who_was_away_until_events_were_forgotten_is_told_to_reload(
+    office: MemoryOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ledger keeps them: only the newest. Whoever wakes up late would miss some, and never know."""
+    await accept(office, "one\ftwo\fthree")
+    ask = office.events
+
+    async def kept(*, after: int, limit: int = 200) -> Sequence[Event]:
+        return await ask(after=max(after, 3), limit=limit)
+
+    monkeypatch.setattr(office, "events", kept)
+    streams = Streams(office)
+    assert [await streams.start(last) for last in (2, 3, 0)] == [-1, 3, 0]
+
+
 async def test_a_silent_stream_shows_that_it_lives(office: MemoryOffice) -> None:
     stream = Streams(office, heartbeat=0.02).follow(0)
     async with asyncio.timeout(60):
