@@ -72,7 +72,7 @@ async def test_a_client_resumes_exactly_where_it_was(office: MemoryOffice) -> No
     first = await take(streams.follow(0), 2)
     rest = await take(streams.follow(await streams.start(first[-1]["id"])), 2)
     assert [event["id"] for event in first + rest] == [1, 2, 3, 4]
-    assert [event["kind"] for event in first + rest] == ["accepted", "opened", "page", "concluded"]
+    assert [event["data"]["state"] for event in first + rest] == ["queued", "reading", "reading", "done"]
     assert {event["document"] for event in first + rest} == {id}
 
 
