@@ -93,3 +93,50 @@ async def test_a_page_that_was_refused_the_events_asks_again(browser: Browser, t
         await put(office, "a.txt", b"alpha")
         await expect(page.locator("tr.doc .pill")).to_have_text("done")
         found.complaints.clear()  # the browser itself notes each 503
+
+
+async def test_a_row_stays_while_there_is_no_answer_and_is_right_when_there_is(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Any trouble was taken for a deletion: the document vanished from the list."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", b"alpha\fFAIL")
+        page = await found.open()
+        refused = asyncio.Event()
+
+        async def refuse(route: Route) -> None:
+            refused.set()
+            await route.fulfill(status=503, body="{}")
+
+        await page.route(f"**/api/v1/documents/{info.id}", refuse)
+        office.page_seconds = 0.05
+        await office.retry(info.id)
+        async with asyncio.timeout(60):
+            await refused.wait()
+        await expect(page.locator("tr.doc .pill")).to_have_text("done in part")
+        await office.remove((await put(office, "b.txt", b"x")).id)
+        await expect(page.locator("tr.doc")).to_have_count(1)
+        held = office._held[info.id]
+        held.texts[1] = "mended"
+        await page.unroute(f"**/api/v1/documents/{info.id}")
+        await office.retry(info.id)
+        await expect(page.locator("tr.doc .pill")).to_have_text("done")
+        found.complaints.clear()  # the browser itself notes each 503
+
+
+async def test_an_old_document_that_is_read_does_not_push_its_way_among_the_newest(
+    browser: Browser, tmp_path: Path
+) -> None:
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        old = await put(office, "old.txt", b"alpha\fFAIL")
+        for n in range(20):
+            await put(office, f"{n}.txt", b"x")
+        page = await found.open()
+        await expect(page.locator("tr.doc")).to_have_count(20)
+        await office.retry(old.id)
+        await put(office, "new.txt", b"x")
+        await expect(page.locator("tr.doc").first).to_contain_text("new.txt")
+        await expect(page.locator("#documents")).not_to_contain_text("old.txt")
+        await expect(page.locator("tr.doc").nth(1)).to_contain_text("19.txt")

@@ -6,12 +6,15 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
 from inkstick.config import Settings
+from inkstick.document import Task
+from inkstick.store.strips import Strip
 from inkstick.web import language, phrases, words
 from inkstick.web.app import create_app
 from inkstick.web.office_port import Stats
@@ -285,3 +288,29 @@ def test_no_template_of_the_screens_holds_words_outside_of_the_catalogue() -> No
         bare = re.sub(r"{[{%#].*?[}%#]}|<[^>]*>", " ", text, flags=re.DOTALL)
         found = set(re.findall(r"[A-Za-z]{3,}", bare))
         assert found <= {"Inkstick", "PDF", "TIFF", "JPEG", "PNG", "BMP", "WebP", "HEIC", "ZIP", "SHA", "nbsp"}, name
+
+
+# What happens while a page is made
+
+
+@pytest.mark.parametrize("path", ["/", "/documents", "/documents/{id}"])
+async def test_what_happens_while_a_page_is_made_is_told_again(
+    client: httpx.AsyncClient, office: MemoryOffice, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A document that ends between the look at its row and the answer would be shown as it was, for ever."""
+    id = (await upload(client, "alpha", "a.txt"))["id"]
+    before, looked = await office.last_event(), office.strips
+
+    async def busy(ids: Sequence[str]) -> Mapping[str, Strip]:
+        await upload(client, "beta", "b.txt")
+        return await looked(ids)
+
+    async def engines() -> Sequence[tuple[str, Sequence[Task]]]:
+        await upload(client, "beta", "b.txt")
+        return []
+
+    monkeypatch.setattr(office, "strips", busy)
+    monkeypatch.setattr(office.corrections, "engines", engines)
+    page = (await client.get(path.format(id=id))).text
+    assert f'data-last-event="{before}"' in page
+    assert await office.last_event() > before

@@ -140,6 +140,7 @@ class _Screen:
         return changes
 
     async def show(self, request: Request, id: str, asked: Asked) -> Response:
+        last_event = await self.office.last_event()  # first: what happens while all else is looked up is told again
         row = await self.office.document(id)
         total = row.pages or 0
         number = min(asked.page, total) if total else asked.page
@@ -164,7 +165,7 @@ class _Screen:
             "engines": engines,
             "tasks": {task.value for _, tasks in engines for task in tasks},
             "states": {word: translate(text) for word, text in words.STATES.items()},
-            "last_event": await self.office.last_event(),
+            "last_event": last_event,
         }
         status = 200 if asked.problem is None else 409 if asked.problem.code == "conflict" else 422
         return self.templates.TemplateResponse(request, "document.html", shown, status)

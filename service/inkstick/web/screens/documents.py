@@ -41,6 +41,7 @@ async def documents(
 ) -> Response:
     wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
     last = int(after) if after else None
+    last_event = await office.last_event()  # before all else: what happens while it is looked up is told again
     rows = await office.listed(wanted, after=last, limit=ROWS + 1)
     shown, given = rows[:ROWS], wanted.given()
     counts = (await office.stats()).documents
@@ -57,7 +58,7 @@ async def documents(
         "back": _address(given, last),
         "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
         "link": _link(given),
-        "last_event": await office.last_event(),
+        "last_event": last_event,
     }
     return templates.TemplateResponse(request, "documents.html", values)
 

@@ -30,8 +30,7 @@ async def failures(request: Request, office: Office, templates: Templates) -> Re
         (code, count, REASONS.get(code, REASONS["internal"]), await _ended(office, code, SHOWN))
         for code, count in (await office.failures()).items()
     ]
-    values = {"groups": groups, "last_event": await office.last_event()}
-    return templates.TemplateResponse(request, "failures.html", values)
+    return templates.TemplateResponse(request, "failures.html", {"groups": groups})
 
 
 @router.post("/failures/retry")

@@ -6,7 +6,7 @@ export const words = JSON.parse(byId("words").textContent);
 
 export async function getJson(address) {
   const answer = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${answer.status} ${address}`);
+  if (!answer.ok) throw Object.assign(new Error(`${answer.status} ${address}`), { status: answer.status });
   return answer.json();
 }
 
