@@ -314,3 +314,23 @@ async def test_what_happens_while_a_page_is_made_is_told_again(
     page = (await client.get(path.format(id=id))).text
     assert f'data-last-event="{before}"' in page
     assert await office.last_event() > before
+
+
+# A document's page
+
+
+async def test_the_first_row_of_a_large_table_is_row_one(client: httpx.AsyncClient) -> None:
+    table = f"<table>{'<tr><td>x</td><td>y</td></tr>' * 400}</table>"
+    id = (await upload(client, table, "a.txt"))["id"]
+    address = f"/documents/{id}"
+    assert 'name="row" inputmode="numeric" pattern="[0-9]+" size="5" value="1"' in (await client.get(address)).text
+    page = (await client.get(f"{address}?edit=1&row=1")).text
+    assert ('name="cell-0-0"' in page, 'name="cell-1-0"' in page) == (True, False)
+    saved = {"block": "1", "version": "0", "row": "1", "cell-0-0": "new", "cell-0-1": "y"}
+    assert (await client.post(f"{address}/pages/1/text", data=saved)).status_code == 303
+    stale = await client.post(f"{address}/pages/1/restore", data={"version": "0", "to": "0"})
+    assert stale.status_code == 409
+    assert 'id="refused"' in stale.text, "on the page, not a page of its own"
+    page = (await client.post(f"{address}/pages/1/text", data=saved | {"cell-0-1": "z"})).text
+    assert 'value="z"' in page, "what was typed is still there"
+    assert 'name="cell-1-0"' not in page

@@ -28,6 +28,13 @@ async function whyAway() {
   } catch { return "lost"; }
 }
 
+// Whether there is somebody to take what is sent now; says so at the top if not.
+export async function answers() {
+  const why = await whyAway();
+  tell(why);
+  return !why;
+}
+
 // Calls onEvent with each event after `last`, for as long as the page is looked at: a browser holds only six connections
 // to a machine, and a page in the background that kept one would leave none for the page in front. Whatever breaks it,
 // it is tried again, and resumes where it was.
