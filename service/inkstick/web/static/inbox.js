@@ -64,9 +64,12 @@ form.addEventListener("submit", (event) => {
   if (files.length) sendAll(files, options(), arrived);
   else byId("file").focus();
 });
-form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("over"); });
-form.addEventListener("dragleave", (event) => { if (!form.contains(event.relatedTarget)) form.classList.remove("over"); });
-form.addEventListener("drop", async (event) => {
+// Wherever on the page they are let go: beside the box the browser would open them, and leave the page.
+const files = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragover", (event) => { if (files(event)) { event.preventDefault(); form.classList.add("over"); } });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) form.classList.remove("over"); });
+addEventListener("drop", async (event) => {
+  if (!files(event)) return;
   event.preventDefault();
   form.classList.remove("over");
   const wishes = options();
