@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,37 @@ async def test_an_old_document_that_is_read_does_not_push_its_way_among_the_newe
         await expect(page.locator("tr.doc").first).to_contain_text("new.txt")
         await expect(page.locator("#documents")).not_to_contain_text("old.txt")
         await expect(page.locator("tr.doc").nth(1)).to_contain_text("19.txt")
+
+
+async def test_what_goes_wrong_is_told_in_chinese_while_it_happens_too(browser: Browser, tmp_path: Path) -> None:
+    """A row that was brought up to date, a refused upload and a refused question turned English."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        await found.context.set_extra_http_headers({"Accept-Language": "zh-CN"})
+        await put(office, "a.txt", b"FAIL")
+        page = await found.open()
+        held = next(iter(office._held.values()))
+        told = "The document has 30000 pages; this appliance reads 20000."
+        held.info = replace(held.info, message=told, hint="Split it into smaller files and drop those.")
+        office._tell(held.info)
+        said = "文档有 30000 页；本机最多读取 20000 页。 请拆成较小的文件后放入。"
+        await expect(page.locator("tr.doc .problem")).to_have_text(said)
+
+        async def refuse(route: Route) -> None:
+            told = {"code": "too_many", "message": "3 of your uploads are under way already."}
+            await route.fulfill(status=429, json=told | {"hint": "Choose one file."})
+
+        await page.route("**/api/v1/uploads", refuse)
+        await upload_by(page, "b.txt")
+        await expect(page.locator("#uploads .note")).to_have_text("您已有 3 个上传正在进行。 请选择一个文件。")
+        await page.goto(f"{found.address}/ask")
+        office.full = True
+        await page.set_input_files("#file", [file("c.txt", "x")])  # type: ignore[arg-type]
+        await page.locator("#ask button").click()
+        await expect(page.locator("#problem")).to_contain_text("磁盘快满了。")
+        found.complaints.clear()  # the browser itself notes the refusals
+
+
+async def upload_by(page: Page, name: str) -> None:
+    await page.set_input_files("#file", [file(name, "x")])  # type: ignore[arg-type]
+    await page.locator("#upload button").click()

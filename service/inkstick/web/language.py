@@ -53,13 +53,18 @@ def catalogue(code: str) -> Mapping[str, str]:
 
 
 @cache
-def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """The sentences of errors that hold values, as they look with them; those that say most first."""
+def errors(code: str) -> Mapping[str, str]:
+    """The sentences of errors; those that hold values as ``{name}`` say most first."""
     path = FOLDER / code / "errors.toml"
     sentences = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    parted = {sentence: re.split(r"\{\w+\}", sentence) for sentence in sentences if "{" in sentence}
-    most = sorted(parted, key=lambda sentence: -len("".join(parted[sentence])))
-    return tuple((_pattern(sentence), sentences[sentence]) for sentence in most)
+    most = sorted(sentences, key=lambda sentence: -len(re.sub(r"\{\w+\}", "", sentence)))
+    return {sentence: sentences[sentence] for sentence in most}
+
+
+@cache
+def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The sentences of errors that hold values, as they look with them."""
+    return tuple((_pattern(sentence), text) for sentence, text in errors(code).items() if "{" in sentence)
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:

@@ -90,5 +90,25 @@ export function calmly(pause, action) {
 // "{done} of {of}" with its places filled.
 export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
+const HOLE = /\{(\w+)\}/;
+// A sentence that holds values, as it looks with them.
+function pattern(sentence) {
+  const parts = sentence.split(HOLE); // texts, and between them the names of values
+  const looks = parts.map((part, n) => (n % 2 ? `(?<${part}>[^]+?)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
+  const says = parts.filter((_, n) => n % 2 === 0).join("").length;
+  return { says, looks: new RegExp(`^${looks.join("")}$`), sentence };
+}
+let patterns = null; // those that say most first
+
 // An English sentence of the service in the language of the page, where the page knows it.
-export const said = (text) => words.errors?.[text] ?? text;
+export function said(text) {
+  const errors = words.errors ?? {};
+  const one = (english) => (Object.hasOwn(errors, english) ? errors[english] : english);
+  if (Object.hasOwn(errors, text)) return errors[text];
+  patterns ??= Object.keys(errors).filter((sentence) => HOLE.test(sentence)).map(pattern).sort((a, b) => b.says - a.says);
+  for (const { looks, sentence } of patterns) {
+    const values = looks.exec(text)?.groups;
+    if (values) return fill(errors[sentence], Object.fromEntries(Object.keys(values).map((name) => [name, one(values[name])])));
+  }
+  return text;
+}
