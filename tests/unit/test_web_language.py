@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -72,6 +75,39 @@ def test_the_page_follows_the_choice(client: TestClient) -> None:
 )
 def test_nobody_is_sent_to_another_machine(client: TestClient, back: str) -> None:
     assert client.post("/language", data={"code": "zh", "back": back}, follow_redirects=False).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "back"),
+    [
+        ("/system/self-test", {}, "/system"),
+        ("/documents/bulk", {"action": "delete", "id": "{id}"}, "/documents"),
+        ("/documents/{id}/pages/1/text", {"block": "1", "version": "7", "text": "x"}, "/documents/{id}?page=1"),
+        ("/access/tokens", {"name": "script"}, "/access"),
+        ("/folders/edit", {"at": "bills", "action": "try", "known": "x"}, "/folders/edit?at=bills"),
+        ("/failures/retry", {}, "/"),
+    ],
+)
+def test_the_choice_leads_back_to_a_page_that_is_there(
+    tmp_path: Path, path: str, form: dict[str, str], back: str
+) -> None:
+    """Also from the answer to a form, whose address nobody can go to."""
+    office = MemoryOffice(tmp_path)
+    office.settings.folder.create()
+    with TestClient(create_app(office), base_url="http://127.0.0.1") as client:
+        client.post("/folders/new", data={"name": "bills"})
+        id = client.put("/api/v1/documents/a.txt", content=b"alpha").json()["id"]
+        while client.get(f"/api/v1/documents/{id}").json()["state"] != "done":
+            time.sleep(0.01)
+        data: dict[str, Any] = {name: value.format(id=id) for name, value in form.items()}
+        sent = {"files": {name: (None, value) for name, value in data.items()}} if "folders" in path else {"data": data}
+        page = client.post(path.format(id=id), **sent, headers={"Accept": "text/html"}).text
+        found = re.search(r'name="back" value="([^"]*)"', page)
+        assert found
+        assert found[1] == back.format(id=id)
+        chosen = client.post("/language", data={"code": "zh", "back": html.unescape(found[1])})
+        assert chosen.status_code == 200
+        assert '<html lang="zh-Hans">' in chosen.text
 
 
 # Told at the command line before there is a page, or to programs that send what no page of ours does.
