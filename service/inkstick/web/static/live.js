@@ -2,7 +2,7 @@
 
 export const byId = (id) => document.getElementById(id);
 
-export const words = JSON.parse(byId("words").textContent);
+export const words = JSON.parse(byId("words")?.textContent ?? "{}");
 
 export async function getJson(address) {
   const answer = await fetch(address, { headers: { Accept: "application/json" } });
