@@ -14,10 +14,11 @@ import pytest
 
 from inkstick.config import Settings
 from inkstick.document import Task
+from inkstick.errors import UsageError
 from inkstick.store.strips import Strip
 from inkstick.web import language, phrases, words
 from inkstick.web.app import create_app
-from inkstick.web.office_port import Stats
+from inkstick.web.office_port import DocumentInfo, Stats
 from inkstick.web.screens import system as system_screen
 from inkstick.web.screens_port import Remaining
 from support.office import MemoryOffice
@@ -334,3 +335,37 @@ async def test_the_first_row_of_a_large_table_is_row_one(client: httpx.AsyncClie
     page = (await client.post(f"{address}/pages/1/text", data=saved | {"cell-0-1": "z"})).text
     assert 'value="z"' in page, "what was typed is still there"
     assert 'name="cell-1-0"' not in page
+
+
+# What cannot be done with all
+
+
+async def test_what_cannot_be_done_with_some_is_told_by_their_names(
+    client: httpx.AsyncClient, office: MemoryOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await several(client)
+    page = (await client.post("/documents/bulk", data={"action": "retry", "id": [ids["a.txt"], ids["b.txt"]]})).text
+    assert "letters/2026/b.txt" in page
+    assert f">{ids['b.txt']}<" not in page
+
+    async def gone(id: str, *, password: str | None = None) -> DocumentInfo:
+        raise UsageError("The original is gone.", hint="Drop it again.")
+
+    monkeypatch.setattr(office, "retry", gone)
+    page = (await client.post("/failures/retry", data={"code": "damaged"})).text
+    assert "The original is gone." in page, "pressed, and nothing happened, without a word"
+    assert "c.txt" in page
+    assert 'href="/failures">Back' in page
+
+
+async def test_one_that_was_deleted_meanwhile_keeps_the_others_from_nothing(
+    client: httpx.AsyncClient, office: MemoryOffice
+) -> None:
+    ids = await several(client)
+    await office.remove(ids["a.txt"])
+    both = {"action": "delete", "id": [ids["a.txt"], ids["c.txt"]]}
+    page = (await client.post("/documents/bulk", data=both)).text
+    assert "Delete this document for good?" in page
+    assert "c.txt" in page
+    gone = await client.post("/documents/bulk", data=both | {"id": ids["a.txt"]}, follow_redirects=False)
+    assert (gone.status_code, gone.headers["location"]) == (303, "/documents")
