@@ -15,8 +15,10 @@ from starlette.testclient import TestClient
 
 from inkstick import errors
 from inkstick.access.roles import RULES
+from inkstick.appliance import Stick
 from inkstick.web import language, words
 from inkstick.web.app import create_app
+from inkstick.web.office_port import Stats
 from support.office import MemoryOffice
 
 TEMPLATES = language.FOLDER.parent / "templates"
@@ -39,6 +41,13 @@ def test_the_choice_counts_before_the_browsers_wish(cookie: str | None, accepted
 def test_a_sentence_without_translation_stays_english_and_placeholders_are_filled() -> None:
     assert language.translator("zh")("Documents") == "文档"
     assert language.translator("zh")("Nobody wrote this {n} times", n=3) == "Nobody wrote this 3 times"
+
+
+def test_a_name_that_is_a_word_of_ours_stays_as_it_is() -> None:
+    """A stick that is labelled Documents was called 文档, which stands on none."""
+    translate = language.translator("zh")
+    assert translate(words.stick(Stick("sdb1", "Documents", "offered", 3, 0, 0))) == "读取 Documents 中的 3 份文档？"
+    assert translate(words.engine(Stats())[1]) == "没有引擎就绪（没有设置任何引擎）。文档在等待，不会丢失。"
 
 
 def test_every_event_of_the_audit_log_has_words_in_every_language() -> None:

@@ -25,7 +25,8 @@ TAGS: Mapping[str, str] = {"en": "en", "zh": "zh-Hans"}
 
 
 class Said(str):
-    """An English sentence with its values filled in, which remembers both, so that it can still be translated."""
+    """An English sentence with its values filled in, which remembers both, so that it can still be translated. Of the
+    values only those that are `Said` themselves are sentences of ours; any other is a name, shown as it is."""
 
     __slots__ = ("sentence", "values")
     sentence: str
@@ -86,7 +87,7 @@ def translator(code: str) -> Translate:
     def translate(sentence: str, /, **values: object) -> str:
         if isinstance(sentence, Said):
             inner = {
-                key: translate(value) if isinstance(value, str) else value for key, value in sentence.values.items()
+                key: translate(value) if isinstance(value, Said) else value for key, value in sentence.values.items()
             }
             return translate(sentence.sentence, **inner)
         if not values and sentence not in sentences and (found := _recognised(code, sentence)):

@@ -118,7 +118,7 @@ def engine(stats: Stats) -> tuple[str, str]:
     ready = [engine for engine in stats.engines if engine.ready]
     if not ready:
         states = ", ".join(f"{engine.name}: {engine.state}" for engine in stats.engines)
-        told = states or "none is set up"
+        told = states or Said("none is set up")
         return "bad", Said("No engine is ready ({states}). Documents wait; nothing is lost.", states=told)
     first = ready[0]
     if first.role == "primary":
