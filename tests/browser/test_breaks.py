@@ -67,6 +67,7 @@ async def test_a_page_whose_pairing_ended_says_so_and_goes_on_once_paired_again(
         async with context.expect_page() as opened:
             await page.get_by_role("link", name="Pair it again").click()
         await paired(await opened.value, served, "/docs")
+        await page.evaluate("dispatchEvent(new Event('focus'))")
         await expect(page.get_by_text("This browser is not paired any more.")).to_be_hidden()
         await put(served.office, "a.txt", b"alpha")
         await expect(page.locator("tr.doc .pill")).to_have_text("done")

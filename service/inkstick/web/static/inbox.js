@@ -45,7 +45,7 @@ follow(
   (event) => { touch(event); refreshStatus(); },
   (open) => { byId("live").hidden = !open; if (open) refreshStatus(); },
 );
-setInterval(refreshStatus, 15000);
+setInterval(() => { if (document.visibilityState === "visible" && !byId("live").hidden) refreshStatus(); }, 15000);
 
 const form = byId("upload");
 

@@ -59,6 +59,7 @@ export function follow(last, onEvent, onOpen) {
       const why = await whyAway();
       if (source !== mine) return;
       if (failures > 0 || why === "unpaired") tell(why);
+      if (why === "unpaired") { source = null; return; } // until its person comes back: each try is noted in the audit log
       timer = setTimeout(open, TRIES[failures]);
       failures = Math.min(failures + 1, TRIES.length - 1);
     };
@@ -67,7 +68,8 @@ export function follow(last, onEvent, onOpen) {
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) see(); }); // back to it, as it was left
   document.addEventListener("visibilitychange", see);
-  setInterval(() => { if (!source) whyAway(); }, 600_000); // a page that is open is in use, also in the background
+  addEventListener("focus", () => { if (!source) see(); });
+  setInterval(() => { if (!source && document.visibilityState === "hidden") whyAway(); }, 600_000); // open is in use
   see();
 }
 

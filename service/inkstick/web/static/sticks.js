@@ -24,6 +24,7 @@ function item(stick) {
 async function renew() {
   try {
     const answer = await fetch("/sticks", { headers: { Accept: "application/json" } });
+    if (answer.status === 401) { addEventListener("focus", renew, { once: true }); return; } // each try is noted
     const told = answer.ok ? await answer.text() : null;
     if (told !== null && told !== part.dataset.shown && !part.contains(document.activeElement)) {
       const { label, sticks } = JSON.parse(told);
