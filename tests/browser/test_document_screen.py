@@ -343,3 +343,16 @@ async def test_a_document_deleted_under_an_open_page_is_told(browser: Browser, t
         await at_page(page, 1)
         await office.remove(info.id)
         await expect(page.get_by_text("This document was deleted.")).to_be_visible()
+
+
+async def test_on_paper_is_the_whole_text(browser: Browser, tmp_path: Path) -> None:
+    """What the pane did not show was not printed, and nothing said so."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", "\n\n".join(f"line {n}" for n in range(200)).encode())
+        page = await found.open(f"/documents/{info.id}")
+        hidden = "document.getElementById('text').scrollHeight - document.getElementById('text').clientHeight"
+        assert await page.evaluate(hidden) > 1000
+        await page.emulate_media(media="print")
+        assert await page.evaluate(hidden) <= 1
+        await expect(page.get_by_role("button")).to_have_count(0)
