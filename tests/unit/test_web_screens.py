@@ -369,3 +369,11 @@ async def test_one_that_was_deleted_meanwhile_keeps_the_others_from_nothing(
     assert "c.txt" in page
     gone = await client.post("/documents/bulk", data=both | {"id": ids["a.txt"]}, follow_redirects=False)
     assert (gone.status_code, gone.headers["location"]) == (303, "/documents")
+
+
+async def test_times_say_whose_they_are(client: httpx.AsyncClient) -> None:
+    """The machine has no time zone: what it shows is UTC, hours off from the clock on the wall."""
+    row = await upload(client, "alpha", "a.txt")
+    shown = f"{row['received'][:16].replace('T', ' ')} UTC"
+    for path in ("/", "/documents"):
+        assert shown in (await client.get(path)).text

@@ -107,8 +107,8 @@ def pages(done: int, of: int | None) -> str:
 
 
 def when(iso: str) -> str:
-    """A time stamp for people, to the minute."""
-    return iso[:16].replace("T", " ")
+    """A time stamp for people, to the minute: the same for all who look, wherever their clocks stand."""
+    return f"{iso[:16].replace('T', ' ')} UTC" if iso else ""
 
 
 def engine(stats: Stats) -> tuple[str, str]:

@@ -64,7 +64,7 @@ function show(row, doc, strip) {
   part(".formats").replaceChildren(...doc.formats.map((format) => link(doc.id, format)));
   if (!part("time")) part(".when").append(document.createElement("time"));
   part("time").dateTime = doc.received;
-  part("time").textContent = doc.received.slice(0, 16).replace("T", " ");
+  part("time").textContent = `${doc.received.slice(0, 16).replace("T", " ")} UTC`;
   const box = part("input[type=checkbox]");
   if (box) { box.value = doc.id; box.nextElementSibling.textContent = fill(words.texts.choose, { name: doc.name }); }
 }
