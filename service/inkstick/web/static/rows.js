@@ -152,6 +152,7 @@ function walk(step) {
 export function keys(more = {}) {
   const actions = { "/": () => byId("q").focus(), j: () => walk(1), k: () => walk(-1), ...more };
   addEventListener("keydown", (event) => {
+    if (localStorage.getItem("inkstick-keys") === "off") return; // chosen on a document's page
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
     if (event.key in actions) { event.preventDefault(); actions[event.key](); }
   });
