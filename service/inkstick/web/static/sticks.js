@@ -10,7 +10,7 @@ function element(name, values, ...children) {
 function offer(stick, { what, sentence, other }) {
   const hidden = (name, value) => element("input", { type: "hidden", name, value });
   const button = element("button", { textContent: sentence, className: other ? "other" : "" });
-  const back = location.pathname;
+  const back = location.pathname.startsWith("/system") ? "/system" : "/"; // not the address of the self-test's answer
   return element("form", { method: "post", action: `/sticks/${what}` }, hidden("back", back), hidden("id", stick.id), button);
 }
 
