@@ -243,7 +243,7 @@ const actions = {
   r: turn, b: toggleBoxes, "?": () => help.showModal(),
 };
 addEventListener("keydown", (event) => {
-  if (event.isComposing) return; // Enter and Escape belong to the input method then
+  if (event.isComposing || event.keyCode === 229) return; // Enter and Escape belong to the input method then
   const writing = event.target.matches("textarea, input:not([type=hidden], [type=checkbox]), select");
   if (writing && event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.target.form?.requestSubmit(); return; }
   if (event.key === "Escape" && !help.open) {

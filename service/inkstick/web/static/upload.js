@@ -37,6 +37,7 @@ function failed({ bar, stop, note }, text) {
   bar.remove();
   stop.remove();
   note.className = "problem";
+  note.setAttribute("role", "alert"); // spoken: the line itself is not looked at by those who listen
   note.textContent = text;
 }
 
