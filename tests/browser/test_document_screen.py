@@ -234,6 +234,12 @@ async def test_a_document_of_five_thousand_pages_shows_a_dozen_thumbnails(browse
         await expect(page.locator(".strip li")).to_have_count(12)
         await expect(page.locator(".strip a[aria-current]")).to_contain_text("2500")
         await at_page(page, 2500)
+        for nowhere in ("", "0"):  # said at the field, not on a page of its own
+            await page.locator("#goto").fill(nowhere)
+            await page.keyboard.press("Enter")
+            assert not await page.locator("#goto").evaluate("field => field.validity.valid")
+            await at_page(page, 2500)
+        await page.locator("h1").click()
         await page.keyboard.press("g")
         await page.keyboard.type("5000")
         await page.keyboard.press("Enter")
