@@ -176,3 +176,18 @@ async def test_what_goes_wrong_is_told_in_chinese_while_it_happens_too(browser: 
 async def upload_by(page: Page, name: str) -> None:
     await page.set_input_files("#file", [file(name, "x")])  # type: ignore[arg-type]
     await page.locator("#upload button").click()
+
+
+async def test_a_link_to_what_is_being_read_is_there_when_it_is_pressed(browser: Browser, tmp_path: Path) -> None:
+    """It was made anew each second: pressed before and let go after that, it did nothing."""
+    office = memory(tmp_path, 0.3)
+    async with site(browser, office) as found:
+        page = await found.open()
+        await upload(page, file("long.txt", "page\f" * 20))
+        link = page.locator("#at-work a")
+        await link.hover()
+        await page.mouse.down()
+        before = await page.locator("#at-work span").inner_text()
+        await expect(page.locator("#at-work span")).not_to_have_text(before)
+        await page.mouse.up()
+        await expect(page.locator("h1")).to_have_text("long.txt")
