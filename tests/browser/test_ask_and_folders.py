@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, FilePayload, expect
+from playwright.async_api import Browser, FilePayload, Route, expect
 
 from browser.test_web_page import CHROMIUM, HOSTILE, SAMPLES, memory, site
 from inkstick.config import Settings
@@ -114,6 +115,54 @@ async def test_form_and_text_follow_each_other_by_keyboard(browser: Browser, tmp
         await expect(page.get_by_text("Saved.")).to_be_visible()
         saved = (tmp_path / "inbox" / ".inkstick.toml").read_text()
         assert saved == '# by hand\noriginals = "keep"\nformats = ["md", "docx"]\npriority = "bulk"\n'
+
+
+async def test_a_change_that_is_just_being_brought_to_the_other_side_is_saved_with_it(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Whoever pressed Save within that moment was told to have changed both sides differently."""
+    async with site(browser, memory(tmp_path)) as found:
+        page = await found.open("/folders/edit?at=")
+        await page.get_by_label("What to do").select_option("text")
+        await expect(page.get_by_label("As a file")).to_have_value('task = "text"\n')
+        asked, gone_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await gone_on.wait()
+            await route.continue_()
+
+        await page.route("**/folders/check", hold)
+        await page.get_by_label("Turn").select_option("bulk")
+        async with asyncio.timeout(60):
+            await asked.wait()
+        await page.get_by_role("button", name="Save").click(no_wait_after=True)
+        gone_on.set()
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+        assert (tmp_path / "inbox" / ".inkstick.toml").read_text() == 'task = "text"\npriority = "bulk"\n'
+
+
+async def test_an_answer_is_waited_for_through_a_break_of_the_connection(browser: Browser, tmp_path: Path) -> None:
+    office = memory(tmp_path)
+    office.gate = asyncio.Event()
+    async with site(browser, office) as found:
+        page = await found.open("/ask")
+        await page.set_input_files("#file", [PICTURE])
+        await page.get_by_role("button", name="Ask", exact=True).click()
+        await expect(page.locator("#waits")).to_be_visible()
+        cut = asyncio.Event()
+
+        async def cuts(route: Route) -> None:
+            cut.set()
+            await route.abort()
+
+        await page.route("**/ask/*/state", cuts)
+        async with asyncio.timeout(60):
+            await cut.wait()
+        await page.unroute("**/ask/*/state")
+        office.gate.set()
+        await expect(page.locator("#text")).to_be_visible()
+        found.complaints.clear()  # the browser itself notes the break
 
 
 async def test_settings_are_tried_on_a_file_before_they_are_saved(browser: Browser, tmp_path: Path) -> None:

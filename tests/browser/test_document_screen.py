@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Dialog, Page, Route, expect
 
 from browser.accessible import lacks
 from browser.test_web_page import CHROMIUM, memory, site
@@ -234,6 +234,12 @@ async def test_a_document_of_five_thousand_pages_shows_a_dozen_thumbnails(browse
         await expect(page.locator(".strip li")).to_have_count(12)
         await expect(page.locator(".strip a[aria-current]")).to_contain_text("2500")
         await at_page(page, 2500)
+        for nowhere in ("", "0"):  # said at the field, not on a page of its own
+            await page.locator("#goto").fill(nowhere)
+            await page.keyboard.press("Enter")
+            assert not await page.locator("#goto").evaluate("field => field.validity.valid")
+            await at_page(page, 2500)
+        await page.locator("h1").click()
         await page.keyboard.press("g")
         await page.keyboard.type("5000")
         await page.keyboard.press("Enter")
@@ -255,3 +261,104 @@ async def test_the_screen_fits_a_phone(browser: Browser, tmp_path: Path) -> None
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
                 assert await lacks(page) == []
                 await picture(page, f"{scheme}-{width}")
+
+
+TABLE = "<table><tr><td>alpha</td><td>beta</td></tr><tr><td>gamma</td><td>delta</td></tr></table>"
+
+
+async def test_two_who_correct_one_table_lose_nothing_of_either(browser: Browser, tmp_path: Path) -> None:
+    """Who came second found the whole form as it had been, and none of the cells that were typed."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", f"{TABLE}\n\nbelow".encode())
+        first, second = [await found.open(f"/documents/{info.id}?page=1&edit=1") for _ in range(2)]
+        await first.get_by_label("Row 1, cell 1").fill("ALPHA")
+        await first.get_by_role("button", name="Save").click()
+        await expect(first.locator("#saved")).to_be_visible()
+        await second.get_by_label("Row 2, cell 2").fill("DELTA")
+        await second.get_by_role("button", name="Save").click()
+        await expect(second.locator("#refused")).to_contain_text("Somebody else has changed this page")
+        await expect(second.get_by_label("Row 1, cell 1")).to_have_value("ALPHA")
+        await expect(second.get_by_label("Row 2, cell 2")).to_have_value("DELTA")
+        await second.get_by_role("button", name="Save").click()
+        await expect(second.locator("#saved")).to_be_visible()
+        assert await second.locator("#b1 td").all_inner_texts() == ["ALPHA", "beta", "gamma", "DELTA"]
+        found.complaints.clear()  # the browser itself notes the 409
+
+
+async def test_what_an_input_method_composes_is_its_own(browser: Browser, tmp_path: Path) -> None:
+    """Escape puts the candidates of a Chinese input method away. It threw away all that was written, too."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", b"alpha")
+        page = await found.open(f"/documents/{info.id}?page=1&edit=1")
+        await page.locator("textarea").fill("alpha, corrected")
+        await page.locator("textarea").evaluate(
+            "field => field.dispatchEvent(new KeyboardEvent('keydown',"
+            " { key: 'Escape', isComposing: true, bubbles: true, cancelable: true }))"
+        )
+        await page.wait_for_timeout(300)
+        await expect(page.locator("textarea")).to_have_value("alpha, corrected")
+
+
+async def test_what_is_written_outlives_a_reading_a_reload_and_a_pairing_that_ended(
+    browser: Browser, tmp_path: Path
+) -> None:
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", b"alpha\fFAIL")
+        page = await found.open(f"/documents/{info.id}?page=1&edit=1")
+        await at_page(page, 1)
+        await page.locator("textarea").fill("alpha, corrected")
+        await page.get_by_role("button", name="Larger").click()  # the focus is elsewhere now
+        office._held[info.id].texts[1] = "mended"
+        await office.retry(info.id)
+        await expect(page.locator("#state")).to_have_text("done")
+        await expect(page.get_by_text("More pages have been read.")).to_be_visible()
+        await expect(page.locator("textarea")).to_have_value("alpha, corrected")
+        asked: list[str] = []
+
+        async def stay(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            await dialog.dismiss()
+
+        page.on("dialog", stay)
+        await page.get_by_role("link", name="Next page").click()
+        await expect(page.locator("textarea")).to_have_value("alpha, corrected")
+        assert asked == ["beforeunload"]
+
+        async def refuse(route: Route) -> None:
+            await route.fulfill(status=401, body="{}")
+
+        await page.route("**/api/v1/status", refuse)
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("This browser is not paired any more.")).to_be_visible()
+        await expect(page.locator("textarea")).to_have_value("alpha, corrected")
+        await page.unroute("**/api/v1/status")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.locator("#b1 .t")).to_have_text("alpha, corrected")
+        assert asked == ["beforeunload"]
+        found.complaints.clear()  # the browser itself notes the 401
+
+
+async def test_a_document_deleted_under_an_open_page_is_told(browser: Browser, tmp_path: Path) -> None:
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", b"alpha")
+        page = await found.open(f"/documents/{info.id}")
+        await at_page(page, 1)
+        await office.remove(info.id)
+        await expect(page.get_by_text("This document was deleted.")).to_be_visible()
+
+
+async def test_on_paper_is_the_whole_text(browser: Browser, tmp_path: Path) -> None:
+    """What the pane did not show was not printed, and nothing said so."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        info = await put(office, "a.txt", "\n\n".join(f"line {n}" for n in range(200)).encode())
+        page = await found.open(f"/documents/{info.id}")
+        hidden = "document.getElementById('text').scrollHeight - document.getElementById('text').clientHeight"
+        assert await page.evaluate(hidden) > 1000
+        await page.emulate_media(media="print")
+        assert await page.evaluate(hidden) <= 1
+        await expect(page.get_by_role("button")).to_have_count(0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Dialog, Page, Route, expect
 
 from browser.test_web_page import CHROMIUM
 from inkstick.config import Settings
@@ -149,9 +149,9 @@ const folder = (name, parts, bad) => ({ isFile: false, name, createReader: () =>
 const entries = [folder("case", [locked, file("in.txt", 3)]), folder("shut", [], true), file("out.txt", 3)];
 const event = new Event("drop", { bubbles: true, cancelable: true });
 Object.defineProperty(event, "dataTransfer", {
-  value: { items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })), files: [] },
+  value: { types: ["Files"], items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })), files: [] },
 });
-document.getElementById("file").closest("form").dispatchEvent(event);
+document.getElementById(target).dispatchEvent(event);
 """
 
 
@@ -159,10 +159,70 @@ async def test_what_cannot_be_read_of_a_dropped_folder_is_told_and_all_else_is_s
     browser: Browser, tmp_path: Path
 ) -> None:
     async with machine(browser, tmp_path / "data") as (served, page):
-        await page.evaluate(f"() => {{ {DROP} }}")
+        await page.evaluate(f"target => {{ {DROP} }}", "upload")
         await expect(page.locator("#uploads .problem")).to_have_count(2)
         await expect(page.locator("#uploads li")).to_have_count(2)  # those that were sent are gone
         rows = await served.offices[0].documents()
         assert {row.relpath for row in rows} == {"case/in.txt", "out.txt"}
         told = await page.locator("#uploads li").all_inner_texts()
         assert sorted(text.split("\n")[0] for text in told) == ["case/locked.pdf", "shut"], told
+
+
+async def test_what_is_dropped_beside_the_box_is_sent_too(browser: Browser, tmp_path: Path) -> None:
+    """The browser would open it, in the place of the page and of all that was on its way."""
+    async with machine(browser, tmp_path / "data") as (served, page):
+        await page.evaluate(f"target => {{ {DROP} }}", "find")
+        await expect(page.locator("tr.doc")).to_have_count(2)
+        assert {row.relpath for row in await served.offices[0].documents()} == {"case/in.txt", "out.txt"}
+
+
+async def test_only_what_arrived_is_counted_and_nobody_leaves_in_the_middle_unasked(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with machine(browser, tmp_path / "data") as (_, page):
+        held, asked = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            if route.request.method == "POST" and "c3RvcHBlZC50eHQ" in route.request.headers["upload-metadata"]:
+                await route.fulfill(status=422, json={"code": "usage", "message": "Not this one.", "hint": "No."})
+                return
+            await held.wait()
+            await route.continue_()
+
+        async def stay(dialog: Dialog) -> None:
+            assert dialog.type == "beforeunload"
+            asked.set()
+            await dialog.dismiss()
+
+        await page.route("**/api/v1/uploads**", hold)
+        page.on("dialog", stay)
+        names = ("a.txt", "stopped.txt")
+        for name in names:
+            (tmp_path / name).write_text(name)
+        await page.set_input_files("#file", [tmp_path / name for name in names])
+        await page.get_by_role("button", name="Read them").click()
+        await expect(page.locator("#uploads .problem")).to_have_text("Not this one. No.")
+        await page.get_by_role("link", name="Documents", exact=True).click(no_wait_after=True)
+        async with asyncio.timeout(60):
+            await asked.wait()
+        held.set()
+        await expect(page.locator("tr.doc")).to_have_count(1)
+        await expect(page.locator("#sent")).to_have_text("1 of 2 files sent")
+        await page.get_by_role("link", name="Documents", exact=True).click()
+        await expect(page).to_have_url(f"{page.url.rstrip('/').removesuffix('/documents')}/documents")
+
+
+async def test_uploads_wait_while_the_browser_is_not_paired(browser: Browser, tmp_path: Path) -> None:
+    """Each of the files that were left was refused for good, one after another."""
+    async with machine(browser, tmp_path / "data") as (served, page):
+
+        async def refuse(route: Route) -> None:
+            told = "This browser or program is not paired with this machine."
+            await route.fulfill(status=401, json={"code": "not_paired", "message": told, "hint": "Pair it."})
+
+        await page.route("**/api/v1/uploads**", refuse)
+        await choose(page, tmp_path, "a.txt", b"abc")
+        await expect(page.locator("#uploads .note")).to_contain_text("not paired with this machine")
+        await page.unroute("**/api/v1/uploads**")
+        await expect(page.locator("#uploads li")).to_have_count(0)
+        assert [row.name for row in await served.offices[0].documents()] == ["a.txt"]

@@ -96,6 +96,21 @@ async def test_a_person_who_may_not_sees_a_page_that_says_so_and_no_way_there(tm
         assert program.json()["code"] == "not_allowed"
 
 
+async def test_a_person_whose_pairing_ended_is_told_on_a_page_when_they_send_a_form(tmp_path: Path) -> None:
+    """It was the bare JSON, in English, and no way on."""
+    async with lan(tmp_path) as served, served.client() as browser:
+        wish = {"Accept": "text/html", "Accept-Language": "zh"}
+        told = await browser.post("/documents/1/retry", headers=wish)
+        assert told.status_code == 401
+        assert "此浏览器或程序尚未与本机配对。" in told.text
+        assert '<a href="/pair">配对此浏览器</a>' in told.text
+        assert 'href="/documents"' not in told.text, "nothing that only those who are paired may see"
+        assert (await browser.post("/documents/1/retry")).json()["code"] == "not_paired"
+        wrong = await browser.get("/documents", headers=wish | {"Host": "elsewhere.example"})
+        assert wrong.status_code == 421
+        assert "这个地址不属于本机。" in wrong.text
+
+
 async def test_a_browser_is_paired_works_and_leaves(tmp_path: Path) -> None:
     async with lan(tmp_path) as served, served.client(headers={"Accept": "text/html"}) as browser:
         led = await browser.get("/documents/1?after=10")
@@ -152,7 +167,7 @@ async def test_a_session_survives_a_restart_and_a_revoked_one_ends_at_once_also_
             assert (await admin.put("/api/v1/documents/secret.txt", content=b"x")).status_code == 201
             async with asyncio.timeout(60):
                 rest = [line async for line in lines]
-        assert not any("accepted" in line for line in rest), "a revoked browser was still told what happened"
+        assert not any("queued" in line for line in rest), "a revoked browser was still told what happened"
         assert (await reader.get("/api/v1/documents")).status_code == 401
         assert (await admin.get("/api/v1/documents")).status_code == 200, "the other one stays"
 

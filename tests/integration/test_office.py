@@ -117,6 +117,16 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
         assert "Paragraph 2 of page 3" in pdf[2].get_text()
 
 
+async def test_each_step_of_a_document_is_told_as_the_manual_says(settings: Settings, fake: FakeEngine) -> None:
+    async with open_office(settings, fake) as office:
+        info = await upload(office, "book.pdf", numbered.pdf([1, 2]))
+        await until(office, info.id, lambda now: now.state == "done")
+        told = [event for event in await office.events(after=0) if event.document == info.id]
+    assert {event.kind for event in told} == {"document"}
+    assert all(set(event.data) == {"state", "pages", "pages_done", "code"} for event in told)
+    assert [told[0].data["state"], told[-1].data["state"]] == ["queued", "done"]
+
+
 async def test_the_same_bytes_twice_are_two_results_and_one_computation(settings: Settings, fake: FakeEngine) -> None:
     data = numbered.tiff([4, 5])
     async with open_office(settings, fake) as office:

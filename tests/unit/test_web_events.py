@@ -72,7 +72,7 @@ async def test_a_client_resumes_exactly_where_it_was(office: MemoryOffice) -> No
     first = await take(streams.follow(0), 2)
     rest = await take(streams.follow(await streams.start(first[-1]["id"])), 2)
     assert [event["id"] for event in first + rest] == [1, 2, 3, 4]
-    assert [event["kind"] for event in first + rest] == ["accepted", "opened", "page", "concluded"]
+    assert [event["data"]["state"] for event in first + rest] == ["queued", "reading", "reading", "done"]
     assert {event["document"] for event in first + rest} == {id}
 
 
@@ -118,6 +118,21 @@ async def test_a_position_from_another_life_is_told_to_reload(office: MemoryOffi
     streams = Streams(office)
     (event,) = await take(streams.follow(await streams.start(99999)), 1)
     assert (event["kind"], event["id"]) == ("reset", 4)
+
+
+async def test_who_was_away_until_events_were_forgotten_is_told_to_reload(
+    office: MemoryOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ledger keeps them: only the newest. Whoever wakes up late would miss some, and never know."""
+    await accept(office, "one\ftwo\fthree")
+    ask = office.events
+
+    async def kept(*, after: int, limit: int = 200) -> Sequence[Event]:
+        return await ask(after=max(after, 3), limit=limit)
+
+    monkeypatch.setattr(office, "events", kept)
+    streams = Streams(office)
+    assert [await streams.start(last) for last in (2, 3, 0)] == [-1, 3, 0]
 
 
 async def test_a_silent_stream_shows_that_it_lives(office: MemoryOffice) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from inkstick import errors
 from inkstick.access.roles import RULES
+from inkstick.appliance import Stick
 from inkstick.web import language, words
 from inkstick.web.app import create_app
+from inkstick.web.office_port import Stats
 from support.office import MemoryOffice
 
 TEMPLATES = language.FOLDER.parent / "templates"
@@ -36,6 +41,13 @@ def test_the_choice_counts_before_the_browsers_wish(cookie: str | None, accepted
 def test_a_sentence_without_translation_stays_english_and_placeholders_are_filled() -> None:
     assert language.translator("zh")("Documents") == "文档"
     assert language.translator("zh")("Nobody wrote this {n} times", n=3) == "Nobody wrote this 3 times"
+
+
+def test_a_name_that_is_a_word_of_ours_stays_as_it_is() -> None:
+    """A stick that is labelled Documents was called 文档, which stands on none."""
+    translate = language.translator("zh")
+    assert translate(words.stick(Stick("sdb1", "Documents", "offered", 3, 0, 0))) == "读取 Documents 中的 3 份文档？"
+    assert translate(words.engine(Stats())[1]) == "没有引擎就绪（没有设置任何引擎）。文档在等待，不会丢失。"
 
 
 def test_every_event_of_the_audit_log_has_words_in_every_language() -> None:
@@ -72,6 +84,39 @@ def test_the_page_follows_the_choice(client: TestClient) -> None:
 )
 def test_nobody_is_sent_to_another_machine(client: TestClient, back: str) -> None:
     assert client.post("/language", data={"code": "zh", "back": back}, follow_redirects=False).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "back"),
+    [
+        ("/system/self-test", {}, "/system"),
+        ("/documents/bulk", {"action": "delete", "id": "{id}"}, "/documents"),
+        ("/documents/{id}/pages/1/text", {"block": "1", "version": "7", "text": "x"}, "/documents/{id}?page=1"),
+        ("/access/tokens", {"name": "script"}, "/access"),
+        ("/folders/edit", {"at": "bills", "action": "try", "known": "x"}, "/folders/edit?at=bills"),
+        ("/failures/retry", {}, "/"),
+    ],
+)
+def test_the_choice_leads_back_to_a_page_that_is_there(
+    tmp_path: Path, path: str, form: dict[str, str], back: str
+) -> None:
+    """Also from the answer to a form, whose address nobody can go to."""
+    office = MemoryOffice(tmp_path)
+    office.settings.folder.create()
+    with TestClient(create_app(office), base_url="http://127.0.0.1") as client:
+        client.post("/folders/new", data={"name": "bills"})
+        id = client.put("/api/v1/documents/a.txt", content=b"alpha").json()["id"]
+        while client.get(f"/api/v1/documents/{id}").json()["state"] != "done":
+            time.sleep(0.01)
+        data: dict[str, Any] = {name: value.format(id=id) for name, value in form.items()}
+        sent = {"files": {name: (None, value) for name, value in data.items()}} if "folders" in path else {"data": data}
+        page = client.post(path.format(id=id), **sent, headers={"Accept": "text/html"}).text
+        found = re.search(r'name="back" value="([^"]*)"', page)
+        assert found
+        assert found[1] == back.format(id=id)
+        chosen = client.post("/language", data={"code": "zh", "back": html.unescape(found[1])})
+        assert chosen.status_code == 200
+        assert '<html lang="zh-Hans">' in chosen.text
 
 
 # Told at the command line before there is a page, or to programs that send what no page of ours does.

@@ -6,15 +6,19 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
 from inkstick.config import Settings
+from inkstick.document import Task
+from inkstick.errors import UsageError
+from inkstick.store.strips import Strip
 from inkstick.web import language, phrases, words
 from inkstick.web.app import create_app
-from inkstick.web.office_port import Stats
+from inkstick.web.office_port import DocumentInfo, Stats
 from inkstick.web.screens import system as system_screen
 from inkstick.web.screens_port import Remaining
 from support.office import MemoryOffice
@@ -285,3 +289,94 @@ def test_no_template_of_the_screens_holds_words_outside_of_the_catalogue() -> No
         bare = re.sub(r"{[{%#].*?[}%#]}|<[^>]*>", " ", text, flags=re.DOTALL)
         found = set(re.findall(r"[A-Za-z]{3,}", bare))
         assert found <= {"Inkstick", "PDF", "TIFF", "JPEG", "PNG", "BMP", "WebP", "HEIC", "ZIP", "SHA", "nbsp"}, name
+
+
+# What happens while a page is made
+
+
+@pytest.mark.parametrize("path", ["/", "/documents", "/documents/{id}"])
+async def test_what_happens_while_a_page_is_made_is_told_again(
+    client: httpx.AsyncClient, office: MemoryOffice, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A document that ends between the look at its row and the answer would be shown as it was, for ever."""
+    id = (await upload(client, "alpha", "a.txt"))["id"]
+    before, looked = await office.last_event(), office.strips
+
+    async def busy(ids: Sequence[str]) -> Mapping[str, Strip]:
+        await upload(client, "beta", "b.txt")
+        return await looked(ids)
+
+    async def engines() -> Sequence[tuple[str, Sequence[Task]]]:
+        await upload(client, "beta", "b.txt")
+        return []
+
+    monkeypatch.setattr(office, "strips", busy)
+    monkeypatch.setattr(office.corrections, "engines", engines)
+    page = (await client.get(path.format(id=id))).text
+    assert f'data-last-event="{before}"' in page
+    assert await office.last_event() > before
+
+
+# A document's page
+
+
+async def test_the_first_row_of_a_large_table_is_row_one(client: httpx.AsyncClient) -> None:
+    table = f"<table>{'<tr><td>x</td><td>y</td></tr>' * 400}</table>"
+    id = (await upload(client, table, "a.txt"))["id"]
+    address = f"/documents/{id}"
+    assert (
+        'name="row" inputmode="numeric" pattern="0*[1-9][0-9]{0,6}" size="5" value="1"'
+        in (await client.get(address)).text
+    )
+    page = (await client.get(f"{address}?edit=1&row=1")).text
+    assert ('name="cell-0-0"' in page, 'name="cell-1-0"' in page) == (True, False)
+    saved = {"block": "1", "version": "0", "row": "1", "cell-0-0": "new", "cell-0-1": "y"}
+    assert (await client.post(f"{address}/pages/1/text", data=saved)).status_code == 303
+    stale = await client.post(f"{address}/pages/1/restore", data={"version": "0", "to": "0"})
+    assert stale.status_code == 409
+    assert 'id="refused"' in stale.text, "on the page, not a page of its own"
+    page = (await client.post(f"{address}/pages/1/text", data=saved | {"cell-0-1": "z"})).text
+    assert 'value="z"' in page, "what was typed is still there"
+    assert 'name="cell-1-0"' not in page
+
+
+# What cannot be done with all
+
+
+async def test_what_cannot_be_done_with_some_is_told_by_their_names(
+    client: httpx.AsyncClient, office: MemoryOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await several(client)
+    page = (await client.post("/documents/bulk", data={"action": "retry", "id": [ids["a.txt"], ids["b.txt"]]})).text
+    assert "letters/2026/b.txt" in page
+    assert f">{ids['b.txt']}<" not in page
+
+    async def gone(id: str, *, password: str | None = None) -> DocumentInfo:
+        raise UsageError("The original is gone.", hint="Drop it again.")
+
+    monkeypatch.setattr(office, "retry", gone)
+    page = (await client.post("/failures/retry", data={"code": "damaged"})).text
+    assert "The original is gone." in page, "pressed, and nothing happened, without a word"
+    assert "c.txt" in page
+    assert 'href="/failures">Back' in page
+
+
+async def test_one_that_was_deleted_meanwhile_keeps_the_others_from_nothing(
+    client: httpx.AsyncClient, office: MemoryOffice
+) -> None:
+    ids = await several(client)
+    await office.remove(ids["a.txt"])
+    both = {"action": "delete", "id": [ids["a.txt"], ids["c.txt"]]}
+    page = (await client.post("/documents/bulk", data=both)).text
+    assert "Delete this document for good?" in page
+    assert "c.txt" in page
+    gone = await client.post("/documents/bulk", data=both | {"id": ids["a.txt"]}, follow_redirects=False)
+    assert (gone.status_code, gone.headers["location"]) == (303, "/documents")
+
+
+async def test_times_say_whose_they_are(client: httpx.AsyncClient) -> None:
+    """The machine has no time zone: what it shows is UTC, hours off from the clock on the wall."""
+    row = await upload(client, "alpha", "a.txt")
+    shown = f"{row['received'][:16].replace('T', ' ')} UTC"
+    for path in ("/", "/documents"):
+        assert shown in (await client.get(path)).text

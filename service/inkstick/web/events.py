@@ -2,8 +2,8 @@
 
 Nothing is kept per client but its position: the next events are asked for when the last ones have been sent, so a slow
 client costs nothing; those who wait for the same events are answered together. A comment every 15 seconds keeps the
-connection and tells that it lives. A position from another data folder (beyond the last event) is answered by one event
-of kind ``reset``: reload and go on from there.
+connection and tells that it lives. A position from another data folder (beyond the last event), or one so old that what
+came next is forgotten, is answered by one event of kind ``reset``: reload and go on from there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,14 @@ class Streams:
         newest = await self.office.last_event()
         if last is None:
             return newest
-        return last if last <= newest else -1
+        if last > newest or (last and await self._forgotten(last)):
+            return -1
+        return last
+
+    async def _forgotten(self, last: int) -> bool:
+        """Whether events after this one are not kept any more."""
+        following = await self.office.events(after=last, limit=1)
+        return bool(following) and following[0].id > last + 1
 
     async def follow(self, position: int) -> AsyncGenerator[str, None]:
         """The stream's text, until the client goes or the service stops."""

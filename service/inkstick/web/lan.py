@@ -228,13 +228,15 @@ def _small(scope: Scope, receive: Receive) -> Receive:
 
 
 def _refusal(scope: Scope, error: InkstickError) -> Response:
-    """A person who is not paired is led to the page for that; a program gets the error."""
+    """A person who is not paired is led to the page for that, and is told everything as a page; a program gets the
+    error."""
     request = Request(scope)
     if error.code == "not_paired" and scope["method"] in ("GET", "HEAD") and wants_page(request):
         query = scope["query_string"].decode("ascii", "replace")
         back = scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/pair?back={quote(back, safe='/')}", 303)
-    if error.code == "not_allowed" and wants_page(request):
+    if wants_page(request):
+        scope.setdefault("state", {}).setdefault("person", None)
         response: Response = refusal_page(request, request.app.state.templates, error)
     elif scope["path"].startswith("/v1/"):
         response = openai_problem(error.as_json(), status_of(error))

@@ -25,7 +25,8 @@ TAGS: Mapping[str, str] = {"en": "en", "zh": "zh-Hans"}
 
 
 class Said(str):
-    """An English sentence with its values filled in, which remembers both, so that it can still be translated."""
+    """An English sentence with its values filled in, which remembers both, so that it can still be translated. Of the
+    values only those that are `Said` themselves are sentences of ours; any other is a name, shown as it is."""
 
     __slots__ = ("sentence", "values")
     sentence: str
@@ -53,13 +54,18 @@ def catalogue(code: str) -> Mapping[str, str]:
 
 
 @cache
-def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """The sentences of errors that hold values, as they look with them; those that say most first."""
+def errors(code: str) -> Mapping[str, str]:
+    """The sentences of errors; those that hold values as ``{name}`` say most first."""
     path = FOLDER / code / "errors.toml"
     sentences = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    parted = {sentence: re.split(r"\{\w+\}", sentence) for sentence in sentences if "{" in sentence}
-    most = sorted(parted, key=lambda sentence: -len("".join(parted[sentence])))
-    return tuple((_pattern(sentence), sentences[sentence]) for sentence in most)
+    most = sorted(sentences, key=lambda sentence: -len(re.sub(r"\{\w+\}", "", sentence)))
+    return {sentence: sentences[sentence] for sentence in most}
+
+
+@cache
+def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The sentences of errors that hold values, as they look with them."""
+    return tuple((_pattern(sentence), text) for sentence, text in errors(code).items() if "{" in sentence)
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
@@ -81,7 +87,7 @@ def translator(code: str) -> Translate:
     def translate(sentence: str, /, **values: object) -> str:
         if isinstance(sentence, Said):
             inner = {
-                key: translate(value) if isinstance(value, str) else value for key, value in sentence.values.items()
+                key: translate(value) if isinstance(value, Said) else value for key, value in sentence.values.items()
             }
             return translate(sentence.sentence, **inner)
         if not values and sentence not in sentences and (found := _recognised(code, sentence)):

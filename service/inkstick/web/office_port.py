@@ -81,7 +81,8 @@ class Hit:
 class Event:
     """Something that happened. `id` only grows and is what Last-Event-ID resumes after.
 
-    `kind`: accepted opened page state concluded engine disk watch. `data`: JSON values, no document text.
+    `kind`: ``document``; its `data` holds state, pages, pages_done, code (state ``removed``: it was deleted), or only
+    exported, true when the results hold all corrections. The stream itself adds ``reset``.
     """
 
     id: int

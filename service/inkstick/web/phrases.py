@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inkstick.errors import BLOCKED_CODES, DOCUMENT_CODES, by_code
-from inkstick.web import words
+from inkstick.web import language, words
 from inkstick.web.language import Translate
 
 SCRIPT: Mapping[str, str] = {
@@ -22,6 +22,7 @@ SCRIPT: Mapping[str, str] = {
     "sent": "{done} of {of} files sent",
     "page": "{done} of {of} page",
     "pages": "{done} of {of} pages",
+    "lost": "The service did not answer. Try again.",
 }
 """What the scripts say, by the name that they use."""
 
@@ -35,9 +36,10 @@ def reason(code: str) -> tuple[str, str]:
 REASONS: Mapping[str, tuple[str, str]] = {code: reason(code) for code in (*DOCUMENT_CODES, *BLOCKED_CODES)}
 
 
-def script(_: Translate) -> dict[str, Any]:
-    """The words of the page's language for its scripts. `errors`: from the English sentence of an error."""
-    sentences = {text for pair in REASONS.values() for text in pair}
+def script(_: Translate, code: str) -> dict[str, Any]:
+    """The words of the page's language for its scripts. `errors`: from the English sentence of an error, which may hold
+    values as ``{name}``."""
+    sentences = [*(text for pair in REASONS.values() for text in pair), *language.errors(code)]
     return {
         "states": {state: _(text) for state, text in words.STATES.items()},
         "flags": {flag: [_(name), _(meaning)] for flag, (name, meaning) in words.FLAGS.items()},

@@ -34,6 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {"default": problem("Any other error."
 
 class Document(BaseModel):
     id: str
+    seq: int = Field(description="Its place in the order of arrival.")
     name: str
     path: str = Field(description="Where it was dropped, below inbox/.")
     state: str = Field(description="queued, reading, done, partial, failed or blocked.")
@@ -56,6 +57,7 @@ class Document(BaseModel):
         error = Problem(code=row.code, message=row.message or "", hint=row.hint or "") if row.code else None
         return cls(
             id=row.id,
+            seq=row.seq,
             name=row.name,
             path=row.relpath,
             state=row.state,

@@ -107,8 +107,8 @@ def pages(done: int, of: int | None) -> str:
 
 
 def when(iso: str) -> str:
-    """A time stamp for people, to the minute."""
-    return iso[:16].replace("T", " ")
+    """A time stamp for people, to the minute: the same for all who look, wherever their clocks stand."""
+    return f"{iso[:16].replace('T', ' ')} UTC" if iso else ""
 
 
 def engine(stats: Stats) -> tuple[str, str]:
@@ -118,7 +118,7 @@ def engine(stats: Stats) -> tuple[str, str]:
     ready = [engine for engine in stats.engines if engine.ready]
     if not ready:
         states = ", ".join(f"{engine.name}: {engine.state}" for engine in stats.engines)
-        told = states or "none is set up"
+        told = states or Said("none is set up")
         return "bad", Said("No engine is ready ({states}). Documents wait; nothing is lost.", states=told)
     first = ready[0]
     if first.role == "primary":

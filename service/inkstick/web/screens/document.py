@@ -7,8 +7,8 @@ through their cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -30,6 +30,7 @@ from inkstick.web.corrections import Number, who
 from inkstick.web.corrections_port import PageNow, VersionInfo, Wish
 from inkstick.web.documents import Id
 from inkstick.web.office_port import DocumentInfo, OfficePort, PageInfo
+from inkstick.web.problems import status_of
 from inkstick.web.screens.access import person_of
 from inkstick.web.state import Office, Templates
 
@@ -73,7 +74,8 @@ class DoubtView:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What of the screen is asked for: the page, the view, which block is being changed, and so on."""
+    """What of the screen is asked for: the page, the view, which block is being changed, of a large table which `row`
+    (from 1), and so on. `kept`, `cells` (by the names of their fields): what was written and could not be saved."""
 
     page: int = 1
     view: str = "text"
@@ -83,6 +85,7 @@ class Asked:
     reading: str = ""
     saved: int = 0
     kept: str | None = None
+    cells: Mapping[str, str] = field(default_factory=dict)
     problem: InkstickError | None = None
 
 
@@ -114,11 +117,8 @@ class _Screen:
         """Save, then on to the next doubtful place: on this page, or on the next that has one."""
         try:
             now = await self.office.corrections.change(id, number, version, changes, who=who(request))
-        except UsageError as error:
-            if error.code not in ("conflict", "unplaced"):
-                raise
-            told = Asked(number, asked.view, asked.edit, asked.row, asked.look, kept=asked.kept, problem=error)
-            return await self.show(request, id, told)
+        except UsageError as error:  # what was written is shown again beside it
+            return await self.show(request, id, replace(asked, problem=error))
         if asked.look and not doubts(now.page):
             following = await self.office.corrections.doubtful(id, number)
             return _to(id, page=following or number, saved=number, look="first" if following else "end")
@@ -126,12 +126,12 @@ class _Screen:
             return _to(id, page=number, saved=number, look=asked.look)
         return _to(id, page=number, saved=number)
 
-    async def cells(self, id: str, number: int, order: int, fields: dict[str, str]) -> list[Change]:
-        """The cells of a table's form that say something else than the table."""
-        now = await self.office.corrections.page(id, number)
-        block = next((block for block in now.page.blocks if block.order == order), None) if now else None
+    async def cells(self, id: str, number: int, version: int, order: int, fields: dict[str, str]) -> list[Text]:
+        """The cells of a table's form that say something else than the table said in it."""
+        page = await self._page_of(id, number, version)
+        block = next((block for block in page.blocks if block.order == order), None) if page else None
         rows = parse_table(block.text) if block and block.kind is Kind.TABLE else ()
-        changes: list[Change] = []
+        changes: list[Text] = []
         for y, row in enumerate(rows):
             for x, cell in enumerate(row):
                 given = fields.get(f"cell-{y}-{x}")
@@ -139,7 +139,18 @@ class _Screen:
                     changes.append(Text(order, given, y, x))
         return changes
 
+    async def _page_of(self, id: str, number: int, version: int) -> Page | None:
+        """The page as it was in the version that a form was made of."""
+        now = await self.office.corrections.page(id, number)
+        if now is None or now.version == version:
+            return now.page if now else None
+        try:
+            return await self.office.corrections.version(id, number, version)
+        except UsageError:  # the page was read anew meanwhile
+            return now.page
+
     async def show(self, request: Request, id: str, asked: Asked) -> Response:
+        last_event = await self.office.last_event()  # first: what happens while all else is looked up is told again
         row = await self.office.document(id)
         total = row.pages or 0
         number = min(asked.page, total) if total else asked.page
@@ -164,9 +175,9 @@ class _Screen:
             "engines": engines,
             "tasks": {task.value for _, tasks in engines for task in tasks},
             "states": {word: translate(text) for word, text in words.STATES.items()},
-            "last_event": await self.office.last_event(),
+            "last_event": last_event,
         }
-        status = 200 if asked.problem is None else 409 if asked.problem.code == "conflict" else 422
+        status = 200 if asked.problem is None else status_of(asked.problem)
         return self.templates.TemplateResponse(request, "document.html", shown, status)
 
     async def _sheet(self, row: DocumentInfo, number: int, strip: Sequence[PageInfo], asked: Asked) -> Sheet:
@@ -212,7 +223,7 @@ async def document(
     page: Annotated[int | None, Query(ge=1, le=10_000_000)] = None,
     view: str = "text",
     edit: Annotated[int | None, Query(ge=0)] = None,
-    row: Annotated[int | None, Query(ge=0)] = None,
+    row: Annotated[int | None, Query(ge=1)] = None,
     look: Annotated[str, Query(max_length=8)] = "",
     reading: Annotated[str, Query(max_length=64)] = "",
     saved: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
@@ -235,15 +246,20 @@ async def settle(
     text: Annotated[str, Form()] = "",
 ) -> Response:
     new = {"keep": None, "remove": "", "other": text}.get(choice, text)
-    return await screen.change(request, id, n, version, [Settle(doubt, new)], Asked(n, look="first", kept=text))
+    kept = text if choice == "other" else None
+    return await screen.change(request, id, n, version, [Settle(doubt, new)], Asked(n, look="first", kept=kept))
 
 
 @router.post("/documents/{id}/pages/{n}/text")
 async def text(request: Request, screen: Screen, id: Id, n: Number) -> Response:
     fields = {name: value for name, value in (await request.form()).multi_items() if isinstance(value, str)}
     block, version = _whole(fields, "block"), _whole(fields, "version")
-    asked = Asked(n, edit=block, kept=fields.get("text"))
-    changes = [Text(block, fields["text"])] if "text" in fields else await screen.cells(id, n, block, fields)
+    if "text" in fields:
+        asked = Asked(n, edit=block, kept=fields["text"])
+        return await screen.change(request, id, n, version, [Text(block, fields["text"])], asked)
+    changes = await screen.cells(id, n, version, block, fields)
+    row = _whole(fields, "row") if "row" in fields else None
+    asked = Asked(n, edit=block, row=row, cells={f"cell-{cell.row}-{cell.cell}": cell.text for cell in changes})
     return await screen.change(request, id, n, version, changes, asked)
 
 
@@ -251,12 +267,16 @@ async def text(request: Request, screen: Screen, id: Id, n: Number) -> Response:
 async def restore(
     request: Request,
     office: Office,
+    screen: Screen,
     id: Id,
     n: Number,
     version: Annotated[int, Form(ge=0)],
     to: Annotated[int, Form(ge=0)],
 ) -> Response:
-    await office.corrections.restore(id, n, version, to, who=who(request))
+    try:
+        await office.corrections.restore(id, n, version, to, who=who(request))
+    except UsageError as error:
+        return await screen.show(request, id, Asked(n, problem=error))
     return _to(id, page=n, saved=n)
 
 
@@ -282,12 +302,17 @@ async def reread(
 async def accept(
     request: Request,
     office: Office,
+    screen: Screen,
     id: Id,
     n: Number,
     version: Annotated[int, Form(ge=0)],
     reading: Annotated[str, Form(max_length=64)],
 ) -> Response:
-    await office.corrections.accept(id, n, version, reading, who=who(request))
+    try:
+        await office.corrections.accept(id, n, version, reading, who=who(request))
+    except UsageError as error:
+        still = reading if error.code == "conflict" else ""
+        return await screen.show(request, id, Asked(n, reading=still, problem=error))
     return _to(id, page=n, saved=n)
 
 

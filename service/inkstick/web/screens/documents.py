@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -12,6 +14,7 @@ from fastapi.templating import Jinja2Templates
 from inkstick.document import Flag
 from inkstick.errors import UsageError
 from inkstick.web.documents import STATES, Id, filter_of
+from inkstick.web.office_port import DocumentInfo, OfficePort
 from inkstick.web.screens_shapes import BulkDone
 from inkstick.web.shelves import archive_of, do_all
 from inkstick.web.state import Office, Templates
@@ -41,6 +44,7 @@ async def documents(
 ) -> Response:
     wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
     last = int(after) if after else None
+    last_event = await office.last_event()  # before all else: what happens while it is looked up is told again
     rows = await office.listed(wanted, after=last, limit=ROWS + 1)
     shown, given = rows[:ROWS], wanted.given()
     counts = (await office.stats()).documents
@@ -57,7 +61,7 @@ async def documents(
         "back": _address(given, last),
         "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
         "link": _link(given),
-        "last_event": await office.last_event(),
+        "last_event": last_event,
     }
     return templates.TemplateResponse(request, "documents.html", values)
 
@@ -76,9 +80,11 @@ async def bulk(
     if action == "archive":
         return await archive_of(office, id)
     if action == "delete":
-        rows = [await office.document(one) for one in dict.fromkeys(id)]
+        rows = await _known(office, id)
+        if not rows:
+            return RedirectResponse(back, 303)  # all of them were deleted meanwhile
         return templates.TemplateResponse(request, "delete.html", {"rows": rows, "back": back})
-    return _told(request, templates, await do_all(office, "retry", id), back)
+    return await told(request, office, templates, await do_all(office, "retry", id), back)
 
 
 @router.post("/documents/delete")
@@ -86,13 +92,24 @@ async def delete(
     request: Request, office: Office, templates: Templates, id: Chosen, back: Back = "/documents"
 ) -> Response:
     """Only after the question that `bulk` asks."""
-    return _told(request, templates, await do_all(office, "delete", id), back)
+    return await told(request, office, templates, await do_all(office, "delete", id), back)
 
 
-def _told(request: Request, templates: Jinja2Templates, done: BulkDone, back: str) -> Response:
+async def told(request: Request, office: OfficePort, templates: Jinja2Templates, done: BulkDone, back: str) -> Response:
+    """Back to the list, or a page that says what could not be done."""
     if not done.refused:
         return RedirectResponse(back, 303)
-    return templates.TemplateResponse(request, "refused.html", {"done": done, "back": back})
+    names = {row.id: row.relpath for row in await _known(office, [one.id for one in done.refused])}
+    return templates.TemplateResponse(request, "refused.html", {"done": done, "names": names, "back": back})
+
+
+async def _known(office: OfficePort, ids: Sequence[str]) -> list[DocumentInfo]:
+    """Those of the documents that are still there."""
+    found: list[DocumentInfo] = []
+    for id in dict.fromkeys(ids):
+        with contextlib.suppress(UsageError):
+            found.append(await office.document(id))
+    return found
 
 
 def _address(given: dict[str, str], after: int | None) -> str:

@@ -13,6 +13,7 @@ from inkstick.store.listing import Filter
 from inkstick.web.documents import Id
 from inkstick.web.office_port import DocumentInfo, OfficePort
 from inkstick.web.phrases import REASONS
+from inkstick.web.screens.documents import told
 from inkstick.web.shelves import do_all
 from inkstick.web.state import Office, Templates
 
@@ -30,13 +31,14 @@ async def failures(request: Request, office: Office, templates: Templates) -> Re
         (code, count, REASONS.get(code, REASONS["internal"]), await _ended(office, code, SHOWN))
         for code, count in (await office.failures()).items()
     ]
-    values = {"groups": groups, "last_event": await office.last_event()}
-    return templates.TemplateResponse(request, "failures.html", values)
+    return templates.TemplateResponse(request, "failures.html", {"groups": groups})
 
 
 @router.post("/failures/retry")
 async def retry(
+    request: Request,
     office: Office,
+    templates: Templates,
     id: Annotated[Id | None, Form()] = None,
     code: Annotated[str | None, Form(pattern="^[a-z_]{1,40}$")] = None,
     password: Annotated[str, Form(max_length=1000)] = "",
@@ -45,7 +47,8 @@ async def retry(
     if id is not None:
         await office.retry(id, password=password or None)
     elif code is not None:
-        await do_all(office, "retry", [row.id for row in await _ended(office, code, AT_ONCE)])
+        done = await do_all(office, "retry", [row.id for row in await _ended(office, code, AT_ONCE)])
+        return await told(request, office, templates, done, "/failures")
     else:
         raise UsageError("It is not said what to try again.", hint="Go back and press one of the buttons.")
     return RedirectResponse("/failures", 303)

@@ -31,6 +31,7 @@ async def inbox(request: Request, office: Office, templates: Templates) -> Respo
         return RedirectResponse("/start", 303)
     if any(request.query_params.get(name) for name in FILTERS):  # the list had this address once
         return RedirectResponse(f"/documents?{request.url.query}", 303)
+    last_event = await office.last_event()  # before all else: what happens while it is looked up is told again
     newest = await office.listed(Filter(), limit=NEWEST + 1)
     rows = newest[:NEWEST]
     shown = {
@@ -38,7 +39,7 @@ async def inbox(request: Request, office: Office, templates: Templates) -> Respo
         "more": len(newest) > NEWEST,
         "strips": await office.strips([row.id for row in rows]),
         "at_work": await office.listed(Filter(state="reading"), limit=AT_WORK),
-        "last_event": await office.last_event(),
+        "last_event": last_event,
         "formats": list(Format),
         "chosen": DEFAULT_FORMATS,
         "tasks": list(Task),

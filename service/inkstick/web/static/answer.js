@@ -3,7 +3,9 @@ const article = document.getElementById("answer");
 const byId = (id) => document.getElementById(id);
 
 async function wait() {
-  const answer = await fetch(`/ask/${article.dataset.name}/state`);
+  let answer;
+  try { answer = await fetch(`/ask/${article.dataset.name}/state`); }
+  catch { setTimeout(wait, 2000); return; } // the connection broke, or a phone slept: it comes back
   if (!answer.ok) { location.reload(); return; }
   const { state, seconds } = await answer.json();
   if (state === "done" || state === "failed") { location.reload(); return; }

@@ -1,4 +1,6 @@
 // The question's form: only the fields that belong to the choice, and the upload's progress. Without this it works too.
+import { said, words } from "./live.js";
+
 const form = document.getElementById("ask");
 const problem = document.getElementById("problem");
 const sending = document.getElementById("sending");
@@ -29,11 +31,11 @@ form.addEventListener("submit", (event) => {
   request.setRequestHeader("Accept", "application/json");
   request.responseType = "json";
   request.upload.onprogress = (event) => { bar.value = event.total ? event.loaded / event.total : 1; };
-  request.onerror = () => say(form.dataset.lost ?? "The service did not answer. Try again.");
+  request.onerror = () => say(words.texts.lost);
   request.onload = () => {
-    const said = request.response;
-    if (request.status === 201) location.assign(said.address);
-    else say(said ? `${said.message} ${said.hint}` : `Error ${request.status}`);
+    const told = request.response;
+    if (request.status === 201) location.assign(told.address);
+    else say(told ? `${said(told.message)} ${said(told.hint)}` : `${request.status}`);
   };
   request.send(new FormData(form));
 });

@@ -1,5 +1,5 @@
 // The document screen: keys, zoom, turning, and the ties between picture and text. All of it works without, by links and forms.
-import { byId, calmly, follow, getJson, words } from "./live.js";
+import { answers, byId, calmly, follow, getJson, keepWhile, words } from "./live.js";
 
 const article = byId("document");
 const id = article.dataset.id;
@@ -17,7 +17,11 @@ const fetched = (address) => new Promise((resolve) => {
   asking.send();
 });
 
-const writes = () => help.open || document.activeElement?.matches("textarea, input:not([type=hidden]), select");
+const FIELDS = ":is(textarea, input:not([type=hidden], [type=checkbox]))";
+// Whether something was written that is not sent yet, wherever the focus is now.
+const written = () => all(`form[method=post] ${FIELDS}`, article).some((field) => field.value !== field.defaultValue);
+const writes = () => help.open || document.activeElement?.matches(`${FIELDS}, select`) || pick(".change") || written();
+keepWhile(() => writes());
 
 // Puts the page as it is now in the place of the one that is shown, without a reload. Never under somebody who writes.
 async function renew() {
@@ -53,10 +57,30 @@ const refresh = calmly(500, async () => {
 });
 
 follow(article.dataset.lastEvent, (event) => {
+  if (event.kind === "reset") { refresh(); return; }
   if (event.document !== id) return;
   if (event.data?.exported) byId("following").hidden = true;
+  else if (event.data?.state === "removed") byId("gone").hidden = false;
   else refresh();
 });
+
+// ---- what is written is not lost
+
+let leaving = false; // on purpose
+let sending = null;
+article.addEventListener("submit", async (event) => {
+  const { target: form, submitter } = event;
+  if (form.method !== "post" || leaving) return;
+  event.preventDefault();
+  if (sending) return; // pressed twice
+  sending = form;
+  leaving = await answers();
+  sending = null;
+  if (leaving) form.requestSubmit(submitter);
+});
+article.addEventListener("click", (event) => { if (event.target.closest(".cancel")) leaving = true; });
+addEventListener("beforeunload", (event) => { if (!leaving && written()) event.preventDefault(); });
+addEventListener("pageshow", () => { leaving = false; });
 
 // ---- the picture
 
@@ -219,6 +243,7 @@ const actions = {
   r: turn, b: toggleBoxes, "?": () => help.showModal(),
 };
 addEventListener("keydown", (event) => {
+  if (event.isComposing || event.keyCode === 229) return; // Enter and Escape belong to the input method then
   const writing = event.target.matches("textarea, input:not([type=hidden], [type=checkbox]), select");
   if (writing && event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.target.form?.requestSubmit(); return; }
   if (event.key === "Escape" && !help.open) {

@@ -1,4 +1,6 @@
 // Form and text follow each other: the service itself changes the one with the other, so that there is one truth.
+import { answers } from "./live.js";
+
 const form = document.getElementById("folder");
 const toml = document.getElementById("toml");
 const CHECK_MS = 300;
@@ -31,14 +33,16 @@ async function check(side) {
   const answer = await fetch("/folders/check", { method: "POST", body: data, headers: { Accept: "application/json" } });
   if (mine !== turn || !answer.ok) return;
   const said = await answer.json();
+  if (mine !== turn) return;
   show("problem", said.problem);
   show("warning", said.warning);
   toml.setAttribute("aria-invalid", said.problem ? "true" : "false");
   if (side === "form") toml.value = said.text;
   else if (!said.problem) fill(said.form);
+  pending = null;
 }
 
-let pending = null;
+let pending = null; // the side that was changed and is not on the other yet
 
 form.addEventListener("input", (event) => {
   const side = event.target === toml ? "text" : event.target.closest("#form") ? "form" : null;
@@ -46,16 +50,18 @@ form.addEventListener("input", (event) => {
   turn++;
   pending = side;
   clearTimeout(timer);
-  timer = setTimeout(() => { pending = null; check(side); }, CHECK_MS);
+  timer = setTimeout(() => check(side).catch(console.warn), CHECK_MS);
 });
 
-// A change that is not on both sides yet is brought there before it is sent.
+// A change that is not on both sides yet is brought there before it is sent, and it is sent only when somebody is there
+// to take it: else what was written would be lost with the page.
+let ready = false;
 form.addEventListener("submit", async (event) => {
-  if (!pending) return;
+  if (ready) return;
   event.preventDefault();
-  const side = pending;
-  pending = null;
   clearTimeout(timer);
-  await check(side);
-  form.requestSubmit(event.submitter);
+  if (pending) await check(pending).catch(console.warn);
+  ready = await answers();
+  if (ready) form.requestSubmit(event.submitter);
 });
+addEventListener("pageshow", () => { ready = false; });

@@ -13,18 +13,34 @@ function say(id, { level, text }) {
 function working(doc) {
   const item = document.createElement("li");
   const link = document.createElement("a");
-  const bar = document.createElement("progress");
   const count = document.createElement("span");
+  item.dataset.id = doc.id;
   link.href = `/documents/${doc.id}`;
   link.dir = "auto";
   link.textContent = doc.name;
-  bar.max = doc.pages || 1;
-  bar.value = doc.pages_done;
-  bar.setAttribute("aria-label", doc.name);
   count.className = "soft";
-  count.textContent = doc.pages ? fill(words.texts.of, { done: doc.pages_done, of: doc.pages }) : "";
+  const bar = document.createElement("progress");
+  bar.setAttribute("aria-label", doc.name);
   item.append(link, " ", bar, " ", count);
   return item;
+}
+
+// Brought up to date where they stand: a link that is put there anew each second cannot be pressed for certain.
+function showWorking(docs) {
+  const list = byId("at-work");
+  const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
+  const items = docs.map((doc) => {
+    const item = known.get(doc.id) ?? working(doc);
+    const bar = item.querySelector("progress");
+    bar.max = doc.pages || 1;
+    bar.value = doc.pages_done;
+    item.querySelector("span").textContent = doc.pages ? fill(words.texts.of, { done: doc.pages_done, of: doc.pages }) : "";
+    return item;
+  });
+  const same = items.length === list.children.length && items.every((item, n) => item === list.children[n]);
+  const focused = list.contains(document.activeElement);
+  if (!same && !focused) list.replaceChildren(...items);
+  byId("working").hidden = !items.length && !focused;
 }
 
 const refreshStatus = calmly(1000, async () => {
@@ -35,9 +51,7 @@ const refreshStatus = calmly(1000, async () => {
   for (const a of byId("counts").querySelectorAll("a[data-state]")) {
     a.querySelector("b").textContent = status.documents[a.dataset.state] ?? 0;
   }
-  const focused = byId("at-work").contains(document.activeElement);
-  byId("working").hidden = !reading.documents.length && !focused;
-  if (!focused) byId("at-work").replaceChildren(...reading.documents.map(working));
+  showWorking(reading.documents);
 });
 
 follow(
@@ -45,7 +59,7 @@ follow(
   (event) => { touch(event); refreshStatus(); },
   (open) => { byId("live").hidden = !open; if (open) refreshStatus(); },
 );
-setInterval(refreshStatus, 15000);
+setInterval(() => { if (document.visibilityState === "visible" && !byId("live").hidden) refreshStatus(); }, 15000);
 
 const form = byId("upload");
 
@@ -64,9 +78,12 @@ form.addEventListener("submit", (event) => {
   if (files.length) sendAll(files, options(), arrived);
   else byId("file").focus();
 });
-form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("over"); });
-form.addEventListener("dragleave", (event) => { if (!form.contains(event.relatedTarget)) form.classList.remove("over"); });
-form.addEventListener("drop", async (event) => {
+// Wherever on the page they are let go: beside the box the browser would open them, and leave the page.
+const files = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragover", (event) => { if (files(event)) { event.preventDefault(); form.classList.add("over"); } });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) form.classList.remove("over"); });
+addEventListener("drop", async (event) => {
+  if (!files(event)) return;
   event.preventDefault();
   form.classList.remove("over");
   const wishes = options();

@@ -2,25 +2,75 @@
 
 export const byId = (id) => document.getElementById(id);
 
-export const words = JSON.parse(byId("words").textContent);
+export const words = JSON.parse(byId("words")?.textContent ?? "{}");
 
 export async function getJson(address) {
   const answer = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${answer.status} ${address}`);
+  if (!answer.ok) throw Object.assign(new Error(`${answer.status} ${address}`), { status: answer.status });
   return answer.json();
 }
 
-// Calls onEvent with each event after `last`; the browser reconnects by itself and resumes where it was.
+const TRIES = [0, 1000, 2000, 4000, 8000]; // milliseconds before the next try to follow again
+
+// What must outlive a reload: text that is being written, uploads that are under way.
+const unfinished = [];
+export const keepWhile = (is) => unfinished.push(is);
+
+// Says at the top of the page why it stands still: "lost", "unpaired", or nothing.
+function tell(why) {
+  for (const part of document.querySelectorAll("#away > *")) part.hidden = part.dataset.why !== why;
+}
+
+async function whyAway() {
+  try {
+    const { ok, status } = await fetch("/api/v1/status", { headers: { Accept: "application/json" } });
+    return ok ? null : status === 401 ? "unpaired" : "lost";
+  } catch { return "lost"; }
+}
+
+// Whether there is somebody to take what is sent now; says so at the top if not.
+export async function answers() {
+  const why = await whyAway();
+  tell(why);
+  return !why;
+}
+
+// Calls onEvent with each event after `last`, for as long as the page is looked at: a browser holds only six connections
+// to a machine, and a page in the background that kept one would leave none for the page in front. Whatever breaks it,
+// it is tried again, and resumes where it was.
 export function follow(last, onEvent, onOpen) {
-  const source = new EventSource(`/api/v1/events?after=${encodeURIComponent(last)}`);
-  source.onopen = () => onOpen?.(true);
-  source.onerror = () => onOpen?.(false);
-  source.onmessage = (message) => {
-    const event = JSON.parse(message.data);
-    if (event.kind === "reset") location.reload();
-    else onEvent(event);
+  let source = null;
+  let timer = null;
+  let failures = 0;
+  const close = () => { clearTimeout(timer); source?.close(); source = null; };
+  const open = () => {
+    close();
+    const mine = source = new EventSource(`/api/v1/events?after=${encodeURIComponent(last)}`);
+    source.onopen = () => { failures = 0; tell(null); onOpen?.(true); };
+    source.onmessage = (message) => {
+      const event = JSON.parse(message.data);
+      last = message.lastEventId;
+      if (event.kind === "reset" && !unfinished.some((is) => is())) location.reload();
+      else onEvent(event);
+    };
+    source.onerror = async () => { // the browser itself gives up for good when it is refused
+      mine.close();
+      onOpen?.(false);
+      const why = await whyAway();
+      if (source !== mine) return;
+      if (failures > 0 || why === "unpaired") tell(why);
+      if (why === "unpaired") { source = null; return; } // until its person comes back: each try is noted in the audit log
+      timer = setTimeout(open, TRIES[failures]);
+      failures = Math.min(failures + 1, TRIES.length - 1);
+    };
   };
-  addEventListener("pagehide", () => source.close());
+  const see = () => (document.visibilityState === "hidden" ? close() : open());
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) see(); }); // back to it, as it was left
+  document.addEventListener("visibilitychange", see);
+  addEventListener("focus", () => { if (!source) see(); });
+  setInterval(() => { if (!source && document.visibilityState === "hidden") whyAway(); }, 600_000); // open is in use
+  see();
 }
 
 // Many calls become one, at most every `pause` milliseconds, and the last one is never lost.
@@ -42,5 +92,25 @@ export function calmly(pause, action) {
 // "{done} of {of}" with its places filled.
 export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
+const HOLE = /\{(\w+)\}/;
+// A sentence that holds values, as it looks with them.
+function pattern(sentence) {
+  const parts = sentence.split(HOLE); // texts, and between them the names of values
+  const looks = parts.map((part, n) => (n % 2 ? `(?<${part}>[^]+?)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
+  const says = parts.filter((_, n) => n % 2 === 0).join("").length;
+  return { says, looks: new RegExp(`^${looks.join("")}$`), sentence };
+}
+let patterns = null; // those that say most first
+
 // An English sentence of the service in the language of the page, where the page knows it.
-export const said = (text) => words.errors?.[text] ?? text;
+export function said(text) {
+  const errors = words.errors ?? {};
+  const one = (english) => (Object.hasOwn(errors, english) ? errors[english] : english);
+  if (Object.hasOwn(errors, text)) return errors[text];
+  patterns ??= Object.keys(errors).filter((sentence) => HOLE.test(sentence)).map(pattern).sort((a, b) => b.says - a.says);
+  for (const { looks, sentence } of patterns) {
+    const values = looks.exec(text)?.groups;
+    if (values) return fill(errors[sentence], Object.fromEntries(Object.keys(values).map((name) => [name, one(values[name])])));
+  }
+  return text;
+}

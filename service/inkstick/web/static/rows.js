@@ -6,6 +6,8 @@ const table = byId("documents");
 export const body = table.tBodies[0];
 const growing = table.dataset.live === "yes"; // the newest ones without a filter: new documents appear on top
 const waiting = new Set();
+const coming = new Set(); // asked for just now
+let oldest = table.dataset.more === "yes" ? Number(body.rows[body.rows.length - 1].dataset.seq) : 0; // those before have no row
 
 function chip(word) {
   const [name, meaning] = words.flags[word] ?? [word, ""];
@@ -62,50 +64,83 @@ function show(row, doc, strip) {
   part(".formats").replaceChildren(...doc.formats.map((format) => link(doc.id, format)));
   if (!part("time")) part(".when").append(document.createElement("time"));
   part("time").dateTime = doc.received;
-  part("time").textContent = doc.received.slice(0, 16).replace("T", " ");
+  part("time").textContent = `${doc.received.slice(0, 16).replace("T", " ")} UTC`;
   const box = part("input[type=checkbox]");
   if (box) { box.value = doc.id; box.nextElementSibling.textContent = fill(words.texts.choose, { name: doc.name }); }
 }
 
 const rowOf = (id) => body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
 
-function insert() {
+// A row for a document that has none, at its place.
+function insert(doc) {
+  if (doc.seq < oldest) return null;
   const row = byId("row").content.firstElementChild.cloneNode(true);
-  body.prepend(row);
-  byId("empty").hidden = true;
+  row.dataset.seq = doc.seq;
+  body.insertBefore(row, [...body.rows].find((other) => Number(other.dataset.seq) < doc.seq) ?? null);
   const bulk = byId("bulk");
   if (bulk) bulk.hidden = false;
-  while (body.rows.length > 200) body.rows[body.rows.length - 1].remove();
+  while (body.rows.length > 200) {
+    body.rows[body.rows.length - 1].remove();
+    oldest = Number(body.rows[body.rows.length - 1].dataset.seq);
+  }
   return row;
 }
 
+function remove(id) {
+  rowOf(id)?.remove();
+  changed();
+}
+
+function changed() {
+  byId("empty").hidden = body.rows.length > 0;
+  body.dispatchEvent(new Event("change")); // how many are chosen
+}
+
 async function get(id) {
-  try { return await getJson(`/api/v1/documents/${id}`); } catch { return null; } // deleted meanwhile
+  try { return await getJson(`/api/v1/documents/${id}`); } catch (error) {
+    if (error.status === 404) return null; // deleted meanwhile
+    throw error;
+  }
+}
+
+async function renew(ids) {
+  const [strips, ...docs] = await Promise.all([
+    getJson(`/api/v1/strips?${ids.map((id) => `id=${id}`).join("&")}`), ...ids.map(get),
+  ]);
+  docs.forEach((doc, n) => {
+    if (!coming.has(ids[n])) return; // deleted a moment ago
+    const row = rowOf(ids[n]) ?? (doc && insert(doc));
+    if (!doc) row?.remove();
+    else if (row) show(row, doc, strips.strips[doc.id]);
+  });
+  changed();
 }
 
 const refresh = calmly(300, async () => {
-  const ids = [...waiting].slice(0, 20).filter((id) => { waiting.delete(id); return growing || rowOf(id); });
-  if (ids.length) {
-    const [strips, ...docs] = await Promise.all([
-      getJson(`/api/v1/strips?${ids.map((id) => `id=${id}`).join("&")}`), ...ids.map(get),
-    ]);
-    docs.forEach((doc, n) => {
-      if (doc) show(rowOf(doc.id) ?? insert(), doc, strips.strips[doc.id]);
-      else rowOf(ids[n])?.remove();
-    });
-  }
+  const ids = [...waiting].slice(0, 20);
+  for (const id of ids) { waiting.delete(id); coming.add(id); }
+  try {
+    if (ids.length) await renew(ids);
+  } catch (error) { // no answer now: what the rows say is old, and is asked for again
+    for (const id of ids) waiting.add(id);
+    setTimeout(refresh, 2000);
+    throw error;
+  } finally { coming.clear(); }
   if (waiting.size) refresh();
 });
 
 // Something happened to this document: its row is brought up to date, soon.
 export function touch(event) {
-  if (!event.document) return;
-  if (event.data?.state === "removed") { waiting.delete(event.document); rowOf(event.document)?.remove(); return; }
-  waiting.add(event.document);
+  const id = event.document;
+  if (!id) return;
+  if (event.data?.state === "removed") { waiting.delete(id); coming.delete(id); remove(id); return; }
+  const shown = rowOf(id) || waiting.has(id) || coming.has(id) || (growing && event.data?.state === "queued");
+  if (!shown) return; // an older one
+  waiting.add(id);
   refresh();
 }
 
-export const arrived = (id) => touch({ document: id });
+export const arrived = (id) => touch({ document: id, data: { state: "queued" } });
 
 function walk(step) {
   const links = [...body.querySelectorAll(".title")];
@@ -117,6 +152,7 @@ function walk(step) {
 export function keys(more = {}) {
   const actions = { "/": () => byId("q").focus(), j: () => walk(1), k: () => walk(-1), ...more };
   addEventListener("keydown", (event) => {
+    if (localStorage.getItem("inkstick-keys") === "off") return; // chosen on a document's page
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
     if (event.key in actions) { event.preventDefault(); actions[event.key](); }
   });

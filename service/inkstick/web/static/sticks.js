@@ -10,7 +10,7 @@ function element(name, values, ...children) {
 function offer(stick, { what, sentence, other }) {
   const hidden = (name, value) => element("input", { type: "hidden", name, value });
   const button = element("button", { textContent: sentence, className: other ? "other" : "" });
-  const back = location.pathname;
+  const back = location.pathname.startsWith("/system") ? "/system" : "/"; // not the address of the self-test's answer
   return element("form", { method: "post", action: `/sticks/${what}` }, hidden("back", back), hidden("id", stick.id), button);
 }
 
@@ -24,6 +24,7 @@ function item(stick) {
 async function renew() {
   try {
     const answer = await fetch("/sticks", { headers: { Accept: "application/json" } });
+    if (answer.status === 401) { addEventListener("focus", renew, { once: true }); return; } // each try is noted
     const told = answer.ok ? await answer.text() : null;
     if (told !== null && told !== part.dataset.shown && !part.contains(document.activeElement)) {
       const { label, sticks } = JSON.parse(told);

@@ -1,5 +1,5 @@
 // Files and whole folders on their way in: three at a time, with their progress; a broken connection is waited for.
-import { byId, fill, said, words } from "./live.js";
+import { byId, fill, keepWhile, said, words } from "./live.js";
 
 const AT_ONCE = 3;
 const PIECE = 8 << 20; // bytes with one checksum: what has to be sent again after a break, at most
@@ -8,6 +8,10 @@ const queue = [];
 let running = 0;
 let sent = 0;
 let total = 0;
+
+const busy = () => running > 0;
+keepWhile(busy);
+addEventListener("beforeunload", (event) => { if (busy()) event.preventDefault(); });
 
 function line(name) {
   const item = document.createElement("li");
@@ -33,6 +37,7 @@ function failed({ bar, stop, note }, text) {
   bar.remove();
   stop.remove();
   note.className = "problem";
+  note.setAttribute("role", "alert"); // spoken: the line itself is not looked at by those who listen
   note.textContent = text;
 }
 
@@ -42,7 +47,8 @@ class Refused extends Error {} // said for good: its message is for the person
 class Broken extends Error { // worth another try
   constructor(status, message) { super(message); this.status = status; }
 }
-const PASSING = [404, 408, 409, 429, 460, 502, 503, 504]; // a full disk (507) is told at once
+const PASSING = [401, 404, 408, 409, 429, 460, 502, 503, 504]; // a full disk (507) is told at once
+const TOLD = [401, 429]; // in the service's own words
 
 const TUS = { "Tus-Resumable": "1.0.0", Accept: "application/json" };
 const base64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
@@ -125,7 +131,7 @@ async function send(entry, shown) {
     } catch (error) {
       if (!(error instanceof Broken)) { failed(shown, error.message); return null; }
       if (error.status === 404) at.address = null; // forgotten meanwhile: it begins anew
-      shown.note.textContent = error.status === 429 ? error.message : words.texts.broken;
+      shown.note.textContent = TOLD.includes(error.status) ? error.message : words.texts.broken;
     }
     if (stopped.signal.aborted) break;
     at.tries += 1;
@@ -146,9 +152,10 @@ async function work(onArrived) {
     const entry = queue.shift();
     const shown = line(entry.folder ? `${entry.folder}/${entry.file.name}` : entry.file.name);
     const id = await send(entry, shown);
+    if (!id) continue; // stopped, or refused and told
     sent += 1;
     tell();
-    if (id) onArrived(id);
+    onArrived(id);
   }
   running -= 1;
   if (!running) sent = total = 0;
