@@ -47,12 +47,17 @@ def run(
     log: Path | None = None,
 ) -> str:
     """Run to the end; its standard output. What tells our own Python where its parts are is kept from other trees'
-    Pythons (an installation script's, say). With `log`, everything it says is appended there.
+    Pythons (an installation script's, say), and whoever calls gives no dates but the recipe's: mksquashfs takes no two.
+    With `log`, everything it says is appended there.
 
     Raises ImageError with the last lines of what it said."""
     words = [str(word) for word in command]
     started = time.monotonic()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name != "SOURCE_DATE_EPOCH"
+    }
     done = subprocess.run(words, env={**inherited, **(env or {})}, cwd=cwd, capture_output=True, text=True)
     if log is not None:
         with log.open("a", encoding="utf-8") as out:

@@ -92,6 +92,21 @@ def test_layers_are_packed_by_the_builder_tree_s_program_where_there_is_one(tmp_
     assert words[:3] == ["--library-path", str(loader.parent), str(packer / "usr/bin/mksquashfs")]
 
 
+@pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="squashfs-tools are not installed")
+def test_a_date_for_builds_in_the_environment_neither_stops_a_layer_nor_gets_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 1_763_683_200)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("x")
+    packed = []
+    for date in (None, "1000000000"):
+        if date:
+            monkeypatch.setenv("SOURCE_DATE_EPOCH", date)
+        packed += trees.squash(place, tmp_path / "tree", tmp_path / f"{date}.squashfs")
+    assert packed[0].read_bytes() == packed[1].read_bytes()
+
+
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     before = hashes.of_tree(tmp_path)
