@@ -48,7 +48,8 @@ def run(
 ) -> str:
     """Run to the end; its standard output. What tells our own Python where its parts are is kept from other trees'
     Pythons (an installation script's, say), and whoever calls gives no dates but the recipe's: mksquashfs takes no two.
-    With `log`, everything it says is appended there.
+    It speaks English, as what is read here has to; a byte that is no letter is put up with. With `log`, everything it
+    says is appended there.
 
     Raises ImageError with the last lines of what it said."""
     words = [str(word) for word in command]
@@ -58,7 +59,8 @@ def run(
         for name, value in os.environ.items()
         if not name.startswith("PYTHON") and name != "SOURCE_DATE_EPOCH"
     }
-    done = subprocess.run(words, env={**inherited, **(env or {})}, cwd=cwd, capture_output=True, text=True)
+    environment = {**inherited, "LC_ALL": "C.UTF-8", **(env or {})}
+    done = subprocess.run(words, env=environment, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace")
     if log is not None:
         with log.open("a", encoding="utf-8") as out:
             seconds = time.monotonic() - started

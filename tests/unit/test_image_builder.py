@@ -15,6 +15,7 @@ from inkstick_image import __main__ as builder
 from inkstick_image import debs, esp, flash, hashes, lock, manifest, recipe, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
+from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,15 @@ def test_a_date_for_builds_in_the_environment_neither_stops_a_layer_nor_gets_int
             monkeypatch.setenv("SOURCE_DATE_EPOCH", date)
         packed += trees.squash(place, tmp_path / "tree", tmp_path / f"{date}.squashfs")
     assert packed[0].read_bytes() == packed[1].read_bytes()
+
+
+def test_what_a_tool_says_may_be_in_any_language_and_need_not_be_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.ISO-8859-1")
+    with pytest.raises(ImageError, match=r"caf\ufffd C\.UTF-8"):
+        run(["sh", "-c", r'printf "caf\351 $LC_ALL" >&2; exit 1'], log=tmp_path / "log")
+    assert "caf\ufffd" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
