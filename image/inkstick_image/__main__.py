@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import filecmp
 import os
 import re
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Sequence
@@ -41,6 +43,12 @@ FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked tre
 AGAIN_BYTES = {"cpu": 2 << 30, "gpu": 11 << 30}  # --twice, beside the first build's layers and ISO
 DIST = REPOSITORY / "dist"
 MANIFESTS = REPOSITORY / "models-manifest"
+STOPPED = {
+    "image": "Nothing half-made is used: the same command goes on from what was finished.",
+    "fetch": "Nothing half-made is used: the same command goes on from what was finished.",
+    "flash": "If writing had begun, the disk holds part of an image: write it again.",
+}
+"""What a person who pressed Ctrl-C should know, by command."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,8 +112,21 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return COMMANDS[options.command](options)
     except ImageError as error:
-        print(error.told(), file=sys.stderr)
-        return 1
+        told, status = error, 1
+    except KeyboardInterrupt:
+        told, status = ImageError("Stopped.", STOPPED.get(options.command, "")), 128 + signal.SIGINT
+    except OSError as error:
+        told, status = _of_system(error), 1
+    print(told.told(), file=sys.stderr)
+    return status
+
+
+def _of_system(error: OSError) -> ImageError:
+    """What the system refused, for the person: a full disk, a file that may not be read."""
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Make room, or name other folders: INKSTICK_CACHE for the cache, --out for the ISO." if full else ""
+    return ImageError(f"{where}{error.strerror or error}.", hint)
 
 
 def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -115,6 +116,30 @@ def test_what_a_tool_says_may_be_in_any_language_and_need_not_be_letters(
     with pytest.raises(ImageError, match=r"caf\ufffd C\.UTF-8"):
         run(["sh", "-c", r'printf "caf\351 $LC_ALL" >&2; exit 1'], log=tmp_path / "log")
     assert "caf\ufffd" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/c/layers/x"), 1, "/c/layers/x: No space left on device.\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "INKSTICK_CACHE for the cache"),
+        (PermissionError(errno.EACCES, "Permission denied", "/c/build.log"), 1, "/c/build.log: Permission denied.\n"),
+        (KeyboardInterrupt(), 130, "Stopped.\n          Nothing half-made is used"),
+    ],
+)
+def test_whatever_ends_a_build_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    said: str,
+) -> None:
+    def fail(options: object) -> int:
+        raise error
+
+    monkeypatch.setitem(builder.COMMANDS, "image", fail)
+    assert builder.main(["image"]) == status
+    assert said in capsys.readouterr().err
 
 
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
