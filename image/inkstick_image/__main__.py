@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import filecmp
+import io
 import os
 import re
 import shutil
@@ -109,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments, argparse.Namespace(words=arguments))
     os.umask(0o022)  # folders that we make go into layers
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows question marks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return COMMANDS[options.command](options)
     except ImageError as error:

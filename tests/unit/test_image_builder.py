@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,15 @@ def test_whatever_ends_a_build_is_a_sentence(
     monkeypatch.setitem(builder.COMMANDS, "image", fail)
     assert builder.main(["image"]) == status
     assert said in capsys.readouterr().err
+
+
+def test_a_terminal_without_unicode_does_not_end_a_build(tmp_path: Path) -> None:
+    """In German, say, with the older letters: the first line of a build ends in three dots that are one character."""
+    code = "from inkstick_image import __main__ as b; b.COMMANDS['fetch'] = lambda o: b._say('fetch \u2026') or 0; "
+    code += "raise SystemExit(b.main(['fetch']))"
+    environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1", "PYTHONPATH": str(ROOT / "image")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fetch ?\n", "")
 
 
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
