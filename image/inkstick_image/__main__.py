@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import fcntl
 import filecmp
 import io
 import os
@@ -13,7 +14,7 @@ import shutil
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -153,6 +154,20 @@ def ours(folder: Path) -> None:
     )
 
 
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One build at a time in a cache: two would take each other's half-made trees away, and pack what is left of them.
+    However a build ends, it gives the cache free. Raises ImageError."""
+    with (cache / "in-use").open("a", encoding="ascii") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ImageError(
+                f"Another build is using {cache}.", "Wait until it is done; INKSTICK_CACHE names another folder."
+            ) from error
+        yield
+
+
 def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False) -> None:
     """Everything that could be missing, before the long part."""
     programs = {name: package for name, package in tools.BUILD.items() if not (offline and name == "apt-get")}
@@ -244,7 +259,8 @@ def fetch(options: argparse.Namespace) -> int:
     _check_installer(options, rules)
     place = _place(rules)
     check_host(offline=False, edition=options.edition, cache=place.cache)
-    _fetch_into(place, rules, options, Progress(_say))
+    with alone(place.cache):
+        _fetch_into(place, rules, options, Progress(_say))
     return 0
 
 
@@ -304,11 +320,17 @@ def image(options: argparse.Namespace) -> int:
     place, out = _place(rules, level=1 if options.quick else 9), options.out.resolve()
     ours(out)
     check_host(offline=options.offline, edition=options.edition, cache=place.cache, twice=options.twice)
-    gpu = options.edition == "gpu"
     if os.geteuid() != 0:
-        namespace.check(place.work, OVERLAY if gpu else "no")
+        namespace.check(place.work, OVERLAY if options.edition == "gpu" else "no")
         _say("without root: in a user namespace")
         return namespace.run([sys.executable, "-m", __package__ or "", *options.words])
+    with alone(place.cache):
+        return _build(options, rules, place, out)
+
+
+def _build(options: argparse.Namespace, rules: recipe.Recipe, place: Place, out: Path) -> int:
+    """The ISO and all that lies beside it, into `out`."""
+    gpu = options.edition == "gpu"
     progress, version = Progress(_say), _version()
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:

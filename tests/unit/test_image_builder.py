@@ -152,6 +152,35 @@ def test_a_terminal_without_unicode_does_not_end_a_build(tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "fetch ?\n", "")
 
 
+def test_two_builds_at_once_do_not_take_each_other_s_trees_away(tmp_path: Path) -> None:
+    """One that was killed is no build: the cache is free again."""
+    code = "from pathlib import Path; from inkstick_image import __main__ as b\n"
+    code += f"with b.alone(Path({str(tmp_path)!r})): print('held', flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "image")}
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, text=True, env=environment, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ImageError, match="Another build is using"), builder.alone(tmp_path):
+            pass
+        other.kill()
+    with builder.alone(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("command", ["image", "fetch"])
+def test_whoever_fills_a_cache_or_builds_from_it_is_alone_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(builder, "check_host", lambda **_: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "cache").mkdir()
+    out = ["--out", str(tmp_path / "out")] if command == "image" else []
+    with builder.alone(tmp_path / "cache"):
+        assert builder.main([command, "--mirror", "http://127.0.0.1:9/debian", *out]) == 1
+    assert "Another build is using" in capsys.readouterr().err
+
+
 def test_a_tree_s_hash_sees_content_mode_and_links(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     before = hashes.of_tree(tmp_path)
