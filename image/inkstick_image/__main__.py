@@ -325,6 +325,9 @@ def image(options: argparse.Namespace) -> int:
         _say("without root: in a user namespace")
         return namespace.run([sys.executable, "-m", __package__ or "", *options.words])
     with alone(place.cache):
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal, say: what is mounted goes away then, too
+            if signal.getsignal(number) is not signal.SIG_IGN:  # (nohup)
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
         return _build(options, rules, place, out)
 
 

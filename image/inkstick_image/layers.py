@@ -76,8 +76,10 @@ def app_key(place: Place, edition: str, manifests: Path, below: Sequence[Path]) 
 
 
 def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all."""
+    """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all. A killed
+    build leaves nothing mounted in it (the builder's tree is worked in)."""
     final = place.cache / "layers" / f"{name}-{key[:32]}"
+    trees.release(final)
     if not final.exists():
         part = final.with_suffix(".part")
         trees.release(part)

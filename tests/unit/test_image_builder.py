@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -398,3 +399,42 @@ def test_mounts_that_a_killed_build_left_are_released_below_a_folder_with_a_spac
         assert list(bound.iterdir()) == [] and (kept / "a.whl").exists()
     finally:
         subprocess.run(["umount", str(bound)], capture_output=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_killed_build_leaves_nothing_mounted_in_the_builder_s_tree(tmp_path: Path) -> None:
+    """The folder `compile` there, still mounted, could not be removed by the next build, nor by any after it."""
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0)
+    link = tmp_path / f"layers/builder-{'k' * 32}/tree/compile"
+    link.mkdir(parents=True)
+    if subprocess.run(["mount", "--bind", str(tmp_path), str(link)], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        cached(place, "builder", "k" * 64, lambda out: None)
+        link.rmdir()
+    finally:
+        subprocess.run(["umount", str(link)], capture_output=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_build_that_is_ended_cleans_up(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """As when its terminal is closed: mounts in the builder's tree stayed."""
+    code = """
+import os, time
+from inkstick_image import __main__ as b
+def build(*_):
+    try:
+        print("builds", flush=True)
+        time.sleep(60)
+    finally:
+        print("unmounted", flush=True)
+b.check_host, os.geteuid, b._build = lambda **_: None, lambda: 0, build
+raise SystemExit(b.main(["image", "--out", os.environ["INKSTICK_CACHE"]]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "image"), "INKSTICK_CACHE": str(tmp_path)}
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe) as building:
+        assert building.stdout is not None and building.stdout.readline() == "builds\n"
+        building.send_signal(number)
+        assert building.communicate(timeout=30)[0] == "unmounted\n"
+        assert building.returncode == status
