@@ -16,7 +16,7 @@ from pathlib import Path
 from inkstick_image import account, cards, debs, hashes, owners, sbom, trees, wheels
 from inkstick_image.recipe import Recipe
 from inkstick_image.sbom import Component
-from inkstick_image.tools import run
+from inkstick_image.tools import run, to_disk
 from inkstick_image.trees import Place
 
 RULES = {"base": 5, "builder": 2, "python": 4, "app": 5}
@@ -86,6 +86,7 @@ def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> P
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         make(part)
+        to_disk(part)
         part.rename(final)
     return final
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick_image import esp, hashes, trees
-from inkstick_image.tools import run
+from inkstick_image.tools import run, to_disk
 from inkstick_image.trees import Place
 
 ESP_BYTES = 64 << 20  # room for keys and unified kernels later
@@ -63,6 +63,7 @@ def seal(place: Place, layer: Path) -> Seal:
         root = verity(place, layer, tree)
         part = noted.with_suffix(".part")
         part.write_text(f"{hashes.of_file(layer)} {root}\n", encoding="ascii")
+        to_disk(part)
         part.rename(noted)
     digest, root = noted.read_text(encoding="ascii").split()
     return Seal(digest, root, tree)

@@ -71,3 +71,9 @@ def run(
             f"{words[0]} failed ({done.returncode}):\n{tail}", f"The whole call: {shlex.join(words)[:2000]}"
         )
     return done.stdout
+
+
+def to_disk(path: Path) -> None:
+    """All that was written to the file system of `path` is on the disk on return: what gets its final name after this
+    is whole after a power cut too."""
+    run(["sync", "--file-system", path])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import debs, esp, flash, hashes, lock, manifest, recipe, trees, wheels
+from inkstick_image import debs, esp, flash, hashes, lock, manifest, medium, recipe, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.tools import run
@@ -80,6 +80,22 @@ def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
     with pytest.raises(ImageError):
         cached(place, "app", "f" * 64, fail)
     assert [path.name for path in (tmp_path / "layers").iterdir() if path.suffix != ".part"] == [first.name]
+
+
+def test_a_layer_and_its_hashes_are_on_the_disk_before_they_get_the_name_by_which_they_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a name may be there whose file is empty, and the next build took that for a layer."""
+    said = tmp_path / "said"
+    for name, does in (("sync", f'ls "$2" >> {said}'), ("veritysetup", 'echo "Root hash: 12"; : > "$5"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0)
+    layer = cached(place, "app", "k" * 64, lambda out: (out / "60-app.squashfs").touch()) / "60-app.squashfs"
+    assert said.read_text() == "60-app.squashfs\n"
+    assert medium.seal(place, layer).root == "12"
+    assert said.read_text() == f"60-app.squashfs\n{layer.with_suffix('.part')}\n"
 
 
 def test_layers_are_packed_by_the_builder_tree_s_program_where_there_is_one(tmp_path: Path) -> None:
