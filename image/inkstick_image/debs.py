@@ -93,9 +93,11 @@ class Archive:
     def _keep(self, deb: Deb) -> None:
         fetched, kept = self._root / "cache/archives" / deb.name, self._debs / deb.sha256
         if hashes.of_file(fetched) != deb.sha256:
-            fetched.unlink()
+            for damaged in (fetched, kept):  # (one file under two names, or the next run would take it once more)
+                damaged.unlink(missing_ok=True)
             raise ImageError(f"{deb.name} is not what the archive's index says.", "Run the command again.")
-        if not kept.exists():
+        if not (kept.exists() and kept.samefile(fetched)):
+            kept.unlink(missing_ok=True)  # it was cut short, so that apt fetched another
             kept.hardlink_to(fetched)
 
     def _stanzas(self, debs: Sequence[Deb]) -> dict[str, str]:
@@ -141,15 +143,27 @@ def recorded(debs: Path, name: str, packages: Sequence[str]) -> list[Deb]:
     return found
 
 
+def whole(debs: Path, deb: Deb) -> Path:
+    """A package's file in the cache. Raises ImageError where it is damaged."""
+    kept = debs / deb.sha256
+    if hashes.of_file(kept) != deb.sha256:
+        raise ImageError(
+            f"{deb.name} in the cache is damaged: {kept}", "Run ./build.sh fetch on a connected machine: it mends that."
+        )
+    return kept
+
+
 def local_archive(debs: Path, name: str, into: Path) -> str:
-    """A flat archive of exactly these packages in `into`; the line for sources.list."""
+    """A flat archive of exactly these packages in `into`; the line for sources.list. Raises ImageError where one
+    is damaged."""
     record = json.loads((debs / f"{name}.json").read_text(encoding="utf-8"))
     stanzas = []
     into.mkdir(parents=True, exist_ok=True)
     for raw in record["debs"]:
         deb = Deb(**raw)
-        if not (into / f"{deb.sha256}.deb").exists():
-            (into / f"{deb.sha256}.deb").hardlink_to(debs / deb.sha256)
+        placed = into / f"{deb.sha256}.deb"
+        placed.unlink(missing_ok=True)  # by a build that was cut short
+        placed.hardlink_to(whole(debs, deb))
         stanza = record["stanzas"][deb.sha256]
         stanzas.append(re.sub(r"^Filename: .*$", f"Filename: ./{deb.sha256}.deb", stanza, flags=re.MULTILINE))
     (into / "Packages").write_text("\n\n".join(stanzas) + "\n", encoding="utf-8")

@@ -131,7 +131,7 @@ def add(place: Place, tree: Path, packages: Sequence[debs.Deb]) -> None:
     archive.mkdir()
     names = []
     for deb in packages:
-        shutil.copyfile(place.cache / "debs" / deb.sha256, archive / f"{deb.sha256}.deb")
+        shutil.copyfile(debs.whole(place.cache / "debs", deb), archive / f"{deb.sha256}.deb")
         names.append(f"/{archive.name}/{deb.sha256}.deb")
     quiet = {"INITRD": "No"}
     with mounted(tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -44,6 +45,44 @@ def test_the_mirror_is_the_one_of_the_host(listed: str) -> None:
 def test_a_host_without_a_debian_archive_is_told_so() -> None:
     with pytest.raises(ImageError, match="no Debian archive"):
         debs.mirrors("deb http://mirror.example/ubuntu noble main\n")
+
+
+class _Apt(debs.Archive):
+    """An archive of one package. As apt does, it takes a file that it already has where its size is right."""
+
+    data = b"a whole package"
+
+    def _apt(self, program: str, *arguments: str) -> str:
+        digest, name = hashlib.sha256(self.data).hexdigest(), "hello_1_amd64.deb"
+        if "--download-only" in arguments:
+            have = self._root / "cache/archives" / name
+            if not have.exists() or have.stat().st_size != len(self.data):
+                have.unlink(missing_ok=True)
+                have.write_bytes(self.data)
+        if program == "apt-cache":
+            return f"Package: hello\nFilename: pool/{name}\nSHA256: {digest}\n"
+        return f"'http://a.example/{name}' {name} {len(self.data)} SHA256:{digest}\n"
+
+
+@pytest.mark.parametrize("damage", [b"cut", b"a wh0le package"])
+@pytest.mark.parametrize("swept", [False, True], ids=["kept by apt", "apt's own swept"])
+def test_a_damaged_package_in_the_cache_is_told_and_fetched_anew(tmp_path: Path, damage: bytes, swept: bool) -> None:
+    kept, archive = tmp_path / "debs", _Apt(tmp_path / "apt", tmp_path / "debs")
+    kept.mkdir()
+    archive.update("")
+    (deb,) = archive.fetch("base", ["hello"])
+    debs.local_archive(kept, "base", tmp_path / "archive")  # by a build that was cut short
+    (kept / deb.sha256).write_bytes(damage)  # (the same file as apt's)
+    if swept:
+        (tmp_path / "apt/cache/archives" / deb.name).unlink()
+    with pytest.raises(ImageError, match=r"hello_1.* in the cache is damaged"):
+        debs.local_archive(kept, "base", tmp_path / "archive")
+    with contextlib.suppress(ImageError):  # "Run the command again."
+        archive.fetch("base", ["hello"])
+    archive.fetch("base", ["hello"])
+    debs.local_archive(kept, "base", tmp_path / "archive")
+    for file in (kept / deb.sha256, tmp_path / f"archive/{deb.sha256}.deb"):
+        assert file.read_bytes() == archive.data
 
 
 def test_the_recipe_pins_the_kernel_and_is_read_whole() -> None:
