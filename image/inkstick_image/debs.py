@@ -87,7 +87,9 @@ class Archive:
             self._keep(deb)
         stanzas = self._stanzas(debs)
         record = {"packages": list(packages), "debs": [asdict(deb) for deb in debs], "stanzas": stanzas}
-        (self._debs / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        part = self._debs / f"{name}.json.part"
+        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        part.rename(self._debs / f"{name}.json")
         return debs
 
     def _keep(self, deb: Deb) -> None:
@@ -134,10 +136,13 @@ def recorded(debs: Path, name: str, packages: Sequence[str]) -> list[Deb]:
     hint = "Run ./build.sh fetch on a connected machine first."
     if not path.exists():
         raise ImageError(f"cache/ holds no packages for '{name}'.", hint)
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["packages"] != list(packages):
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        wanted, found = record["packages"], [Deb(**deb) for deb in record["debs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{path} is damaged.", hint) from error
+    if wanted != list(packages):
         raise ImageError(f"The recipe's packages for '{name}' changed since they were fetched.", hint)
-    found = [Deb(**deb) for deb in record["debs"]]
     if lacking := [deb.name for deb in found if not (debs / deb.sha256).exists()]:
         raise ImageError(f"cache/ lacks {len(lacking)} packages, {lacking[0]} for one.", hint)
     return found

@@ -85,6 +85,27 @@ def test_a_damaged_package_in_the_cache_is_told_and_fetched_anew(tmp_path: Path,
         assert file.read_bytes() == archive.data
 
 
+def test_a_list_of_packages_that_was_cut_short_is_told_and_fetch_replaces_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, archive = tmp_path / "debs", _Apt(tmp_path / "apt", tmp_path / "debs")
+    kept.mkdir()
+    archive.update("")
+    fetched = archive.fetch("base", ["hello"])
+    record = kept / "base.json"
+    whole = record.read_text()
+    record.write_text(whole[:50])
+    with pytest.raises(ImageError, match=r"base\.json is damaged") as raised:
+        debs.recorded(kept, "base", ["hello"])
+    assert "build.sh fetch" in raised.value.hint
+    archive.fetch("base", ["hello"])
+    assert debs.recorded(kept, "base", ["hello"]) == fetched
+    monkeypatch.setattr(json, "dumps", lambda *_, **__: "half\ud800")  # the disk is full in the middle
+    with pytest.raises(ValueError):
+        archive.fetch("base", ["hello"])
+    assert record.read_text() == whole
+
+
 def test_the_recipe_pins_the_kernel_and_is_read_whole() -> None:
     read = recipe.load(ROOT / "image/recipe.toml")
     assert f"linux-image-{read.kernel}" in read.base_packages
