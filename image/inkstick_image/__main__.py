@@ -205,9 +205,8 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
     progress.note(f"  {count} packages, {size >> 20} MiB")
     with progress.step("fetch Python packages"):
         into = place.cache / "wheels"
-        shutil.copyfile(REPOSITORY / "locks/build.txt", into / "build.txt")
-        (into / "requirements.txt").write_text(layers.requirements(place, rules), encoding="utf-8")
-        for name in ("build.txt", "requirements.txt"):
+        for name, text in _service_locks(place, rules).items():
+            (into / name).write_text(text, encoding="utf-8")
             wheels.fetch(into / name, rules.python, into)
     if gpu:
         kit = engine.kit(options.nvidia_run)
@@ -218,6 +217,28 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
         if options.model:
             with progress.step("fetch models"):
                 weights.fetch(options.model, options.manifests, place.cache / "models", accepts=options.accept_licences)
+
+
+def _check_cache(place: Place, rules: recipe.Recipe, options: argparse.Namespace) -> None:
+    """Where nothing is fetched: that all is there which will be asked for, before the long part. Raises ImageError."""
+    wanted = _sets(options, rules)
+    recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
+    if options.locked:
+        lock.check(REPOSITORY / "image/debs.lock", recorded)
+    if options.twice or not layers.folder(place, "environment", layers.environment_key(place, rules)).exists():
+        wheels.kept(_service_locks(place, rules), place.cache / "wheels")
+    kit = engine.kit(options.nvidia_run)
+    if options.edition == "gpu" and (
+        options.twice or not layers.folder(place, "engine", engine.key(place, rules, kit)).exists()
+    ):
+        texts = {name: (REPOSITORY / "locks" / name).read_text(encoding="utf-8") for name in kit.locks}
+        wheels.kept(texts, _engine_wheels(place))
+
+
+def _service_locks(place: Place, rules: recipe.Recipe) -> dict[str, str]:
+    """Of the service's environment: file name in cache/wheels → text."""
+    build = (REPOSITORY / "locks/build.txt").read_text(encoding="utf-8")
+    return {"build.txt": build, "requirements.txt": layers.requirements(place, rules)}
 
 
 def _sets(options: argparse.Namespace, rules: recipe.Recipe) -> dict[str, tuple[str, ...]]:
@@ -338,10 +359,8 @@ def _build(options: argparse.Namespace, rules: recipe.Recipe, place: Place, out:
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:
         _fetch_into(place, rules, options, progress)
-    elif options.locked:
-        wanted = _sets(options, rules)
-        recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
-        lock.check(REPOSITORY / "image/debs.lock", recorded)
+    else:
+        _check_cache(place, rules, options)
     place.log.write_text("", encoding="utf-8")
     if gpu:
         models = models or _models(options, place, early=False)

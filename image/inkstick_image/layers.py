@@ -75,10 +75,15 @@ def app_key(place: Place, edition: str, manifests: Path, below: Sequence[Path]) 
     return hashes.of_value([RULES["app"], edition, place.level, [folder.name for folder in below], ours, project])
 
 
+def folder(place: Place, name: str, key: str) -> Path:
+    """Where a layer lies, once it is made."""
+    return place.cache / "layers" / f"{name}-{key[:32]}"
+
+
 def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all. A killed
     build leaves nothing mounted in it (the builder's tree is worked in)."""
-    final = place.cache / "layers" / f"{name}-{key[:32]}"
+    final = folder(place, name, key)
     trees.release(final)
     if not final.exists():
         part = final.with_suffix(".part")

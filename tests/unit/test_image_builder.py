@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import debs, esp, flash, hashes, lock, manifest, medium, recipe, trees, wheels
+from inkstick_image import debs, esp, flash, hashes, layers, lock, manifest, medium, recipe, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.tools import run
@@ -121,6 +121,48 @@ def test_the_lock_is_cut_to_the_appliance_and_keeps_every_hash() -> None:
     )
     kept = wheels.for_appliance(lock, "3.13")
     assert kept == "numpy==2.5 \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+
+
+def test_without_network_packages_of_another_lock_than_was_fetched_are_not_taken(tmp_path: Path) -> None:
+    """The layer would have the new lock's name, and the manifest its hash."""
+    old, new = b"vllm 1", b"vllm 2"
+    locks = [
+        f"vllm=={n} \\\n    --hash=sha256:{hashlib.sha256(data).hexdigest()}\n" for n, data in ((1, old), (2, new))
+    ]
+    (tmp_path / "vllm-1.whl").write_bytes(old)
+    wheels.kept({"engine-gpu.txt": locks[0]}, tmp_path)
+    with pytest.raises(ImageError, match=r"lacks 1 Python packages, vllm==2") as raised:
+        wheels.kept({"engine-gpu.txt": locks[1]}, tmp_path)
+    assert "build.sh fetch" in raised.value.hint
+    assert (tmp_path / "engine-gpu.txt").read_text() == locks[0]
+    (tmp_path / "vllm-2.whl").write_bytes(new)
+    wheels.kept({"engine-gpu.txt": locks[1]}, tmp_path)
+    assert (tmp_path / "engine-gpu.txt").read_text() == locks[1]
+
+
+@pytest.mark.parametrize(("edition", "lacking"), [("cpu", "setuptools"), ("gpu", "agent-detector")])
+def test_what_the_cache_lacks_without_network_is_said_before_anything_is_built(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    edition: str,
+    lacking: str,
+) -> None:
+    monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path))
+    for name, answer in (("check_host", None), ("_key", None), ("_models", ["one"])):
+        monkeypatch.setattr(builder, name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(debs, "recorded", lambda *_: [])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is the tests'
+    if edition == "gpu":  # the service's are there, packed
+        place = Place(ROOT, tmp_path, tmp_path / "work", tmp_path / "log", 0)
+        key = layers.environment_key(place, recipe.load(ROOT / "image/recipe.toml"))
+        monkeypatch.setattr(layers, "environment_key", lambda *_: key)
+        layers.folder(place, "environment", key).mkdir(parents=True)
+    out = tmp_path / "out"
+    assert builder.main(["image", "--offline", "--edition", edition, "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "Python packages, " + lacking in said.err and "builder tree" not in said.out
 
 
 def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
