@@ -61,7 +61,8 @@ def describe(
 
 
 def write(iso: Path, record: dict[str, Any]) -> str:
-    """Both files; the ISO's sha256."""
+    """Both files; the ISO's sha256. The signature of a build before is none of this one: it goes."""
+    iso.with_name(f"{iso.name}.json.minisig").unlink(missing_ok=True)
     digest = hashes.of_file(iso)
     whole = {**record, "iso": {"name": iso.name, "size": iso.stat().st_size, "sha256": digest}}
     iso.with_name(f"{iso.name}.sha256").write_text(f"{digest}  {iso.name}\n", encoding="ascii")
