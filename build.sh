@@ -53,6 +53,20 @@ find_python() {
     return 1
 }
 
+# Any Python that runs the builder's own code: to check, write or start an image nothing is installed.
+plain_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    say "no Python 3.11 or later found: sudo apt-get install python3"
+    return 2
+}
+
 # Names the Debian packages that this machine lacks for $1 (run or test).
 missing_packages() {
     local python
@@ -123,8 +137,10 @@ missing_programs() {
     for pair in $1; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
+
+# By which what is fetched of Debian is checked.
+missing_keyring() { [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring; }
 
 image_packages() { install_packages "$(missing_programs "$1" | tr '\n' ' ')"; }
 
@@ -133,6 +149,7 @@ BUILDERS="mount:mount mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xo
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {
     image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux nsenter:util-linux systemd-nspawn:systemd-container"
+    install_packages "$(missing_keyring)"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
     # Where systemd runs, Samba's package starts a file server of its own: there the tests of the share are skipped.
     [ -d /run/systemd/system ] || image_packages "smbd:samba smbclient:smbclient"
@@ -219,17 +236,23 @@ image | fetch)
     case " $* " in *" --sign "*) programs="$programs minisign:minisign" ;; esac
     # Without root the image is built in a user namespace.
     [ "$(id -u)" = 0 ] || programs="$programs newuidmap:uidmap unshare:util-linux"
-    install_packages "$({ missing_packages run; missing_programs "$programs"; } | tr '\n' ' ')"
+    install_packages "$({ missing_packages run; missing_programs "$programs"; missing_keyring; } | tr '\n' ' ')"
     environment runtime
     PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
     ;;
 vm)
     image_packages "qemu-system-x86_64:qemu-system-x86 ip:iproute2"
-    PYTHONPATH=image exec "$(find_python)" -m inkstick_image vm "$@"
+    python=$(plain_python)
+    PYTHONPATH=image exec "$python" -m inkstick_image vm "$@"
     ;;
 flash | verify)
-    if [ -b "${1:-}" ]; then image_packages "xorriso:xorriso"; fi
-    PYTHONPATH=image exec "$(find_python)" -m inkstick_image "$command" "$@"
+    if [ "$command" = verify ]; then
+        for word in "$@"; do # a stick, in whatever place it is named
+            if [ -b "$word" ]; then image_packages "xorriso:xorriso mcopy:mtools"; fi
+        done
+    fi
+    python=$(plain_python)
+    PYTHONPATH=image exec "$python" -m inkstick_image "$command" "$@"
     ;;
 help | -h | --help) usage ;;
 *)
