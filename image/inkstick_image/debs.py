@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from inkstick_image import hashes
 from inkstick_image.errors import ImageError
@@ -172,4 +173,4 @@ def local_archive(debs: Path, name: str, into: Path) -> str:
         stanza = record["stanzas"][deb.sha256]
         stanzas.append(re.sub(r"^Filename: .*$", f"Filename: ./{deb.sha256}.deb", stanza, flags=re.MULTILINE))
     (into / "Packages").write_text("\n\n".join(stanzas) + "\n", encoding="utf-8")
-    return f"deb [trusted=yes] copy:{into} ./"
+    return f"deb [trusted=yes] copy:{quote(str(into))} ./"  # (a space would be the end of it)

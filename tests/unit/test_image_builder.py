@@ -85,6 +85,18 @@ def test_a_damaged_package_in_the_cache_is_told_and_fetched_anew(tmp_path: Path,
         assert file.read_bytes() == archive.data
 
 
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not installed")
+def test_the_cache_may_lie_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    """As apt itself reads the local archive."""
+    kept = tmp_path / "my cache/debs"
+    kept.mkdir(parents=True)
+    archive = _Apt(tmp_path / "apt", kept)
+    archive.update("")
+    archive.fetch("base", ["hello"])
+    line = debs.local_archive(kept, "base", tmp_path / "my cache/work/archive")
+    debs.Archive(tmp_path / "my cache/apt", kept).update(f"{line}\n")
+
+
 def test_a_list_of_packages_that_was_cut_short_is_told_and_fetch_replaces_it_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
