@@ -42,9 +42,11 @@ def mirrors(listed: str) -> tuple[str, str | None]:
     return archive.rstrip("/"), security.rstrip("/") if security else None
 
 
-def host_sources() -> str:
-    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+def host_sources(apt: Path = Path("/etc/apt")) -> str:
+    """What apt itself would read there: no copy that somebody keeps beside it."""
+    listed = sorted(file for file in (apt / "sources.list.d").glob("*") if file.suffix in (".list", ".sources"))
+    files = [apt / "sources.list", *listed]
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
 
 
 def sources(recipe: Recipe, archive: str, security: str | None) -> str:

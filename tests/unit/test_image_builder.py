@@ -42,6 +42,15 @@ def test_the_mirror_is_the_one_of_the_host(listed: str) -> None:
     assert debs.mirrors(listed) == ("http://mirror.example/debian", "http://mirror.example/debian-security")
 
 
+def test_of_the_host_only_what_apt_reads_counts(tmp_path: Path) -> None:
+    """Beside it lie keys, and copies of what held once."""
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d/debian.list.save").write_text("deb http://gone.example/debian buster main\n")
+    (tmp_path / "sources.list.d/key.gpg").write_bytes(b"\x99\x01\xff\x80")
+    (tmp_path / "sources.list.d/debian.sources").write_bytes(b"# f\xfcr uns\n" + NEW.encode())
+    assert debs.mirrors(debs.host_sources(tmp_path))[0] == "http://mirror.example/debian"
+
+
 def test_a_host_without_a_debian_archive_is_told_so() -> None:
     with pytest.raises(ImageError, match="no Debian archive"):
         debs.mirrors("deb http://mirror.example/ubuntu noble main\n")
