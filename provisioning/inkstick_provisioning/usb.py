@@ -239,7 +239,8 @@ class Ingest:
                 copying.make_folder(target.parent, self.data.inbox)
                 final = copying.pour(_Source(file, self.top), target)
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # folders in folders, deeper than a path can say here
+            # Folders in folders, deeper than a path can say here; or one whose name, made fit, is that of a document.
+            if error.errno in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR):
                 raise Unreadable from error
             raise
         return Copied(found.key, str(final.relative_to(self.data.inbox)))

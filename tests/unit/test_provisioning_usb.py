@@ -223,6 +223,17 @@ def test_a_folder_deeper_than_a_path_can_say_here_keeps_nothing_else_out(data: D
     assert [entry.place[-5:] for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["z.pdf"]
 
 
+def test_a_folder_called_as_a_document_is_keeps_nothing_else_out(data: DataFolder, tmp_path: Path) -> None:
+    """Names that differ in a space at their end are one here."""
+    top = tmp_path / "stick"
+    for name in ("Report", "Report /inner/deep.pdf", "Report /page.pdf", "z.pdf"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(PDF)
+    ingest = Ingest(top, "K", data, 0)
+    assert len(ingest.find()) == 4
+    assert [entry.place for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["K/Report", "K/z.pdf"]
+
+
 def test_a_document_without_room_keeps_no_smaller_one_out(top: Path, data: DataFolder) -> None:
     with (top / "A huge one.pdf").open("wb") as file:
         file.write(PDF)
