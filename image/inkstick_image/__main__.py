@@ -527,6 +527,8 @@ def write(options: argparse.Namespace) -> int:
         typed = ""
     if typed != "YES":
         raise ImageError("Nothing was written.")
+    if flash.look(options.device) != disk:  # taken out meanwhile, and its name given to the next
+        raise ImageError("Nothing was written: this is another disk now.", "Look what it is, and start again.")
     flash.write(options.iso, options.device, _say)
     return 0
 

@@ -383,6 +383,35 @@ def test_what_goes_wrong_with_a_stick_while_it_is_written_is_told(tmp_path: Path
         flash.write(iso, Path("/dev/full"), lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("now", "typed", "status", "said"),
+    [
+        ({}, "YES", 0, ""),
+        ({}, "yes", 1, "Nothing was written."),
+        ({"model": "Backup", "size": 4 << 40}, "YES", 1, "this is another disk now"),
+        ({"children": [{"mountpoints": ["/media/x"]}]}, "YES", 1, "this is another disk now"),
+    ],
+)
+def test_the_disk_that_is_written_is_the_one_that_was_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    now: dict[str, object],
+    typed: str,
+    status: int,
+    said: str,
+) -> None:
+    """A stick that is exchanged while the question waits has the same name."""
+    iso, there, written = tmp_path / "inkstick.iso", [disk(), disk(**now)], list[Path]()
+    iso.write_bytes(b"x")
+    manifest.write(iso, {})
+    monkeypatch.setattr(flash, "look", lambda _: there.pop(0))
+    monkeypatch.setattr(flash, "write", lambda _, device, say: written.append(device))
+    monkeypatch.setattr("builtins.input", lambda _: typed)
+    assert builder.main(["flash", str(iso), "/dev/sdz"]) == status
+    assert said in capsys.readouterr().err and bool(written) == (status == 0)
+
+
 def test_a_regular_file_is_no_disk(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x")
