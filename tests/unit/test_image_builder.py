@@ -440,6 +440,14 @@ def test_a_manifest_that_is_missing_or_cut_short_is_told(tmp_path: Path) -> None
     for check in (manifest.sums_of, manifest.check):
         with pytest.raises(ImageError, match="no manifest"):
             check(iso)
+    for other in ('{"iso": "inkstick.iso"}', '{"iso": {"name": "inkstick.iso"}}', "[]"):
+        record.write_text(other)
+        with pytest.raises(ImageError, match="no manifest"):
+            manifest.check(iso)
+    manifest.write(iso, {})
+    (tmp_path / "inkstick.iso.sha256").write_text("ab12  inkstick.iso\n", encoding="utf-16")  # as PowerShell writes
+    with pytest.raises(ImageError, match="is not what its"):
+        manifest.check(iso)
 
 
 def test_a_changed_or_shortened_iso_is_found_out(tmp_path: Path) -> None:
