@@ -221,6 +221,28 @@ def test_a_layer_and_its_hashes_are_on_the_disk_before_they_get_the_name_by_whic
     assert said.read_text() == f"60-app.squashfs\n{layer.with_suffix('.part')}\n"
 
 
+def test_a_layer_that_was_damaged_in_the_cache_gets_onto_no_medium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ISO and the manifest of it agreed, so that `verify` said yes, and it did not start."""
+    (tmp_path / "veritysetup").write_text('#!/bin/sh\necho "Root hash: 12"; echo tree > "$5"\n', encoding="ascii")
+    (tmp_path / "veritysetup").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0)
+    layer = tmp_path / "layers/app-1/60-app.squashfs"
+    layer.parent.mkdir(parents=True)
+    layer.write_bytes(b"layer")
+    good = medium.seal(place, layer)
+    for damaged in (good.tree, layer.with_suffix(".seal")):  # these are only made anew
+        damaged.write_bytes(b"")
+        assert medium.seal(place, layer) == good
+        assert good.tree.read_bytes() == b"tree\n"
+    layer.write_bytes(b"lay3r")
+    with pytest.raises(ImageError, match=r"60-app\.squashfs is damaged") as raised:
+        medium.seal(place, layer)
+    assert f"rm -r {layer.parent}" in raised.value.hint
+
+
 def test_layers_are_packed_by_the_builder_tree_s_program_where_there_is_one(tmp_path: Path) -> None:
     """Each version packs otherwise, and machines have different ones."""
     packer, said, out = tmp_path / "packer", tmp_path / "said", tmp_path / "10-base.squashfs"
