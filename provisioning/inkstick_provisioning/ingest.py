@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstick.config import DataFolder
-from inkstick_provisioning import blocks, status, sticks, usb
+from inkstick_provisioning import blocks, settings, status, sticks, usb
 from inkstick_provisioning.rights import Send, as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate
@@ -80,7 +80,8 @@ class Visit:
 
     def _ingest(self, only: str) -> Ingest:
         figures = os.statvfs(self._data.root)
-        return Ingest(self._top, self._folder, self._data, figures.f_blocks * figures.f_frsize // 20, only)
+        reserve = settings.reserve(figures.f_blocks * figures.f_frsize)
+        return Ingest(self._top, self._folder, self._data, reserve, only)
 
     def copy(self, only: str = "") -> None:
         """Everything, or one folder of it, into the inbox."""

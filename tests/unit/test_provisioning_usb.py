@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -497,6 +498,21 @@ def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFold
     assert (top / "inkstick-results/inkstick-inbox/new/new.md").read_text() == "text"
     assert (told[-1].state, told[-1].results) == ("exporting", 1)
     assert "copying" in [stick.state for stick in told]
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "state"),
+    [(1000, 20, "copied"), (1000, 1.9, "no_room"), (4, 0.4, "no_room"), (4, 0.6, "copied")],  # GB
+)
+def test_a_volume_is_full_for_a_stick_where_it_is_full_for_everybody(
+    top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch, total: float, free: float, state: str
+) -> None:
+    """Of a large disk fifty gigabytes were kept free; a small one was filled until the service took nothing in."""
+    figures = SimpleNamespace(f_blocks=int(total * 1e6), f_bavail=int(free * 1e6), f_frsize=1000)
+    monkeypatch.setattr(os, "statvfs", lambda _: figures)
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "KINGSTON"), top, data, 0, lambda _: None)
+    visit.copy()
+    assert visit.stick.state == state
 
 
 def test_a_stick_that_is_there_sooner_than_the_service_is_copied(top: Path, tmp_path: Path) -> None:
