@@ -170,10 +170,13 @@ def test_what_cannot_be_read_keeps_nothing_else_from_being_copied(
     broken |= {"scan.png", "letter:0", "letter", "卷二"}
     visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
     visit.count()
-    assert (visit.stick.state, visit.stick.count) == ("offered", 4), "that a document cannot be read is told, later"
+    assert (visit.stick.state, visit.stick.count) == ("offered", 5), "that one cannot be read is told, later"
     visit.copy()
     assert [path.partition("/")[2] for path in inbox(data)] == ["inkstick-inbox/new.pdf", "report.pdf"]
-    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 4)
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 5)
+    broken -= {"scan.png", "letter:0", "letter"}
+    visit.copy()
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 4, 5), "what is in 卷二 nobody knows"
     broken.clear()
     visit.copy()
     assert (visit.stick.state, visit.stick.done, len(inbox(data))) == ("copied", 4, 4)
@@ -451,6 +454,32 @@ def test_a_real_file_system_is_mounted_safely_and_read(tmp_path: Path, data: Dat
     finally:
         subprocess.run(["umount", str(point)], capture_output=True)
         subprocess.run(["/usr/sbin/losetup", "--detach", device], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/sbin/debugfs").exists(), reason="needs root and debugfs")
+def test_a_damaged_file_of_a_real_file_system_keeps_nothing_else_out(tmp_path: Path, data: DataFolder) -> None:
+    """Its name is there, and the kernel gives nothing else of it: neither size nor content."""
+    image, source, point = tmp_path / "stick.img", tmp_path / "source", tmp_path / "point"
+    (source / "lost").mkdir(parents=True)
+    point.mkdir()
+    for name in ("bad.pdf", "lost/inner.pdf", "scan.pdf"):
+        (source / name).write_bytes(PDF)
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    made = subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-d", str(source), str(image)], capture_output=True)
+    for name in ("bad.pdf", "lost"):
+        damage = f"set_inode_field {name} checksum 0xbad"
+        subprocess.run(["/usr/sbin/debugfs", "-w", "-n", "-R", damage, str(image)], check=True, capture_output=True)
+    command = ["mount", "-o", "loop,ro,noload", str(image), str(point)]
+    if made.returncode or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        visit = Visit(Candidate("x", str(image), "ext4", "K"), point, data, 0, lambda _: None)
+        visit.copy()
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    assert [path.partition("/")[2] for path in inbox(data)] == ["scan.pdf"]
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 1, 3)
 
 
 def test_a_stick_without_room_for_results_says_so(data: DataFolder, tmp_path: Path) -> None:
