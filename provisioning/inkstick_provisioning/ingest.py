@@ -157,9 +157,8 @@ def _visit(name: str, user: int) -> bool:
     POINT.mkdir(exist_ok=True)
     told = FOLDER / f"{name}.json"
     visit = Visit(candidate, POINT, DataFolder(DATA), user, lambda stick: status.write(told, asdict(stick)))
-    mounted = subprocess.run(sticks.mount_command(candidate, str(POINT), user), capture_output=True)
     try:
-        if mounted.returncode == 0:
+        if candidate.system and _mounted(sticks.mount_command(candidate, str(POINT), user)):
             if _stay(visit, candidate, user):
                 visit.say(state="ejected")
         else:
@@ -167,6 +166,10 @@ def _visit(name: str, user: int) -> bool:
         return comes_again(visit.stick, LINGER_SECONDS)
     finally:
         told.unlink(missing_ok=True)
+
+
+def _mounted(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _candidate(name: str) -> Candidate | None:

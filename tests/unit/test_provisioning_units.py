@@ -117,10 +117,10 @@ def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:
     assert all('ATTRS{type}=="SD"' in line for line in rules if "mmcblk*" in line)
 
 
-def test_every_file_system_that_is_mounted_is_looked_at() -> None:
+def test_every_file_system_that_is_mounted_or_told_of_is_looked_at() -> None:
     rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text()
-    known = re.findall(r'ENV\{ID_FS_TYPE\}=="([a-z0-9|]+)"', rules)
-    assert len(known) == rules.count("ACTION==") and {*known} == {"|".join(sticks.SYSTEMS)}
+    known = re.findall(r'ENV\{ID_FS_TYPE\}=="([^"]+)"', rules)
+    assert len(known) == rules.count("ACTION==") and {*known} == {"|".join((*sticks.SYSTEMS, *sticks.OTHERS))}
 
 
 def test_the_rules_before_the_keeper_runs_let_nothing_through() -> None:

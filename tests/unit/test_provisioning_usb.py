@@ -400,11 +400,18 @@ def part(**fields: Any) -> dict[str, Any]:
         (disk(tran="mmc", children=[part(label="SD")]), ["SD"]),
         (disk(tran="nvme", children=[part()]), []),  # the laptop's own disk
         (disk(tran="sata", children=[part()]), []),
-        (disk(children=[part(fstype="crypto_LUKS")]), []),
+        (disk(children=[part(fstype="BitLocker")]), ["Cruzer"]),
+        (disk(children=[part(), part(path="/dev/sdb2", fstype="apfs", label="Mac")]), ["Cruzer", "Mac"]),
         (disk(children=[part(fstype="squashfs")]), []),
         (disk(children=[part(fstype="iso9660", mountpoints=[volume.MEDIUM]), part(path="/dev/sdb2")]), []),  # ours
         (disk(children=[part(mountpoints=["/mnt"])]), []),
         (disk(children=[part(parttype=volume.PARTITION_TYPE, partlabel=volume.PARTITION_NAME)]), []),
+        (
+            disk(
+                children=[part(fstype="crypto_LUKS", parttype=volume.PARTITION_TYPE, partlabel=volume.PARTITION_NAME)]
+            ),
+            [],
+        ),
     ],
 )
 def test_which_sticks_are_looked_at(entry: dict[str, Any], found: list[str]) -> None:
@@ -635,6 +642,31 @@ def test_where_sticks_are_never_read_none_is_mounted(
     (tmp_path / "wishes.json").write_text(json.dumps({"usb": setting.value}))
     ingest.main(["sdb1", "800"])
     assert mounted == ([] if setting is Usb.NEVER else ["K"])
+
+
+def test_that_an_encrypted_stick_or_one_of_a_mac_cannot_be_read_is_told_and_it_is_not_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen had said nothing of it: whoever put it in waited."""
+    entry = disk(children=[part(fstype="BitLocker", label="Fälle")])
+    (candidate,) = candidates(blocks.parse(json.dumps({"blockdevices": [entry]})))
+    told: list[str] = []
+
+    def came_again(stick: Stick, _: float) -> bool:
+        told.append(json.loads((tmp_path / "sdb1.json").read_text())["state"])
+        return False
+
+    for name, value in (
+        ("FOLDER", tmp_path),
+        ("POINT", tmp_path / "point"),
+        ("_setting", lambda: Usb.ASK),
+        ("_candidate", lambda _: candidate),
+        ("_mounted", lambda _: told.append("mounted")),
+        ("comes_again", came_again),
+    ):
+        monkeypatch.setattr(ingest, name, value)
+    ingest.main(["sdb1", "800"])
+    assert told == ["unreadable"]
 
 
 def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
