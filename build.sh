@@ -155,18 +155,24 @@ vm_packages() {
     [ -d /run/systemd/system ] || image_packages "smbd:samba smbclient:smbclient"
 }
 
+# The commands in .venv name the folder that they were made in: in a checkout that was moved none of them starts.
+environment_is_here() { [ -x .venv/bin/pip ] && grep -qsF "$(pwd -P)/.venv/bin/" .venv/bin/pip; }
+
 # Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.
 environment() {
     local lock=locks/$1.txt python stamp
-    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    stamp=$(cat locks/build.txt "$lock" pyproject.toml | sha256sum | cut -c1-64)
+    # What `test` installs includes what `run` needs.
+    if environment_is_here && .venv/bin/python -c '' 2>/dev/null && grep -qsx "$1 $stamp" .venv/inkstick-stamp; then
+        return
+    fi
+    # (one whose making was cut short has a python, and no pip or half of it)
+    if ! environment_is_here || ! .venv/bin/python -c 'import pip._internal.cli.main' 2>/dev/null; then
         python=$(find_python) || { say "no Python 3.11 to 3.13 with venv found"; exit 2; }
         say "making .venv with $("$python" --version)"
         rm -rf .venv
         "$python" -m venv .venv
     fi
-    stamp=$(cat locks/build.txt "$lock" pyproject.toml | sha256sum | cut -c1-64)
-    # What `test` installs includes what `run` needs.
-    if grep -qsx "$1 $stamp" .venv/inkstick-stamp; then return; fi
     say "installing the packages of $lock (hashes checked)"
     local pip=(.venv/bin/pip --disable-pip-version-check install --quiet --no-compile)
     "${pip[@]}" --require-hashes -r locks/build.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -61,3 +62,25 @@ def test_what_looks_into_a_stick_is_asked_for_wherever_the_stick_is_named(bare: 
         done = call(bare, "verify", *words)
         assert done.returncode == 2
         assert "sudo apt-get install -y xorriso mtools\n" in done.stderr
+
+
+@pytest.mark.parametrize("left", ["cut short", "moved"])
+def test_an_environment_that_cannot_be_used_is_made_anew(bare: Path, left: str) -> None:
+    """Its making was ended by Ctrl-C: it has a python, and no pip yet. Or its folder was renamed: what it installed
+    names the old one. Each call ended in "No such file", or "bad interpreter"."""
+    for name in ("locks", "pyproject.toml"):
+        (bare / name).symlink_to(ROOT / name)
+    for name in ("gcc", "pkg-config", "bwrap"):
+        program(bare, name, "exit 0")
+    for name in ("cut", "grep", "rm", "sha256sum"):
+        (bare / "bin" / name).symlink_to(shutil.which(name) or "/missing")
+    (bare / ".venv/bin").mkdir(parents=True)
+    (bare / ".venv/bin/python").symlink_to(shutil.which("true") or "/missing")
+    if left == "moved":
+        (bare / ".venv/bin/pip").write_text("#!/home/ann/older/.venv/bin/python3\n")
+        (bare / ".venv/bin/pip").chmod(0o755)
+        parts = [(ROOT / name).read_bytes() for name in ("locks/build.txt", "locks/runtime.txt", "pyproject.toml")]
+        (bare / ".venv/inkstick-stamp").write_text(f"runtime {hashlib.sha256(b''.join(parts)).hexdigest()}\n")
+    program(bare, "python3", 'case "$*" in "-m venv .venv") echo made; exit 7 ;; esac\nexit 0')
+    done = call(bare, "ocr")
+    assert (done.returncode, done.stdout) == (7, "made\n"), done.stderr
