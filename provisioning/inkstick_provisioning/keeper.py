@@ -110,7 +110,7 @@ def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
 
 class Keeper:
     """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay. `guests`: sticks' units that
-    were stopped while the data folder changes."""
+    were stopped while the data folder changes. `mute`: our addresses at which the page does not answer."""
 
     def __init__(self) -> None:
         self.wishes = Wishes(network=Mode.NONE)
@@ -126,6 +126,7 @@ class Keeper:
         self.clock = self._clock()
         self.leaving = ""
         self.slow: dict[str, Any] = {}
+        self.mute: tuple[str, ...] = ()
         self.pairing: dict[str, Any] = {}
         self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
@@ -509,6 +510,9 @@ class Keeper:
             warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
                                     "Put it in again, press L, and type its passphrase."))  # fmt: skip
         warnings += [told] if (told := _medium_damaged()) else []
+        warnings += [Line("The page does not answer at {place}: that is no private address.",
+                          "Use a cable straight to another computer, or another network.", (("place", host),))
+                     for host in self.mute]  # fmt: skip
         room = _room()
         kept = _is_volume(DATA)
         if kept and (full := volume.fullness(room)):
@@ -540,9 +544,11 @@ class Keeper:
         pairing = self.pair()
         counters = _json(units.run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
         digits = str(pairing.get("pin") or "")
+        pages = addresses(self.modes, units.run(["ip", "-json", "-4", "address"]))
+        self.mute = tuple(host for host in map(network.host, pages) if not network.is_private(host))
         return {
             "parts": units.states(shown),
-            "addresses": addresses(self.modes, units.run(["ip", "-json", "-4", "address"])),
+            "addresses": tuple(page for page in pages if network.host(page) not in self.mute),
             "pin": f"{digits[:4]} {digits[4:]}".strip(),
             "fingerprint": str(pairing.get("fingerprint") or fingerprint(DATA / "state/tls")),
             "dropped": tuple(sorted(network.dropped(counters).items())),

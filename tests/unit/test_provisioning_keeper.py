@@ -377,6 +377,20 @@ def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place
     errand(found)
 
 
+def test_an_address_at_which_the_page_does_not_answer_is_not_shown_as_one(place: Place) -> None:
+    """Some offices' and universities' networks have public addresses, which the units refuse: the screen showed one,
+    with its code, and nothing answered there."""
+    (place.root / "bin/ip").write_text((place.root / "bin/ip").read_text().replace("192.168.1.7", "134.60.1.7"))
+    found = start()
+    say(place, found, place.console, "1", "2", "1", "1")
+    found.slow_at = -1e9
+    found.tick()
+    assert found.modes["eth0"] is Mode.JOIN and place.status().addresses == ()
+    (line,) = [line for line in place.status().warnings if "does not answer" in line.sentence]
+    assert dict(line.values) == {"place": "134.60.1.7"}
+    assert line.sentence in language.catalogue("zh") and line.action in language.catalogue("zh")
+
+
 def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: Place) -> None:
     found = start()
     told = place.root / "run/share.json"

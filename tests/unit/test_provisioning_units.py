@@ -85,6 +85,12 @@ def test_the_page_has_a_socket_for_both_of_its_addresses() -> None:
     assert {"inkstick-serve.socket", "inkstick-serve.service"} <= set(units.WRITERS)
 
 
+def test_the_page_and_the_share_answer_the_addresses_that_the_keeper_takes_them_to() -> None:
+    for name in ("inkstick-serve.socket", "inkstick-share.service"):
+        text = (ETC / "systemd/system" / name).read_text(encoding="utf-8")
+        assert f"\nIPAddressAllow=localhost {' '.join(network.PRIVATE)}\n" in text
+
+
 def test_a_parser_is_replaced_before_its_unit_ends_it() -> None:
     assert unit(ETC / "systemd/system/inkstick-pages@.service")["Service"]["RuntimeMaxSec"] == "1d"
     assert RECYCLE_SECONDS + 3600 < 24 * 3600
