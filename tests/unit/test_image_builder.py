@@ -584,16 +584,17 @@ def test_a_second_build_takes_the_packages_and_nothing_that_was_made_of_them(tmp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_mounts_that_a_killed_build_left_are_released_below_a_folder_with_a_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["my work", os.fsdecode(b"caf\xe9")], ids=["with a space", "of older letters"])
+def test_mounts_that_a_killed_build_left_are_released_below_a_folder(tmp_path: Path, name: str) -> None:
     """Left mounted, the wheels of the cache would be deleted with the tree that they are bound into."""
-    kept, bound = tmp_path / "kept", tmp_path / "my work/tree/wheels"
+    kept, bound = tmp_path / "kept", tmp_path / name / "tree/wheels"
     for folder in (kept, bound):
         folder.mkdir(parents=True)
     (kept / "a.whl").touch()
     if subprocess.run(["mount", "--bind", str(kept), str(bound)], capture_output=True).returncode:
         pytest.skip("cannot mount here")
     try:
-        trees.release(tmp_path / "my work/tree")
+        trees.release(tmp_path / name / "tree")
         assert list(bound.iterdir()) == [] and (kept / "a.whl").exists()
     finally:
         subprocess.run(["umount", str(bound)], capture_output=True)
