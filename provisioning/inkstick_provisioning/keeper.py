@@ -79,12 +79,13 @@ def ports() -> list[Port]:
     return [Port(path.name, (path / "device").exists()) for path in sorted(folder.iterdir()) if path.name != "lo"]
 
 
-def put_network(modes: dict[str, Mode]) -> None:
-    """Rules first, then the ports: there is no moment in which an open port has no rules."""
-    units.run(["nft", "-f", "-"], network.ruleset(modes))
+def put_network(modes: dict[str, Mode]) -> bool:
+    """Rules first, then the ports: there is no moment in which an open port has no rules. Where they cannot be loaded
+    (False) every port is down."""
+    guarded = units.succeeds(["nft", "-f", "-"], network.ruleset(modes))
     folder = NETWORK
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = network.files(modes)
+    wanted = network.files(modes if guarded else dict.fromkeys(modes, Mode.NONE))
     for path in folder.glob("*-inkstick-*.network"):
         if path.name not in wanted:
             path.unlink()
@@ -92,6 +93,7 @@ def put_network(modes: dict[str, Mode]) -> None:
         (folder / name).write_text(text, encoding="ascii")
     # (not waited for, and nothing is done where it has not started yet: it reads the files when it does)
     units.systemctl("--no-block", "try-reload-or-restart", "systemd-networkd.service")
+    return guarded
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
@@ -110,7 +112,8 @@ def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
 
 class Keeper:
     """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay. `guests`: sticks' units that
-    were stopped while the data folder changes. `mute`: our addresses at which the page does not answer."""
+    were stopped while the data folder changes. `mute`: our addresses at which the page does not answer.
+    `guarded`: the firewall's rules are those of the modes."""
 
     def __init__(self) -> None:
         self.wishes = Wishes(network=Mode.NONE)
@@ -127,6 +130,7 @@ class Keeper:
         self.leaving = ""
         self.slow: dict[str, Any] = {}
         self.mute: tuple[str, ...] = ()
+        self.guarded = True
         self.pairing: dict[str, Any] = {}
         self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
@@ -283,7 +287,9 @@ class Keeper:
         if modes != self.modes:
             self.end_share()
             self.modes = {**{name: modes[name] for name in self.modes if name in modes}, **modes}  # the new ones last
-            put_network(self.modes)
+            self.guarded = put_network(self.modes)
+            if not self.guarded:  # (what is wished is not what is: so it is tried again)
+                self.modes = dict.fromkeys(self.modes, Mode.NONE)
             self.tell_service()
         if wishes.lid != self.wishes.lid:
             LOGIND.mkdir(parents=True, exist_ok=True)
@@ -510,6 +516,9 @@ class Keeper:
             warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
                                     "Put it in again, press L, and type its passphrase."))  # fmt: skip
         warnings += [told] if (told := _medium_damaged()) else []
+        if not self.guarded:
+            down = "The firewall cannot be loaded: every network port stays down."
+            warnings.append(Line(down, "Start this computer again; if that does not help, write the stick anew."))
         warnings += [Line("The page does not answer at {place}: that is no private address.",
                           "Use a cable straight to another computer, or another network.", (("place", host),))
                      for host in self.mute]  # fmt: skip

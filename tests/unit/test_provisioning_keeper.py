@@ -377,6 +377,31 @@ def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place
     errand(found)
 
 
+def test_without_the_firewall_s_rules_no_port_is_opened_and_that_is_told(place: Place) -> None:
+    """A module of the kernel that cannot be read from a damaged stick, say. The ports came up without any rules."""
+    nft = place.root / "bin/nft"
+    good = nft.read_text()
+    nft.write_text(good.replace("\ntrue\n", '\n[ "$1" != -f ]\n'))
+    found = start()
+    say(place, found, place.console, "1", "1", "1", "1")
+    found.slow_at = -1e9
+    found.tick()
+    sentence = "The firewall cannot be loaded: every network port stays down."
+    assert sentence in [line.sentence for line in place.status().warnings]
+    assert sentence in language.catalogue("zh")
+    files = {path.name: path.read_text() for path in (place.root / "network").iterdir()}
+    assert all("ActivationPolicy=always-down" in text for text in files.values()) and len(files) == 3
+    assert place.status().addresses == () and not (place.root / "run/network.env").exists()
+    nft.write_text(good)
+    found.slow_at = -1e9
+    found.tick()
+    found.slow_at = -1e9
+    found.tick()
+    assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    assert "https://10.77.0.1/" in place.status().addresses
+    assert sentence not in [line.sentence for line in place.status().warnings]
+
+
 def test_an_address_at_which_the_page_does_not_answer_is_not_shown_as_one(place: Place) -> None:
     """Some offices' and universities' networks have public addresses, which the units refuse: the screen showed one,
     with its code, and nothing answered there."""
