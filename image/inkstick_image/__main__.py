@@ -337,6 +337,9 @@ def _name(file: Path) -> str:
 
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
+    for given in filter(None, (options.sign, options.mok_key, options.mok_cert)):
+        if not given.is_file():
+            raise ImageError(f"There is no file {given}.")
     _check_installer(options, rules)
     place, out = _place(rules, level=1 if options.quick else 9), options.out.resolve()
     ours(out)

@@ -186,6 +186,24 @@ def test_what_the_cache_lacks_without_network_is_said_before_anything_is_built(
     assert "Python packages, " + lacking in said.err and "builder tree" not in said.out
 
 
+@pytest.mark.parametrize("option", ["--sign", "--mok-cert"])
+def test_a_key_that_is_not_there_is_said_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """Not after the half hour that the ISO takes."""
+    monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(builder, "check_host", lambda **_: None)
+    monkeypatch.setattr(builder, "_build", lambda *_: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is the tests'
+    missing = tmp_path / "minisign.key"
+    words = ["image", "--out", str(tmp_path), option, str(missing)]
+    assert builder.main(words) == 1
+    assert capsys.readouterr().err == f"build.sh: There is no file {missing}.\n"
+    missing.touch()
+    assert builder.main(words) == 0
+
+
 def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
     place = Place(tmp_path, tmp_path, tmp_path / "work", tmp_path / "log", 0)
     made: list[Path] = []
