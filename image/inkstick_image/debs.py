@@ -18,6 +18,15 @@ from inkstick_image.errors import ImageError
 from inkstick_image.recipe import Recipe
 from inkstick_image.tools import KEYRING, run
 
+_OURS = (
+    "-oAPT::Default-Release=",
+    "-oAPT::Install-Recommends=0",
+    "-oAPT::Install-Suggests=0",
+    "-oAPT::Keep-Downloaded-Packages=1",
+    "-oAcquire::Languages=none",
+)
+"""apt reads the host's settings after those of ours that are in a file (they may say by which proxy the mirror is
+reached): what decides over packages is said last."""
 _LINE = re.compile(r"^'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -120,16 +129,16 @@ class Archive:
         return found
 
     def _apt(self, program: str, *arguments: str) -> str:
-        return run([program, *arguments], env={"APT_CONFIG": str(self._root / "apt.conf"), "LC_ALL": "C.UTF-8"})
+        return run([program, *arguments, *_OURS], env={"APT_CONFIG": str(self._root / "apt.conf")})
 
     def _configuration(self) -> str:
         root = self._root
         return (
             f'Dir::State "{root}/state"; Dir::State::status "{root}/status"; Dir::Cache "{root}/cache";\n'
             f'Dir::Etc::SourceList "{root}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
-            'Dir::Etc::PreferencesParts "/dev/null"; APT::Architecture "amd64"; APT::Architectures "amd64";\n'
-            'APT::Install-Recommends "0"; Acquire::Languages "none"; APT::Sandbox::User "root";\n'
-            'Binary::apt-get::APT::Keep-Downloaded-Packages "1"; APT::Keep-Downloaded-Packages "1";\n'
+            'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";\n'
+            'APT::Architecture "amd64"; APT::Architectures "amd64"; APT::Sandbox::User "root";\n'
+            'Binary::apt-get::APT::Keep-Downloaded-Packages "1";\n'
         )
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,31 @@ def test_a_damaged_package_in_the_cache_is_told_and_fetched_anew(tmp_path: Path,
     debs.local_archive(kept, "base", tmp_path / "archive")
     for file in (kept / deb.sha256, tmp_path / f"archive/{deb.sha256}.deb"):
         assert file.read_bytes() == archive.data
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="apt is not installed")
+def test_what_the_host_s_apt_wishes_of_packages_is_none_of_the_image_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release to prefer, preferences, recommended packages: it stopped the build, or other packages came in."""
+    host = tmp_path / "etc/apt.conf.d"
+    host.mkdir(parents=True)
+    (host / "99ours").write_text(
+        'APT::Default-Release "bookworm"; APT::Install-Recommends "1"; Acquire::Retries "7";\n'
+    )
+    archive = debs.Archive(tmp_path / "apt", tmp_path)
+    monkeypatch.setattr(debs.Archive, "_configuration", _with_parts(debs.Archive._configuration, host))
+    with contextlib.suppress(ImageError):
+        archive.update("")
+    said = archive._apt("apt-config", "dump")
+    assert 'Acquire::Retries "7";' in said
+    for line in ('Default-Release ""', 'Install-Recommends "0"', 'Etc::preferences "/dev/null"'):
+        assert f"{line};".lower() in said.lower()
+
+
+def _with_parts(made: Callable[[debs.Archive], str], parts: Path) -> Callable[[debs.Archive], str]:
+    """An archive's settings, as on a host whose own lie in `parts`."""
+    return lambda archive: f'{made(archive)}Dir::Etc::Parts "{parts}";\n'
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not installed")
