@@ -584,6 +584,13 @@ def test_a_stick_is_checked_file_by_file_and_the_damaged_one_is_named(stick: Pat
         manifest.check_medium(stick, sums)
 
 
+def test_a_stick_that_holds_only_the_beginning_is_told_in_a_sentence(stick: Path) -> None:
+    """It was too small, or pulled out: what was said were twelve lines of another program's."""
+    os.truncate(stick, stick.stat().st_size // 2)
+    with pytest.raises(ImageError, match=r"stick is damaged, or cut short\.$"):
+        manifest.check_medium(stick, None)
+
+
 def test_what_starts_a_stick_by_uefi_is_checked_in_its_own_partition(stick: Path) -> None:
     at = f"{stick}@@{esp.offset(stick)}"
 
