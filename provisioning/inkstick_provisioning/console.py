@@ -145,6 +145,8 @@ def ready(status: Status) -> bool:
 
 
 def _access(status: Status, code: str) -> list[str]:
+    if not status.addresses and any(mode != network.Mode.NONE for _, mode in status.modes):
+        return [f" {say(code, 'There is no address for the page yet. Is the cable in? N uses it otherwise.')}"]
     if not status.addresses:
         return [f" {say(code, 'No network cable is in use. Press N to change that.')}"]
     lines = [f" {say(code, 'Open in a browser:')}"]
