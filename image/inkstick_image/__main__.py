@@ -168,6 +168,32 @@ def alone(cache: Path) -> Iterator[None]:
         yield
 
 
+def _half_made(cache: Path) -> list[Path]:
+    """What builds left that were cut short, by a full disk, say."""
+    return [*cache.glob("layers/*.part"), *cache.glob("work/*")]
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk that are free once it is deleted, as far as we may look."""
+    files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names] or [path]
+    found = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            known = file.lstat()
+            found += known.st_blocks * 512 if known.st_nlink == 1 else 0
+    return found
+
+
+def sweep(cache: Path) -> None:
+    """Delete what builds left that were cut short. (Their layers may have other names by now than this one's.)"""
+    for path in _half_made(cache):
+        release(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False) -> None:
     """Everything that could be missing, before the long part."""
     programs = {name: package for name, package in tools.BUILD.items() if not (offline and name == "apt-get")}
@@ -182,7 +208,8 @@ def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False)
         file.stat().st_size for file in cache.glob("wheels-engine/*")
     )
     needed = FREE_BYTES[edition] + (AGAIN_BYTES[edition] if twice else 0)
-    if (free := shutil.disk_usage(cache).free) < needed - min(kept, needed // 2):
+    free = shutil.disk_usage(cache).free
+    if free + sum(map(_size, _half_made(cache))) < needed - min(kept, needed // 2):
         raise ImageError(
             f"Only {free >> 30} GiB are free for {cache}.",
             f"The {edition} edition{', built twice,' if twice else ''} needs {needed >> 30} GiB from nothing;"
@@ -352,6 +379,7 @@ def image(options: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal, say: what is mounted goes away then, too
             if signal.getsignal(number) is not signal.SIG_IGN:  # (nohup)
                 signal.signal(number, lambda number, _: sys.exit(128 + number))
+        sweep(place.cache)
         return _build(options, rules, place, out)
 
 

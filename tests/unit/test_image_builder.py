@@ -13,11 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inkstick_image import __main__ as builder
-from inkstick_image import debs, esp, flash, hashes, layers, lock, manifest, medium, recipe, trees, wheels
+from inkstick_image import debs, esp, flash, hashes, layers, lock, manifest, medium, recipe, tools, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
 from inkstick_image.tools import run
@@ -228,6 +229,29 @@ def test_a_key_that_is_not_there_is_said_before_anything_is_built(
     assert capsys.readouterr().err == f"build.sh: There is no file {missing}.\n"
     missing.touch()
     assert builder.main(words) == 0
+
+
+def test_what_a_build_that_filled_the_disk_left_does_not_keep_the_next_one_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted as used for ever: no build deleted what lies under a name that it would not take itself."""
+    half, whole, work = tmp_path / "layers/base-old.part/tree", tmp_path / "layers/base-old", tmp_path / "work/iso/live"
+    for folder in (half, whole, work):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x" * 100_000)
+    (tmp_path / "work/esp.img").touch()
+    os.link(whole / "file", work / "10-base.squashfs")  # nothing is gained by deleting this name
+    monkeypatch.setattr(tools, "missing", lambda programs: [])
+    monkeypatch.setattr(tools, "KEYRING", tmp_path)
+    needed = builder.FREE_BYTES["cpu"]
+    free = needed - 2 * (half / "file").stat().st_blocks * 512
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    builder.check_host(offline=True, edition="cpu", cache=tmp_path)
+    builder.sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "layers").iterdir()] == ["base-old"]
+    assert not list((tmp_path / "work").iterdir()) and (whole / "file").exists()
+    with pytest.raises(ImageError, match="GiB are free"):
+        builder.check_host(offline=True, edition="cpu", cache=tmp_path)
 
 
 def test_a_layer_is_made_once_and_appears_whole(tmp_path: Path) -> None:
