@@ -174,14 +174,21 @@ def _half_made(cache: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    """Bytes on the disk that are free once it is deleted, as far as we may look."""
-    files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names] or [path]
-    found = 0
-    for file in files:
-        with contextlib.suppress(OSError):
-            known = file.lstat()
-            found += known.st_blocks * 512 if known.st_nlink == 1 else 0
+    """Bytes on the disk that are free once it is deleted, as far as we may look; without what is mounted there."""
+    found, device = 0, path.lstat().st_dev
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if _device(Path(folder, name)) == device]
+        for name in names:
+            with contextlib.suppress(OSError):
+                known = Path(folder, name).lstat()
+                found += known.st_blocks * 512 if known.st_nlink == 1 else 0
     return found
+
+
+def _device(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_dev
+    return -1
 
 
 def sweep(cache: Path) -> None:
@@ -204,7 +211,7 @@ def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False)
         lacking.append("debian-archive-keyring")
     if lacking:
         raise Missing(f"Programs are missing: {' '.join(lacking)}", f"sudo apt-get install {' '.join(lacking)}")
-    kept = sum(file.stat().st_size for file in cache.glob("*/**/*.squashfs")) + sum(
+    kept = sum(file.stat().st_size for file in cache.glob("layers/*/*.squashfs")) + sum(
         file.stat().st_size for file in cache.glob("wheels-engine/*")
     )
     needed = FREE_BYTES[edition] + (AGAIN_BYTES[edition] if twice else 0)

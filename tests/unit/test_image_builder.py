@@ -690,6 +690,29 @@ def test_a_killed_build_leaves_nothing_mounted_in_the_builder_s_tree(tmp_path: P
         subprocess.run(["umount", str(link)], capture_output=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_killed_build_s_mounts_are_not_looked_through_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc in the builder's tree: processes end while they are looked at, and that ended the next build."""
+    monkeypatch.setattr(tools, "missing", lambda programs: [])
+    monkeypatch.setattr(tools, "KEYRING", tmp_path)
+    points = [tmp_path / "layers/base-1.part/proc", tmp_path / "layers/builder-1/tree/proc"]
+    try:
+        for point in points:
+            point.mkdir(parents=True)
+            if subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True).returncode:
+                pytest.skip("cannot mount here")
+            (point / "10-base.squashfs").write_bytes(b"x" * 100_000)
+        assert builder._size(tmp_path / "layers/base-1.part") == 0
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=builder.FREE_BYTES["cpu"] - 1))
+        with pytest.raises(ImageError, match="GiB are free"):
+            builder.check_host(offline=True, edition="cpu", cache=tmp_path)
+    finally:
+        for point in points:
+            subprocess.run(["umount", str(point)], capture_output=True)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_build_that_is_ended_cleans_up(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """As when its terminal is closed: mounts in the builder's tree stayed."""
