@@ -26,7 +26,7 @@ from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate, candidates
 from inkstick_provisioning.unattended import Usb
-from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, journal
+from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, StickLocked, journal
 
 PDF = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -329,6 +329,23 @@ def test_results_go_back_beside_the_inbox_and_replace_nothing(top: Path, data: D
     assert not (results / "Fälle/letter").exists(), "the originals are on the stick already"
     usb.export(data, "K", top)
     assert len(list((results / "report").iterdir())) == 3, "a second time adds nothing"
+
+
+@pytest.mark.parametrize("link", ["inkstick-results", "inkstick-results/Fälle"])
+def test_results_do_not_follow_a_link_that_a_stick_brings(data: DataFolder, tmp_path: Path, link: str) -> None:
+    """They are written by the service's user: into its own folders, if a stick may say where."""
+    stick, requests = tmp_path / "stick", data.state / "requests"
+    requests.mkdir(parents=True)
+    (stick / link).parent.mkdir(parents=True)
+    (stick / link).symlink_to(requests)
+    (data.results / "K/Fälle/letter").mkdir(parents=True)
+    (data.results / "K/Fälle/letter/letter.json").write_text('{"what": "power"}')
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (requests / f".ours.{gone.pid}.part").touch()
+    with pytest.raises(StickLocked):
+        usb.export(data, "K", stick)
+    assert [path.name for path in requests.rglob("*")] == [f".ours.{gone.pid}.part"]
 
 
 def test_a_stick_that_is_pulled_out_during_the_export_is_told(top: Path, data: DataFolder) -> None:
