@@ -113,7 +113,8 @@ def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
 class Keeper:
     """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay. `guests`: sticks' units that
     were stopped while the data folder changes. `mute`: our addresses at which the page does not answer.
-    `guarded`: the firewall's rules are those of the modes."""
+    `guarded`: the firewall's rules are those of the modes.
+    `stays`: the stick may not be taken out, though it was started from memory."""
 
     def __init__(self) -> None:
         self.wishes = Wishes(network=Mode.NONE)
@@ -123,7 +124,9 @@ class Keeper:
         self.guests: list[str] = []
         self.device = ""
         self.kept = ""
-        self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+        self.medium = power.medium_device(mounts)
+        self.stays = power.needs_stick_after_all(Path("/proc/cmdline").read_text(encoding="utf-8"), mounts)
         self.signs = machine.signs()
         self.card = hardware.judge(machine.look())
         self.clock = self._clock()
@@ -516,6 +519,8 @@ class Keeper:
             warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
                                     "Put it in again, press L, and type its passphrase."))  # fmt: skip
         warnings += [told] if (told := _medium_damaged()) else []
+        if self.stays:
+            warnings.append(Line("There is too little memory to hold the system: leave the stick in."))
         if not self.guarded:
             down = "The firewall cannot be loaded: every network port stays down."
             warnings.append(Line(down, "Start this computer again; if that does not help, write the stick anew."))

@@ -377,6 +377,17 @@ def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place
     errand(found)
 
 
+def test_who_started_from_memory_in_vain_is_told_to_leave_the_stick_in(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The menu says that it can be taken out: pulled, the machine switched itself off."""
+    monkeypatch.setattr(power, "needs_stick_after_all", lambda *_: True)
+    found = start()
+    found.tick()
+    (line,) = [line for line in place.status().warnings if "leave the stick in" in line.sentence]
+    assert line.sentence in language.catalogue("zh")
+
+
 def test_without_the_firewall_s_rules_no_port_is_opened_and_that_is_told(place: Place) -> None:
     """A module of the kernel that cannot be read from a damaged stick, say. The ports came up without any rules."""
     nft = place.root / "bin/nft"
