@@ -492,8 +492,8 @@ class Keeper:
     def medium_gone(self) -> None:
         """Nothing can be loaded from the stick any more, so no program is started: the kernel does the rest."""
         units.freeze(units.WRITERS)
-        self.say_last(Line("The stick that this computer was started from is gone. What was accepted is safe. "
-                           "It switches itself off."))  # fmt: skip
+        kept = "What was accepted is safe." if _is_volume(DATA) else "Documents were in memory only, and are lost."
+        self.say_last(Line(f"The stick that this computer was started from is gone. {kept} It switches itself off."))
         os.sync()
         time.sleep(power.GONE_SECONDS)
         ask_kernel("suo")

@@ -728,11 +728,14 @@ def test_a_folder_whose_disk_is_gone_asks_for_nothing(tmp_path: Path, monkeypatc
     assert take(tmp_path, EVERYTHING) == []
 
 
+@pytest.mark.parametrize(("kept", "said"), [(True, "is safe"), (False, "in memory only, and are lost")])
 def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, kept: bool, said: str
 ) -> None:
     """Whatever else there is to do may need a stick that is not there any more: it is not begun."""
     found, order = Keeper(), []
+    monkeypatch.setattr(keeper, "_is_volume", lambda _: kept)
+    monkeypatch.setattr(Keeper, "remember", lambda _: None)
     place.log.unlink(missing_ok=True)
     monkeypatch.setattr(power, "is_gone", lambda _: True)
     monkeypatch.setattr(units, "freeze", lambda names: order.append("freeze" if names == units.WRITERS else ""))
@@ -748,7 +751,8 @@ def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off
         found.tick()
     assert order == ["freeze", "time to read", "suo"]
     (line,) = place.status().warnings
-    assert "is gone" in line.sentence and place.status().boot == "leaving"
+    assert "is gone" in line.sentence and said in line.sentence and place.status().boot == "leaving"
+    assert line.sentence in language.catalogue("zh")
     assert place.calls == "", "no program is started"
 
 
