@@ -63,8 +63,7 @@ def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
         return _wiping(view, key)
     letter = key.lower()
     if view.asking:
-        done = letter in ("y", "\r", "\n", view.asking)
-        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if done else None
+        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if letter == "y" else None
     if letter in _CONFIRMED or letter == "w":
         return replace(view, asking=letter, typed=""), None
     if letter in _AT_ONCE:

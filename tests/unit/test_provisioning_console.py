@@ -179,6 +179,9 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("s", [Request("share")]),
         ("p", []),
         ("pn", []),
+        ("ppp", []),  # a key that is held down
+        ("p\r", []),
+        ("l\r", []),
         ("py", [Request("power")]),
         ("ly", [Request("lock")]),
         ("lx", []),
