@@ -53,6 +53,20 @@ find_python() {
     return 1
 }
 
+# Any Python that runs the builder's own code: to check, write or start an image nothing is installed.
+plain_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    say "no Python 3.11 or later found: sudo apt-get install python3"
+    return 2
+}
+
 # Names the Debian packages that this machine lacks for $1 (run or test).
 missing_packages() {
     local python
@@ -123,8 +137,10 @@ missing_programs() {
     for pair in $1; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
+
+# By which what is fetched of Debian is checked.
+missing_keyring() { [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring; }
 
 image_packages() { install_packages "$(missing_programs "$1" | tr '\n' ' ')"; }
 
@@ -133,23 +149,30 @@ BUILDERS="mount:mount mmdebstrap:mmdebstrap mksquashfs:squashfs-tools xorriso:xo
 # What building an image and starting it in QEMU, under both firmwares, needs.
 vm_packages() {
     image_packages "$BUILDERS qemu-system-x86_64:qemu-system-x86 udhcpc:udhcpc ip:iproute2 setpriv:util-linux nsenter:util-linux systemd-nspawn:systemd-container"
+    install_packages "$(missing_keyring)"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.secboot.fd ] || install_packages ovmf
     # Where systemd runs, Samba's package starts a file server of its own: there the tests of the share are skipped.
     [ -d /run/systemd/system ] || image_packages "smbd:samba smbclient:smbclient"
 }
 
+# The commands in .venv name the folder that they were made in: in a checkout that was moved none of them starts.
+environment_is_here() { [ -x .venv/bin/pip ] && grep -qsF "$(pwd -P)/.venv/bin/" .venv/bin/pip; }
+
 # Brings .venv in step with locks/$1.txt; does nothing, and takes no time, when it is.
 environment() {
     local lock=locks/$1.txt python stamp
-    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    stamp=$(cat locks/build.txt "$lock" pyproject.toml | sha256sum | cut -c1-64)
+    # What `test` installs includes what `run` needs.
+    if environment_is_here && .venv/bin/python -c '' 2>/dev/null && grep -qsx "$1 $stamp" .venv/inkstick-stamp; then
+        return
+    fi
+    # (one whose making was cut short has a python, and no pip or half of it)
+    if ! environment_is_here || ! .venv/bin/python -c 'import pip._internal.cli.main' 2>/dev/null; then
         python=$(find_python) || { say "no Python 3.11 to 3.13 with venv found"; exit 2; }
         say "making .venv with $("$python" --version)"
         rm -rf .venv
         "$python" -m venv .venv
     fi
-    stamp=$(cat locks/build.txt "$lock" pyproject.toml | sha256sum | cut -c1-64)
-    # What `test` installs includes what `run` needs.
-    if grep -qsx "$1 $stamp" .venv/inkstick-stamp; then return; fi
     say "installing the packages of $lock (hashes checked)"
     local pip=(.venv/bin/pip --disable-pip-version-check install --quiet --no-compile)
     "${pip[@]}" --require-hashes -r locks/build.txt
@@ -219,17 +242,23 @@ image | fetch)
     case " $* " in *" --sign "*) programs="$programs minisign:minisign" ;; esac
     # Without root the image is built in a user namespace.
     [ "$(id -u)" = 0 ] || programs="$programs newuidmap:uidmap unshare:util-linux"
-    install_packages "$({ missing_packages run; missing_programs "$programs"; } | tr '\n' ' ')"
+    install_packages "$({ missing_packages run; missing_programs "$programs"; missing_keyring; } | tr '\n' ' ')"
     environment runtime
     PYTHONPATH=image exec .venv/bin/python -m inkstick_image "$command" "$@"
     ;;
 vm)
     image_packages "qemu-system-x86_64:qemu-system-x86 ip:iproute2"
-    PYTHONPATH=image exec "$(find_python)" -m inkstick_image vm "$@"
+    python=$(plain_python)
+    PYTHONPATH=image exec "$python" -m inkstick_image vm "$@"
     ;;
 flash | verify)
-    if [ -b "${1:-}" ]; then image_packages "xorriso:xorriso"; fi
-    PYTHONPATH=image exec "$(find_python)" -m inkstick_image "$command" "$@"
+    if [ "$command" = verify ]; then
+        for word in "$@"; do # a stick, in whatever place it is named
+            if [ -b "$word" ]; then image_packages "xorriso:xorriso mcopy:mtools"; fi
+        done
+    fi
+    python=$(plain_python)
+    PYTHONPATH=image exec "$python" -m inkstick_image "$command" "$@"
     ;;
 help | -h | --help) usage ;;
 *)

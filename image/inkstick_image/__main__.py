@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import fcntl
 import filecmp
+import io
 import os
 import re
 import shutil
+import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +45,12 @@ FREE_BYTES = {"cpu": 6 << 30, "gpu": 30 << 30}  # fetched packages, unpacked tre
 AGAIN_BYTES = {"cpu": 2 << 30, "gpu": 11 << 30}  # --twice, beside the first build's layers and ISO
 DIST = REPOSITORY / "dist"
 MANIFESTS = REPOSITORY / "models-manifest"
+STOPPED = {
+    "image": "Nothing half-made is used: the same command goes on from what was finished.",
+    "fetch": "Nothing half-made is used: the same command goes on from what was finished.",
+    "flash": "If writing had begun, the disk holds part of an image: write it again.",
+}
+"""What a person who pressed Ctrl-C should know, by command."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,11 +111,27 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments, argparse.Namespace(words=arguments))
     os.umask(0o022)  # folders that we make go into layers
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows question marks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return COMMANDS[options.command](options)
     except ImageError as error:
-        print(error.told(), file=sys.stderr)
-        return 1
+        told, status = error, 1
+    except KeyboardInterrupt:
+        told, status = ImageError("Stopped.", STOPPED.get(options.command, "")), 128 + signal.SIGINT
+    except OSError as error:
+        told, status = _of_system(error), 1
+    print(told.told(), file=sys.stderr)
+    return status
+
+
+def _of_system(error: OSError) -> ImageError:
+    """What the system refused, for the person: a full disk, a file that may not be read."""
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Make room, or name other folders: INKSTICK_CACHE for the cache, --out for the ISO." if full else ""
+    return ImageError(f"{where}{error.strerror or error}.", hint)
 
 
 def _place(rules: recipe.Recipe, *, level: int = 9) -> Place:
@@ -128,6 +154,53 @@ def ours(folder: Path) -> None:
     )
 
 
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One build at a time in a cache: two would take each other's half-made trees away, and pack what is left of them.
+    However a build ends, it gives the cache free. Raises ImageError."""
+    with (cache / "in-use").open("a", encoding="ascii") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ImageError(
+                f"Another build is using {cache}.", "Wait until it is done; INKSTICK_CACHE names another folder."
+            ) from error
+        yield
+
+
+def _half_made(cache: Path) -> list[Path]:
+    """What builds left that were cut short, by a full disk, say."""
+    return [*cache.glob("layers/*.part"), *cache.glob("work/*")]
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk that are free once it is deleted, as far as we may look; without what is mounted there."""
+    found, device = 0, path.lstat().st_dev
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if _device(Path(folder, name)) == device]
+        for name in names:
+            with contextlib.suppress(OSError):
+                known = Path(folder, name).lstat()
+                found += known.st_blocks * 512 if known.st_nlink == 1 else 0
+    return found
+
+
+def _device(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_dev
+    return -1
+
+
+def sweep(cache: Path) -> None:
+    """Delete what builds left that were cut short. (Their layers may have other names by now than this one's.)"""
+    for path in _half_made(cache):
+        release(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False) -> None:
     """Everything that could be missing, before the long part."""
     programs = {name: package for name, package in tools.BUILD.items() if not (offline and name == "apt-get")}
@@ -138,11 +211,12 @@ def check_host(*, offline: bool, edition: str, cache: Path, twice: bool = False)
         lacking.append("debian-archive-keyring")
     if lacking:
         raise Missing(f"Programs are missing: {' '.join(lacking)}", f"sudo apt-get install {' '.join(lacking)}")
-    kept = sum(file.stat().st_size for file in cache.glob("*/**/*.squashfs")) + sum(
+    kept = sum(file.stat().st_size for file in cache.glob("layers/*/*.squashfs")) + sum(
         file.stat().st_size for file in cache.glob("wheels-engine/*")
     )
     needed = FREE_BYTES[edition] + (AGAIN_BYTES[edition] if twice else 0)
-    if (free := shutil.disk_usage(cache).free) < needed - min(kept, needed // 2):
+    free = shutil.disk_usage(cache).free
+    if free + sum(map(_size, _half_made(cache))) < needed - min(kept, needed // 2):
         raise ImageError(
             f"Only {free >> 30} GiB are free for {cache}.",
             f"The {edition} edition{', built twice,' if twice else ''} needs {needed >> 30} GiB from nothing;"
@@ -165,9 +239,8 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
     progress.note(f"  {count} packages, {size >> 20} MiB")
     with progress.step("fetch Python packages"):
         into = place.cache / "wheels"
-        shutil.copyfile(REPOSITORY / "locks/build.txt", into / "build.txt")
-        (into / "requirements.txt").write_text(layers.requirements(place, rules), encoding="utf-8")
-        for name in ("build.txt", "requirements.txt"):
+        for name, text in _service_locks(place, rules).items():
+            (into / name).write_text(text, encoding="utf-8")
             wheels.fetch(into / name, rules.python, into)
     if gpu:
         kit = engine.kit(options.nvidia_run)
@@ -178,6 +251,28 @@ def _fetch_into(place: Place, rules: recipe.Recipe, options: argparse.Namespace,
         if options.model:
             with progress.step("fetch models"):
                 weights.fetch(options.model, options.manifests, place.cache / "models", accepts=options.accept_licences)
+
+
+def _check_cache(place: Place, rules: recipe.Recipe, options: argparse.Namespace) -> None:
+    """Where nothing is fetched: that all is there which will be asked for, before the long part. Raises ImageError."""
+    wanted = _sets(options, rules)
+    recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
+    if options.locked:
+        lock.check(REPOSITORY / "image/debs.lock", recorded)
+    if options.twice or not layers.folder(place, "environment", layers.environment_key(place, rules)).exists():
+        wheels.kept(_service_locks(place, rules), place.cache / "wheels")
+    kit = engine.kit(options.nvidia_run)
+    if options.edition == "gpu" and (
+        options.twice or not layers.folder(place, "engine", engine.key(place, rules, kit)).exists()
+    ):
+        texts = {name: (REPOSITORY / "locks" / name).read_text(encoding="utf-8") for name in kit.locks}
+        wheels.kept(texts, _engine_wheels(place))
+
+
+def _service_locks(place: Place, rules: recipe.Recipe) -> dict[str, str]:
+    """Of the service's environment: file name in cache/wheels → text."""
+    build = (REPOSITORY / "locks/build.txt").read_text(encoding="utf-8")
+    return {"build.txt": build, "requirements.txt": layers.requirements(place, rules)}
 
 
 def _sets(options: argparse.Namespace, rules: recipe.Recipe) -> dict[str, tuple[str, ...]]:
@@ -219,7 +314,8 @@ def fetch(options: argparse.Namespace) -> int:
     _check_installer(options, rules)
     place = _place(rules)
     check_host(offline=False, edition=options.edition, cache=place.cache)
-    _fetch_into(place, rules, options, Progress(_say))
+    with alone(place.cache):
+        _fetch_into(place, rules, options, Progress(_say))
     return 0
 
 
@@ -275,23 +371,34 @@ def _name(file: Path) -> str:
 
 def image(options: argparse.Namespace) -> int:
     rules = recipe.load(REPOSITORY / "image/recipe.toml")
+    for given in filter(None, (options.sign, options.mok_key, options.mok_cert)):
+        if not given.is_file():
+            raise ImageError(f"There is no file {given}.")
     _check_installer(options, rules)
     place, out = _place(rules, level=1 if options.quick else 9), options.out.resolve()
     ours(out)
     check_host(offline=options.offline, edition=options.edition, cache=place.cache, twice=options.twice)
-    gpu = options.edition == "gpu"
     if os.geteuid() != 0:
-        namespace.check(place.work, OVERLAY if gpu else "no")
+        namespace.check(place.work, OVERLAY if options.edition == "gpu" else "no")
         _say("without root: in a user namespace")
         return namespace.run([sys.executable, "-m", __package__ or "", *options.words])
+    with alone(place.cache):
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal, say: what is mounted goes away then, too
+            if signal.getsignal(number) is not signal.SIG_IGN:  # (nohup)
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
+        sweep(place.cache)
+        return _build(options, rules, place, out)
+
+
+def _build(options: argparse.Namespace, rules: recipe.Recipe, place: Place, out: Path) -> int:
+    """The ISO and all that lies beside it, into `out`."""
+    gpu = options.edition == "gpu"
     progress, version = Progress(_say), _version()
     key, models = (_key(options, place), _models(options, place, early=True)) if gpu else (None, [])
     if not options.offline:
         _fetch_into(place, rules, options, progress)
-    elif options.locked:
-        wanted = _sets(options, rules)
-        recorded = {name: debs.recorded(place.cache / "debs", name, packages) for name, packages in wanted.items()}
-        lock.check(REPOSITORY / "image/debs.lock", recorded)
+    else:
+        _check_cache(place, rules, options)
     place.log.write_text("", encoding="utf-8")
     if gpu:
         models = models or _models(options, place, early=False)
@@ -458,6 +565,8 @@ def write(options: argparse.Namespace) -> int:
         typed = ""
     if typed != "YES":
         raise ImageError("Nothing was written.")
+    if flash.look(options.device) != disk:  # taken out meanwhile, and its name given to the next
+        raise ImageError("Nothing was written: this is another disk now.", "Look what it is, and start again.")
     flash.write(options.iso, options.device, _say)
     return 0
 

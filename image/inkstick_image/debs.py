@@ -11,12 +11,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from inkstick_image import hashes
 from inkstick_image.errors import ImageError
 from inkstick_image.recipe import Recipe
 from inkstick_image.tools import KEYRING, run
 
+_OURS = (
+    "-oAPT::Default-Release=",
+    "-oAPT::Install-Recommends=0",
+    "-oAPT::Install-Suggests=0",
+    "-oAPT::Keep-Downloaded-Packages=1",
+    "-oAcquire::Languages=none",
+)
+"""apt reads the host's settings after those of ours that are in a file (they may say by which proxy the mirror is
+reached): what decides over packages is said last."""
 _LINE = re.compile(r"^'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -41,9 +51,11 @@ def mirrors(listed: str) -> tuple[str, str | None]:
     return archive.rstrip("/"), security.rstrip("/") if security else None
 
 
-def host_sources() -> str:
-    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+def host_sources(apt: Path = Path("/etc/apt")) -> str:
+    """What apt itself would read there: no copy that somebody keeps beside it."""
+    listed = sorted(file for file in (apt / "sources.list.d").glob("*") if file.suffix in (".list", ".sources"))
+    files = [apt / "sources.list", *listed]
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
 
 
 def sources(recipe: Recipe, archive: str, security: str | None) -> str:
@@ -87,15 +99,19 @@ class Archive:
             self._keep(deb)
         stanzas = self._stanzas(debs)
         record = {"packages": list(packages), "debs": [asdict(deb) for deb in debs], "stanzas": stanzas}
-        (self._debs / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        part = self._debs / f"{name}.json.part"
+        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        part.rename(self._debs / f"{name}.json")
         return debs
 
     def _keep(self, deb: Deb) -> None:
         fetched, kept = self._root / "cache/archives" / deb.name, self._debs / deb.sha256
         if hashes.of_file(fetched) != deb.sha256:
-            fetched.unlink()
+            for damaged in (fetched, kept):  # (one file under two names, or the next run would take it once more)
+                damaged.unlink(missing_ok=True)
             raise ImageError(f"{deb.name} is not what the archive's index says.", "Run the command again.")
-        if not kept.exists():
+        if not (kept.exists() and kept.samefile(fetched)):
+            kept.unlink(missing_ok=True)  # it was cut short, so that apt fetched another
             kept.hardlink_to(fetched)
 
     def _stanzas(self, debs: Sequence[Deb]) -> dict[str, str]:
@@ -113,16 +129,16 @@ class Archive:
         return found
 
     def _apt(self, program: str, *arguments: str) -> str:
-        return run([program, *arguments], env={"APT_CONFIG": str(self._root / "apt.conf"), "LC_ALL": "C.UTF-8"})
+        return run([program, *arguments, *_OURS], env={"APT_CONFIG": str(self._root / "apt.conf")})
 
     def _configuration(self) -> str:
         root = self._root
         return (
             f'Dir::State "{root}/state"; Dir::State::status "{root}/status"; Dir::Cache "{root}/cache";\n'
             f'Dir::Etc::SourceList "{root}/sources.list"; Dir::Etc::SourceParts "/dev/null";\n'
-            'Dir::Etc::PreferencesParts "/dev/null"; APT::Architecture "amd64"; APT::Architectures "amd64";\n'
-            'APT::Install-Recommends "0"; Acquire::Languages "none"; APT::Sandbox::User "root";\n'
-            'Binary::apt-get::APT::Keep-Downloaded-Packages "1"; APT::Keep-Downloaded-Packages "1";\n'
+            'Dir::Etc::Preferences "/dev/null"; Dir::Etc::PreferencesParts "/dev/null";\n'
+            'APT::Architecture "amd64"; APT::Architectures "amd64"; APT::Sandbox::User "root";\n'
+            'Binary::apt-get::APT::Keep-Downloaded-Packages "1";\n'
         )
 
 
@@ -132,25 +148,40 @@ def recorded(debs: Path, name: str, packages: Sequence[str]) -> list[Deb]:
     hint = "Run ./build.sh fetch on a connected machine first."
     if not path.exists():
         raise ImageError(f"cache/ holds no packages for '{name}'.", hint)
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["packages"] != list(packages):
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        wanted, found = record["packages"], [Deb(**deb) for deb in record["debs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{path} is damaged.", hint) from error
+    if wanted != list(packages):
         raise ImageError(f"The recipe's packages for '{name}' changed since they were fetched.", hint)
-    found = [Deb(**deb) for deb in record["debs"]]
     if lacking := [deb.name for deb in found if not (debs / deb.sha256).exists()]:
         raise ImageError(f"cache/ lacks {len(lacking)} packages, {lacking[0]} for one.", hint)
     return found
 
 
+def whole(debs: Path, deb: Deb) -> Path:
+    """A package's file in the cache. Raises ImageError where it is damaged."""
+    kept = debs / deb.sha256
+    if hashes.of_file(kept) != deb.sha256:
+        raise ImageError(
+            f"{deb.name} in the cache is damaged: {kept}", "Run ./build.sh fetch on a connected machine: it mends that."
+        )
+    return kept
+
+
 def local_archive(debs: Path, name: str, into: Path) -> str:
-    """A flat archive of exactly these packages in `into`; the line for sources.list."""
+    """A flat archive of exactly these packages in `into`; the line for sources.list. Raises ImageError where one
+    is damaged."""
     record = json.loads((debs / f"{name}.json").read_text(encoding="utf-8"))
     stanzas = []
     into.mkdir(parents=True, exist_ok=True)
     for raw in record["debs"]:
         deb = Deb(**raw)
-        if not (into / f"{deb.sha256}.deb").exists():
-            (into / f"{deb.sha256}.deb").hardlink_to(debs / deb.sha256)
+        placed = into / f"{deb.sha256}.deb"
+        placed.unlink(missing_ok=True)  # by a build that was cut short
+        placed.hardlink_to(whole(debs, deb))
         stanza = record["stanzas"][deb.sha256]
         stanzas.append(re.sub(r"^Filename: .*$", f"Filename: ./{deb.sha256}.deb", stanza, flags=re.MULTILINE))
     (into / "Packages").write_text("\n\n".join(stanzas) + "\n", encoding="utf-8")
-    return f"deb [trusted=yes] copy:{into} ./"
+    return f"deb [trusted=yes] copy:{quote(str(into))} ./"  # (a space would be the end of it)

@@ -120,8 +120,16 @@ def _alone(path: str, flags: int) -> int:
 
 
 def extents(device: Path) -> dict[str, tuple[int, int]]:
-    """File on the medium → where it begins and its size, in bytes. Nothing is mounted: no kernel driver is needed."""
-    listed = run(["xorriso", "-indev", f"stdio:{device}", "-find", "/", "-type", "f", "-exec", "report_lba", "--"])
+    """File on the medium → where it begins and its size, in bytes. Nothing is mounted: no kernel driver is needed.
+    Raises ImageError where it is not whole, OSError where it may not be read."""
+    with device.open("rb"):
+        pass
+    try:
+        listed = run(["xorriso", "-indev", f"stdio:{device}", "-find", "/", "-type", "f", "-exec", "report_lba", "--"])
+    except ImageError as error:
+        raise ImageError(
+            f"What is on {device} is damaged, or cut short.", "Write the stick anew, or take another one."
+        ) from error
     lines = re.findall(r"^File data lba:\s*\d+\s*,\s*(\d+)\s*,\s*\d+\s*,\s*(\d+)\s*,\s*'/(.*)'$", listed, re.MULTILINE)
     return {name: (int(lba) * SECTOR, int(size)) for lba, size, name in lines}
 

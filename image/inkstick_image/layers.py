@@ -16,7 +16,7 @@ from pathlib import Path
 from inkstick_image import account, cards, debs, hashes, owners, sbom, trees, wheels
 from inkstick_image.recipe import Recipe
 from inkstick_image.sbom import Component
-from inkstick_image.tools import run
+from inkstick_image.tools import run, to_disk
 from inkstick_image.trees import Place
 
 RULES = {"base": 5, "builder": 2, "python": 4, "app": 5}
@@ -75,15 +75,23 @@ def app_key(place: Place, edition: str, manifests: Path, below: Sequence[Path]) 
     return hashes.of_value([RULES["app"], edition, place.level, [folder.name for folder in below], ours, project])
 
 
+def folder(place: Place, name: str, key: str) -> Path:
+    """Where a layer lies, once it is made."""
+    return place.cache / "layers" / f"{name}-{key[:32]}"
+
+
 def cached(place: Place, name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all."""
-    final = place.cache / "layers" / f"{name}-{key[:32]}"
+    """The folder cache/layers/<name>-<key>, made by `make` if it is not there; it appears whole or not at all. A killed
+    build leaves nothing mounted in it (the builder's tree is worked in)."""
+    final = folder(place, name, key)
+    trees.release(final)
     if not final.exists():
         part = final.with_suffix(".part")
         trees.release(part)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         make(part)
+        to_disk(part)
         part.rename(final)
     return final
 

@@ -61,7 +61,8 @@ def describe(
 
 
 def write(iso: Path, record: dict[str, Any]) -> str:
-    """Both files; the ISO's sha256."""
+    """Both files; the ISO's sha256. The signature of a build before is none of this one: it goes."""
+    iso.with_name(f"{iso.name}.json.minisig").unlink(missing_ok=True)
     digest = hashes.of_file(iso)
     whole = {**record, "iso": {"name": iso.name, "size": iso.stat().st_size, "sha256": digest}}
     iso.with_name(f"{iso.name}.sha256").write_text(f"{digest}  {iso.name}\n", encoding="ascii")
@@ -98,10 +99,13 @@ def sums_of(iso: Path) -> str:
     return str(_said(iso.with_name(f"{iso.name}.json"), "sums"))
 
 
-def _said(record: Path, name: str) -> Any:
-    """What a manifest says of `name`. Raises ImageError for what is none."""
+def _said(record: Path, *names: str) -> Any:
+    """What a manifest says of `names`, each inside the one before. Raises ImageError for what is none."""
     try:
-        return json.loads(record.read_text(encoding="utf-8"))[name]
+        value = json.loads(record.read_text(encoding="utf-8"))
+        for name in names:
+            value = value[name]
+        return value
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {record}.", "The ISO and its .json belong together.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -140,13 +144,11 @@ def check(iso: Path) -> list[str]:
     for path in (iso, sums, record):
         if not path.is_file():
             raise ImageError(f"There is no file {path}.", "The ISO, its .sha256 and its .json belong together.")
-    said = sums.read_text(encoding="ascii").split()[:1]
-    listed = _said(record, "iso")
-    if (size := iso.stat().st_size) != listed["size"]:
-        raise ImageError(
-            f"{iso.name} has {size} bytes, not {listed['size']}.", "Copy it again: it was cut short or changed."
-        )
+    said = sums.read_text(encoding="ascii", errors="replace").split()[:1]
+    wanted, listed = _said(record, "iso", "size"), _said(record, "iso", "sha256")
+    if (size := iso.stat().st_size) != wanted:
+        raise ImageError(f"{iso.name} has {size} bytes, not {wanted}.", "Copy it again: it was cut short or changed.")
     digest = hashes.of_file(iso)
-    if said != [digest] or listed["sha256"] != digest:
+    if said != [digest] or listed != digest:
         raise ImageError(f"{iso.name} is not what its .sha256 and manifest say.", "Copy it again, or build it anew.")
     return [f"{iso.name}: {size} bytes, sha256 {digest}: as its .sha256 and manifest say"]

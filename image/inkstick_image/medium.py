@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick_image import esp, hashes, trees
-from inkstick_image.tools import run
+from inkstick_image.errors import ImageError
+from inkstick_image.tools import run, to_disk
 from inkstick_image.trees import Place
 
 ESP_BYTES = 64 << 20  # room for keys and unified kernels later
@@ -57,15 +59,19 @@ class Seal:
 
 
 def seal(place: Place, layer: Path) -> Seal:
-    """Made once for a layer of the cache, which never changes, and remembered beside it."""
-    noted, tree = layer.with_suffix(".seal"), layer.with_name(f"{layer.name}.verity")
-    if not (noted.exists() and tree.exists()):
-        root = verity(place, layer, tree)
+    """Made once for a layer of the cache, which never changes, and remembered beside it. Raises ImageError for one that
+    has changed: its medium would agree with its own manifest, and not start."""
+    noted, tree, digest = layer.with_suffix(".seal"), layer.with_name(f"{layer.name}.verity"), hashes.of_file(layer)
+    words = noted.read_text(encoding="ascii", errors="replace").split() if noted.exists() else []
+    if words[:1] not in ([], [digest]):
+        raise ImageError(f"{layer} is damaged.", f"It is made anew after: rm -r {shlex.quote(str(layer.parent))}")
+    if len(words) != 3 or not tree.exists() or hashes.of_file(tree) != words[2]:
+        words = [digest, verity(place, layer, tree), hashes.of_file(tree)]
         part = noted.with_suffix(".part")
-        part.write_text(f"{hashes.of_file(layer)} {root}\n", encoding="ascii")
+        part.write_text(f"{' '.join(words)}\n", encoding="ascii")
+        to_disk(part)
         part.rename(noted)
-    digest, root = noted.read_text(encoding="ascii").split()
-    return Seal(digest, root, tree)
+    return Seal(digest, words[1], tree)
 
 
 @dataclass(frozen=True, slots=True)

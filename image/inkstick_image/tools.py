@@ -47,13 +47,20 @@ def run(
     log: Path | None = None,
 ) -> str:
     """Run to the end; its standard output. What tells our own Python where its parts are is kept from other trees'
-    Pythons (an installation script's, say). With `log`, everything it says is appended there.
+    Pythons (an installation script's, say), and whoever calls gives no dates but the recipe's: mksquashfs takes no two.
+    It speaks English, as what is read here has to; a byte that is no letter is put up with. With `log`, everything it
+    says is appended there.
 
     Raises ImageError with the last lines of what it said."""
     words = [str(word) for word in command]
     started = time.monotonic()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(words, env={**inherited, **(env or {})}, cwd=cwd, capture_output=True, text=True)
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name != "SOURCE_DATE_EPOCH"
+    }
+    environment = {**inherited, "LC_ALL": "C.UTF-8", **(env or {})}
+    done = subprocess.run(words, env=environment, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace")
     if log is not None:
         with log.open("a", encoding="utf-8") as out:
             seconds = time.monotonic() - started
@@ -64,3 +71,9 @@ def run(
             f"{words[0]} failed ({done.returncode}):\n{tail}", f"The whole call: {shlex.join(words)[:2000]}"
         )
     return done.stdout
+
+
+def to_disk(path: Path) -> None:
+    """All that was written to the file system of `path` is on the disk on return: what gets its final name after this
+    is whole after a power cut too."""
+    run(["sync", "--file-system", path])

@@ -82,7 +82,7 @@ def unpack(place: Place, name: str, tree: Path) -> None:
 
 def release(tree: Path) -> None:
     """Unmount whatever a build that was killed left below `tree`: deleting the tree would reach through it."""
-    listed = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    listed = os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()
     # (the kernel writes a space in a path as \040)
     found = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1]) for line in listed]
     for point in reversed(found):
@@ -131,7 +131,7 @@ def add(place: Place, tree: Path, packages: Sequence[debs.Deb]) -> None:
     archive.mkdir()
     names = []
     for deb in packages:
-        shutil.copyfile(place.cache / "debs" / deb.sha256, archive / f"{deb.sha256}.deb")
+        shutil.copyfile(debs.whole(place.cache / "debs", deb), archive / f"{deb.sha256}.deb")
         names.append(f"/{archive.name}/{deb.sha256}.deb")
     quiet = {"INITRD": "No"}
     with mounted(tree):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inkstick_image import hashes
+from inkstick_image.errors import ImageError
 from inkstick_image.tools import run
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -87,3 +88,18 @@ def fetch_locked(locks: Sequence[Path], python: str, into: Path) -> None:
             wanted.write_text("".join(lacking), encoding="utf-8")
             run([*_download(python), "--only-binary", ":all:", "-d", into, "-r", wanted])
             wanted.unlink()
+
+
+def kept(locks: Mapping[str, str], into: Path) -> None:
+    """The locks (file name → text) beside the files that were fetched before, in place of those they were fetched by.
+    Raises ImageError where a file of theirs is missing or damaged."""
+    found = {hashes.of_file(file) for file in into.glob("*") if file.is_file()}
+    entries = [entry for text in locks.values() for entry in _entries(text)]
+    lacking = [entry.split()[0] for entry in entries if not found.intersection(_HASH.findall(entry))]
+    if lacking:
+        raise ImageError(
+            f"cache/ lacks {len(lacking)} Python packages, {lacking[0]} for one.",
+            "Run ./build.sh fetch on a connected machine first.",
+        )
+    for name, text in locks.items():
+        (into / name).write_text(text, encoding="utf-8")

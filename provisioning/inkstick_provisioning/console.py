@@ -63,8 +63,7 @@ def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
         return _wiping(view, key)
     letter = key.lower()
     if view.asking:
-        done = letter in ("y", "\r", "\n", view.asking)
-        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if done else None
+        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if letter == "y" else None
     if letter in _CONFIRMED or letter == "w":
         return replace(view, asking=letter, typed=""), None
     if letter in _AT_ONCE:
@@ -145,6 +144,8 @@ def ready(status: Status) -> bool:
 
 
 def _access(status: Status, code: str) -> list[str]:
+    if not status.addresses and any(mode != network.Mode.NONE for _, mode in status.modes):
+        return [f" {say(code, 'There is no address for the page yet. Is the cable in? N uses it otherwise.')}"]
     if not status.addresses:
         return [f" {say(code, 'No network cable is in use. Press N to change that.')}"]
     lines = [f" {say(code, 'Open in a browser:')}"]

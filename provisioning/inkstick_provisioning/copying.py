@@ -5,6 +5,7 @@ What a cut leaves under a hidden name, `sweep` takes away: nobody else sees it, 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def is_part(name: str) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that are no more left below it. Links are not followed."""
-    for path in folder.rglob(".*.part"):
+    for path in () if folder.is_symlink() else folder.rglob(".*.part"):
         match = _PART.fullmatch(path.name)
         if match and not _runs(int(match[1])):
             path.unlink(missing_ok=True)
@@ -82,8 +83,14 @@ def _runs(process: int) -> bool:
 
 
 def make_folder(folder: Path, top: Path, owner: int = -1) -> None:
-    """`folder` and what is missing above it, below `top`, each durable in its parent."""
-    if folder == top or folder.is_dir():
+    """`folder` and what is missing above it, below `top`, each durable in its parent. A link to a folder is none: who
+    knows where it leads. Raises OSError."""
+    if folder == top:
+        return
+    if folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if folder.is_dir():
+        make_folder(folder.parent, top, owner)
         return
     make_folder(folder.parent, top, owner)
     folder.mkdir(mode=0o750, exist_ok=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstick.config import DataFolder
-from inkstick_provisioning import blocks, status, sticks, usb
+from inkstick_provisioning import blocks, settings, status, sticks, usb
 from inkstick_provisioning.rights import Send, as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate
@@ -80,7 +80,8 @@ class Visit:
 
     def _ingest(self, only: str) -> Ingest:
         figures = os.statvfs(self._data.root)
-        return Ingest(self._top, self._folder, self._data, figures.f_blocks * figures.f_frsize // 20, only)
+        reserve = settings.reserve(figures.f_blocks * figures.f_frsize)
+        return Ingest(self._top, self._folder, self._data, reserve, only)
 
     def copy(self, only: str = "") -> None:
         """Everything, or one folder of it, into the inbox."""
@@ -156,9 +157,8 @@ def _visit(name: str, user: int) -> bool:
     POINT.mkdir(exist_ok=True)
     told = FOLDER / f"{name}.json"
     visit = Visit(candidate, POINT, DataFolder(DATA), user, lambda stick: status.write(told, asdict(stick)))
-    mounted = subprocess.run(sticks.mount_command(candidate, str(POINT), user), capture_output=True)
     try:
-        if mounted.returncode == 0:
+        if candidate.system and _mounted(sticks.mount_command(candidate, str(POINT), user)):
             if _stay(visit, candidate, user):
                 visit.say(state="ejected")
         else:
@@ -166,6 +166,10 @@ def _visit(name: str, user: int) -> bool:
         return comes_again(visit.stick, LINGER_SECONDS)
     finally:
         told.unlink(missing_ok=True)
+
+
+def _mounted(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _candidate(name: str) -> Candidate | None:

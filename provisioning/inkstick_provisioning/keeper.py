@@ -79,12 +79,13 @@ def ports() -> list[Port]:
     return [Port(path.name, (path / "device").exists()) for path in sorted(folder.iterdir()) if path.name != "lo"]
 
 
-def put_network(modes: dict[str, Mode]) -> None:
-    """Rules first, then the ports: there is no moment in which an open port has no rules."""
-    units.run(["nft", "-f", "-"], network.ruleset(modes))
+def put_network(modes: dict[str, Mode]) -> bool:
+    """Rules first, then the ports: there is no moment in which an open port has no rules. Where they cannot be loaded
+    (False) every port is down."""
+    guarded = units.succeeds(["nft", "-f", "-"], network.ruleset(modes))
     folder = NETWORK
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = network.files(modes)
+    wanted = network.files(modes if guarded else dict.fromkeys(modes, Mode.NONE))
     for path in folder.glob("*-inkstick-*.network"):
         if path.name not in wanted:
             path.unlink()
@@ -92,6 +93,7 @@ def put_network(modes: dict[str, Mode]) -> None:
         (folder / name).write_text(text, encoding="ascii")
     # (not waited for, and nothing is done where it has not started yet: it reads the files when it does)
     units.systemctl("--no-block", "try-reload-or-restart", "systemd-networkd.service")
+    return guarded
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
@@ -110,7 +112,9 @@ def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
 
 class Keeper:
     """`dialogue`: the first start. `wishes`: what holds now. `lines`: warnings that stay. `guests`: sticks' units that
-    were stopped while the data folder changes."""
+    were stopped while the data folder changes. `mute`: our addresses at which the page does not answer.
+    `guarded`: the firewall's rules are those of the modes.
+    `stays`: the stick may not be taken out, though it was started from memory."""
 
     def __init__(self) -> None:
         self.wishes = Wishes(network=Mode.NONE)
@@ -120,12 +124,16 @@ class Keeper:
         self.guests: list[str] = []
         self.device = ""
         self.kept = ""
-        self.medium = power.medium_device(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+        self.medium = power.medium_device(mounts)
+        self.stays = power.needs_stick_after_all(Path("/proc/cmdline").read_text(encoding="utf-8"), mounts)
         self.signs = machine.signs()
         self.card = hardware.judge(machine.look())
         self.clock = self._clock()
         self.leaving = ""
         self.slow: dict[str, Any] = {}
+        self.mute: tuple[str, ...] = ()
+        self.guarded = True
         self.pairing: dict[str, Any] = {}
         self.errand: subprocess.Popen[str] | None = None
         self.asked: dict[str, Any] = {}
@@ -282,7 +290,9 @@ class Keeper:
         if modes != self.modes:
             self.end_share()
             self.modes = {**{name: modes[name] for name in self.modes if name in modes}, **modes}  # the new ones last
-            put_network(self.modes)
+            self.guarded = put_network(self.modes)
+            if not self.guarded:  # (what is wished is not what is: so it is tried again)
+                self.modes = dict.fromkeys(self.modes, Mode.NONE)
             self.tell_service()
         if wishes.lid != self.wishes.lid:
             LOGIND.mkdir(parents=True, exist_ok=True)
@@ -482,8 +492,8 @@ class Keeper:
     def medium_gone(self) -> None:
         """Nothing can be loaded from the stick any more, so no program is started: the kernel does the rest."""
         units.freeze(units.WRITERS)
-        self.say_last(Line("The stick that this computer was started from is gone. What was accepted is safe. "
-                           "It switches itself off."))  # fmt: skip
+        kept = "What was accepted is safe." if _is_volume(DATA) else "Documents were in memory only, and are lost."
+        self.say_last(Line(f"The stick that this computer was started from is gone. {kept} It switches itself off."))
         os.sync()
         time.sleep(power.GONE_SECONDS)
         ask_kernel("suo")
@@ -509,6 +519,14 @@ class Keeper:
             warnings.insert(0, Line("The disk with the data volume was taken out. What was accepted is on it.",
                                     "Put it in again, press L, and type its passphrase."))  # fmt: skip
         warnings += [told] if (told := _medium_damaged()) else []
+        if self.stays:
+            warnings.append(Line("There is too little memory to hold the system: leave the stick in."))
+        if not self.guarded:
+            down = "The firewall cannot be loaded: every network port stays down."
+            warnings.append(Line(down, "Start this computer again; if that does not help, write the stick anew."))
+        warnings += [Line("The page does not answer at {place}: that is no private address.",
+                          "Use a cable straight to another computer, or another network.", (("place", host),))
+                     for host in self.mute]  # fmt: skip
         room = _room()
         kept = _is_volume(DATA)
         if kept and (full := volume.fullness(room)):
@@ -540,9 +558,11 @@ class Keeper:
         pairing = self.pair()
         counters = _json(units.run(["nft", "--json", "list", "counters", "table", "inet", "inkstick"]))
         digits = str(pairing.get("pin") or "")
+        pages = addresses(self.modes, units.run(["ip", "-json", "-4", "address"]))
+        self.mute = tuple(host for host in map(network.host, pages) if not network.is_private(host))
         return {
             "parts": units.states(shown),
-            "addresses": addresses(self.modes, units.run(["ip", "-json", "-4", "address"])),
+            "addresses": tuple(page for page in pages if network.host(page) not in self.mute),
             "pin": f"{digits[:4]} {digits[4:]}".strip(),
             "fingerprint": str(pairing.get("fingerprint") or fingerprint(DATA / "state/tls")),
             "dropped": tuple(sorted(network.dropped(counters).items())),

@@ -8,6 +8,7 @@ their answers and what addresses need.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from enum import StrEnum
 
 PAGE_PORT = 443
 SHARE_PORT = 445
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+"""Whom the page and the share answer, and so where they can be reached (IPAddressAllow= of their units)."""
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 _WIRELESS = ("wl", "ww", "ib")
 _VIRTUAL = ("lo", "docker", "veth", "br-", "virbr", "sit", "ip6tnl", "dummy", "tun", "tap")
@@ -188,6 +191,11 @@ table inet inkstick {{
 def host(page: str) -> str:
     """Of a page's address, ``https://HOST/``."""
     return page.split("/")[2]
+
+
+def is_private(address: str) -> bool:
+    """Whether the page answers at an address of this machine: its neighbours there have private ones."""
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(some) for some in PRIVATE)
 
 
 def ruleset(modes: Mapping[str, Mode], *, share: bool = False) -> str:

@@ -83,6 +83,13 @@ def medium_device(mounts: str) -> str:
     return ""
 
 
+def needs_stick_after_all(command_line: str, mounts: str) -> bool:
+    """Whether "Start from memory" was chosen, and did not come true: where memory is too short live-boot goes on from
+    the stick, without a word. (The kernel's command line; /proc/self/mounts.)"""
+    kinds = [line.split()[2] for line in mounts.splitlines() if line.split()[1] == MEDIUM]
+    return "toram" in command_line.split() and kinds[-1:] not in ([], ["tmpfs"])
+
+
 def is_gone(device: str, sys_class: Path = Path("/sys/class/block")) -> bool:
     """Whether a device that was there is there no more."""
     return bool(device) and not (sys_class / device).exists()

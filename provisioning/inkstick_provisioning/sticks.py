@@ -12,6 +12,8 @@ from inkstick_provisioning.volume import is_boot, is_ours
 
 SYSTEMS = {"vfat": "vfat", "exfat": "exfat", "ntfs": "ntfs3", "ext4": "ext4", "ext3": "ext4", "ext2": "ext4"}
 """File systems that are mounted, and the kernel's driver for each; nothing else that a stick claims to be is."""
+OTHERS = ("BitLocker", "crypto_LUKS", "apfs", "hfsplus", "btrfs", "xfs", "f2fs", "udf")
+"""What people have on their sticks besides: it is not mounted, and that it cannot be read is told."""
 _OWNED = ("vfat", "exfat", "ntfs3")
 TRANSPORTS = ("usb", "mmc")
 SAFE = "nosuid,nodev,noexec"
@@ -20,7 +22,7 @@ INBOX, RESULTS = "inkstick-inbox", "inkstick-results"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`id`: the kernel's name of the part, as in sdb1. `name`: for people."""
+    """`id`: the kernel's name of the part, as in sdb1. `system`: "" for one of the others. `name`: for people."""
 
     id: str
     device: str
@@ -29,20 +31,21 @@ class Candidate:
 
 
 def candidates(blocks: Sequence[Block]) -> tuple[Candidate, ...]:
-    """Parts of removable media with a file system that we read; never the stick that we run from, nor a volume of ours,
-    nor what is mounted already."""
+    """Parts of removable media with a file system that we read, and those with one of the others; never the stick that
+    we run from, nor a volume of ours, nor what is mounted already."""
     found: list[Candidate] = []
     for disk in blocks:
         if disk.kind != "disk" or disk.transport not in TRANSPORTS or is_boot(disk):
             continue
-        parts = (p for p in disk.everything() if p.filesystem in SYSTEMS and not p.mounts and not is_ours(p))
+        known = (p for p in disk.everything() if p.filesystem in (*SYSTEMS, *OTHERS))
+        parts = (p for p in known if not p.mounts and not is_ours(p))
         found += [_candidate(disk, part) for part in parts]
     return tuple(found)
 
 
 def _candidate(disk: Block, part: Block) -> Candidate:
     name = clean(part.label, 40) or clean(disk.model, 40) or "USB"
-    return Candidate(part.path.rpartition("/")[2], part.path, SYSTEMS[part.filesystem], name)
+    return Candidate(part.path.rpartition("/")[2], part.path, SYSTEMS.get(part.filesystem, ""), name)
 
 
 def mount_command(candidate: Candidate, folder: str, owner: int, *, write: bool = False) -> list[str]:

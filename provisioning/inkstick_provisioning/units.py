@@ -20,17 +20,28 @@ WRITERS = (*SERVICES, "inkstick-serve.socket", "inkstick-pages@*.service", "inks
 def run(command: Sequence[str], text: str = "", user: int | None = None) -> str:
     """Its output, "" where it failed: a broken part must not take the keeper with it; nor must a byte that is no letter
     (lsblk hands a stick's label on as it lies there). `user`: as whom."""
+    done = _done(command, text, user)
+    return str(done.stdout) if done else ""
+
+
+def succeeds(command: Sequence[str], text: str = "") -> bool:
+    """The same, for what says nothing where all is well."""
+    done = _done(command, text, None)
+    return done is not None and done.returncode == 0
+
+
+def _done(command: Sequence[str], text: str, user: int | None) -> subprocess.CompletedProcess[str] | None:
     who: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
     try:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             list(command), input=text, capture_output=True, text=True, errors="replace", timeout=120, **who
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"{command[0]}: {error}\n")
-        return ""
+        return None
     if done.returncode != 0:
         sys.stderr.write(f"{' '.join(command[:3])}: {done.stderr.strip()[:300]}\n")
-    return str(done.stdout)
+    return done
 
 
 def systemctl(*arguments: str) -> str:
@@ -45,10 +56,11 @@ def visits() -> list[str]:
 
 
 def stop_writers(guests: Sequence[str] = ()) -> None:
-    """Raises StillWriting where one of them runs on: what it wrote into memory that is carried away would be lost."""
+    """Raises StillWriting where one of them runs on, or nobody says that none does: what it wrote into memory that is
+    carried away would be lost."""
     systemctl("stop", *WRITERS, *guests)
     states = systemctl("show", "--property=ActiveState", "--value", *WRITERS, *guests).split()
-    if {"active", "activating", "deactivating", "reloading"} & set(states):
+    if not states or {"active", "activating", "deactivating", "reloading"} & set(states):
         raise StillWriting
 
 

@@ -91,14 +91,17 @@ class Copied:
 
 def documents(top: Path) -> list[Found]:
     """The documents on a stick, MOST at most, by their content and not their names, by path. Links are not followed;
-    folders that cannot be read, and files that we may not read, are left out. Raises StickGone, and OSError where
-    nothing can be read."""
+    what we may not read is left out. What is damaged, a folder too, counts as a document: it fails when it is copied,
+    and so is told. Raises StickGone, and OSError where nothing can be read."""
     with _watching(top):
         return sorted(islice(_walk(top, top, 0), MOST), key=lambda found: found.path)
 
 
 def _walk(top: Path, folder: Path, depth: int) -> Iterator[Found]:
-    for entry in _entries(top, folder):
+    entries, damaged = _entries(top, folder)
+    if damaged:
+        yield Found(os.path.relpath(folder, top), 0, 0)
+    for entry in entries:
         if entry.is_symlink():
             continue
         if entry.is_dir():
@@ -106,20 +109,23 @@ def _walk(top: Path, folder: Path, depth: int) -> Iterator[Found]:
             if wanted:
                 yield from _walk(top, Path(entry.path), depth + 1)
         elif entry.is_file() and not ignored_file(entry.name) and _is_document(top, Path(entry.path)):
-            with _watching(top):
-                status = entry.stat()
-            yield Found(os.path.relpath(entry.path, top), status.st_size, status.st_mtime_ns)
+            size = modified = 0
+            with contextlib.suppress(OSError), _watching(top):
+                size, modified = entry.stat().st_size, entry.stat().st_mtime_ns
+            yield Found(os.path.relpath(entry.path, top), size, modified)
 
 
-def _entries(top: Path, folder: Path) -> list[os.DirEntry[str]]:
+def _entries(top: Path, folder: Path) -> tuple[list[os.DirEntry[str]], bool]:
+    """What a folder holds, as far as it can be read, and whether it is damaged."""
     found: list[os.DirEntry[str]] = []
     try:
         with _watching(top), os.scandir(folder) as entries:
             found.extend(islice(entries, MOST))
-    except OSError:
+    except OSError as error:
         if folder == top:
             raise
-    return found
+        return found, not isinstance(error, PermissionError)
+    return found, False
 
 
 def _is_document(top: Path, path: Path) -> bool:
@@ -239,7 +245,8 @@ class Ingest:
                 copying.make_folder(target.parent, self.data.inbox)
                 final = copying.pour(_Source(file, self.top), target)
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # folders in folders, deeper than a path can say here
+            # Folders in folders, deeper than a path can say here; or one whose name, made fit, is that of a document.
+            if error.errno in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR):
                 raise Unreadable from error
             raise
         return Copied(found.key, str(final.relative_to(self.data.inbox)))

@@ -430,6 +430,23 @@ def test_a_driver_that_holds_a_program_for_ever_is_given_up(
     assert status == 1 and "timed out" in said
 
 
+def test_a_driver_that_holds_each_program_is_told_before_its_unit_is_ended(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended sooner, the unit said nothing of the card, began anew, and was ended again."""
+    asked: list[str] = []
+
+    def hangs(*command: str) -> tuple[int, str]:
+        asked.append(command[0])
+        return (0 if command[0] in ("modinfo", "modprobe") else 1), "timed out"
+
+    monkeypatch.setattr(gpu, "_run", hangs)
+    assert gpu.load().state == "failed"
+    unit = (GPU / "etc/systemd/system/inkstick-gpu.service").read_text(encoding="utf-8")
+    most = re.search(r"(?m)^TimeoutStartSec=(\d+)$", unit)
+    assert most and int(most[1]) > (len(asked) + 1) * gpu.SECONDS  # (nvidia-modprobe may hang in its second call)
+
+
 def test_the_builder_s_acceptance_is_laid_out_but_replaces_nobody_s(gpu: ModuleType, tmp_path: Path) -> None:
     share, state = tmp_path / "share", tmp_path / "state"
     (share / "licences").mkdir(parents=True)

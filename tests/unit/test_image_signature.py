@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 
-from inkstick_image import minisign
+from inkstick_image import manifest, minisign
 from inkstick_image.errors import ImageError
 
 VECTORS = [  # RFC 8032, section 7.1: public key, message, signature
@@ -69,3 +70,14 @@ def test_anything_changed_is_found_out(data: bytes, signature: str, why: str) ->
 def test_what_is_no_key_is_told_so(text: str) -> None:
     with pytest.raises(ImageError, match="not a minisign public key"):
         minisign.public_key(text)
+
+
+def test_the_signature_of_an_earlier_build_does_not_stay_beside_a_new_manifest(tmp_path: Path) -> None:
+    """Else whoever checks the new image is told that somebody has changed it."""
+    iso, key = tmp_path / "inkstick.iso", tmp_path / "minisign.pub"
+    iso.write_bytes(b"new")
+    key.touch()
+    (tmp_path / "inkstick.iso.json.minisig").write_text("of the build before")
+    manifest.write(iso, {})
+    with pytest.raises(ImageError, match=r"There is no file .*\.minisig\."):
+        manifest.signed(iso, key)

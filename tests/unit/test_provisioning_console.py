@@ -71,6 +71,20 @@ def test_the_code_reads_as_the_address(address: str) -> None:
     assert decode(qr.half_blocks(address)) == address
 
 
+@pytest.mark.parametrize(
+    ("language", "mode", "said"),
+    [
+        ("en", "join", "no address for the page yet"),
+        ("zh", "join", "还没有可以打开网页的地址"),
+        ("en", "none", "No network cable is in use"),
+    ],
+)
+def test_a_network_that_gave_no_address_yet_is_not_called_unused(language: str, mode: str, said: str) -> None:
+    """A cable into a network was waited for, and the screen said that none is in use and N would change that."""
+    waiting = replace(FULL, language=language, addresses=(), pin="", fingerprint="", modes=(("eth0", mode),))
+    assert said in "\n".join(screen(waiting))
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_code_on_the_whole_screen_reads_as_the_address(language: str) -> None:
     rows = [line[-(width(line) - 40) :] if "█" in line else "" for line in screen(replace(FULL, language=language))]
@@ -165,6 +179,9 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("s", [Request("share")]),
         ("p", []),
         ("pn", []),
+        ("ppp", []),  # a key that is held down
+        ("p\r", []),
+        ("l\r", []),
         ("py", [Request("power")]),
         ("ly", [Request("lock")]),
         ("lx", []),

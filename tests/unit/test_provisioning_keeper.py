@@ -377,6 +377,56 @@ def test_a_slow_answer_about_the_pin_is_not_asked_for_again_at_once(place: Place
     errand(found)
 
 
+def test_who_started_from_memory_in_vain_is_told_to_leave_the_stick_in(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The menu says that it can be taken out: pulled, the machine switched itself off."""
+    monkeypatch.setattr(power, "needs_stick_after_all", lambda *_: True)
+    found = start()
+    found.tick()
+    (line,) = [line for line in place.status().warnings if "leave the stick in" in line.sentence]
+    assert line.sentence in language.catalogue("zh")
+
+
+def test_without_the_firewall_s_rules_no_port_is_opened_and_that_is_told(place: Place) -> None:
+    """A module of the kernel that cannot be read from a damaged stick, say. The ports came up without any rules."""
+    nft = place.root / "bin/nft"
+    good = nft.read_text()
+    nft.write_text(good.replace("\ntrue\n", '\n[ "$1" != -f ]\n'))
+    found = start()
+    say(place, found, place.console, "1", "1", "1", "1")
+    found.slow_at = -1e9
+    found.tick()
+    sentence = "The firewall cannot be loaded: every network port stays down."
+    assert sentence in [line.sentence for line in place.status().warnings]
+    assert sentence in language.catalogue("zh")
+    files = {path.name: path.read_text() for path in (place.root / "network").iterdir()}
+    assert all("ActivationPolicy=always-down" in text for text in files.values()) and len(files) == 3
+    assert place.status().addresses == () and not (place.root / "run/network.env").exists()
+    nft.write_text(good)
+    found.slow_at = -1e9
+    found.tick()
+    found.slow_at = -1e9
+    found.tick()
+    assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    assert "https://10.77.0.1/" in place.status().addresses
+    assert sentence not in [line.sentence for line in place.status().warnings]
+
+
+def test_an_address_at_which_the_page_does_not_answer_is_not_shown_as_one(place: Place) -> None:
+    """Some offices' and universities' networks have public addresses, which the units refuse: the screen showed one,
+    with its code, and nothing answered there."""
+    (place.root / "bin/ip").write_text((place.root / "bin/ip").read_text().replace("192.168.1.7", "134.60.1.7"))
+    found = start()
+    say(place, found, place.console, "1", "2", "1", "1")
+    found.slow_at = -1e9
+    found.tick()
+    assert found.modes["eth0"] is Mode.JOIN and place.status().addresses == ()
+    (line,) = [line for line in place.status().warnings if "does not answer" in line.sentence]
+    assert dict(line.values) == {"place": "134.60.1.7"}
+    assert line.sentence in language.catalogue("zh") and line.action in language.catalogue("zh")
+
+
 def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: Place) -> None:
     found = start()
     told = place.root / "run/share.json"
@@ -678,11 +728,14 @@ def test_a_folder_whose_disk_is_gone_asks_for_nothing(tmp_path: Path, monkeypatc
     assert take(tmp_path, EVERYTHING) == []
 
 
+@pytest.mark.parametrize(("kept", "said"), [(True, "is safe"), (False, "in memory only, and are lost")])
 def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, kept: bool, said: str
 ) -> None:
     """Whatever else there is to do may need a stick that is not there any more: it is not begun."""
     found, order = Keeper(), []
+    monkeypatch.setattr(keeper, "_is_volume", lambda _: kept)
+    monkeypatch.setattr(Keeper, "remember", lambda _: None)
     place.log.unlink(missing_ok=True)
     monkeypatch.setattr(power, "is_gone", lambda _: True)
     monkeypatch.setattr(units, "freeze", lambda names: order.append("freeze" if names == units.WRITERS else ""))
@@ -698,7 +751,8 @@ def test_the_boot_stick_gone_writers_stop_it_is_said_and_the_kernel_switches_off
         found.tick()
     assert order == ["freeze", "time to read", "suo"]
     (line,) = place.status().warnings
-    assert "is gone" in line.sentence and place.status().boot == "leaving"
+    assert "is gone" in line.sentence and said in line.sentence and place.status().boot == "leaving"
+    assert line.sentence in language.catalogue("zh")
     assert place.calls == "", "no program is started"
 
 
@@ -751,7 +805,10 @@ def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest
     assert found.key("missing") == ""
 
 
-@pytest.mark.parametrize(("states", "ended"), [("inactive\nfailed\ninactive\n", True), ("inactive\nactive\n", False)])
+@pytest.mark.parametrize(
+    ("states", "ended"),
+    [("inactive\nfailed\ninactive\n", True), ("inactive\nactive\n", False), ("", False)],  # (systemd answered nothing)
+)
 def test_memory_is_not_carried_away_while_a_writer_runs(
     monkeypatch: pytest.MonkeyPatch, states: str, ended: bool
 ) -> None:
@@ -779,7 +836,7 @@ def test_a_stick_that_is_being_copied_stops_while_the_data_folder_changes_and_go
         order.append(" ".join(command))
         if command[:2] == ["systemctl", "stop"]:
             running.clear()
-        return ""
+        return "inactive\n" if command[:2] == ["systemctl", "show"] else ""
 
     found = start()
     monkeypatch.setattr(units, "run", run)

@@ -61,6 +61,20 @@ def test_which_stick_must_stay_in(mounts: str, device: str) -> None:
     assert power.medium_device(mounts) == device
 
 
+@pytest.mark.parametrize(
+    ("words", "kind", "needed"),
+    [
+        ("boot=live toram quiet", "iso9660", True),
+        ("boot=live toram quiet", "tmpfs", False),
+        ("boot=live quiet", "iso9660", False),
+    ],
+)
+def test_a_start_from_memory_that_memory_was_too_short_for_is_noticed(words: str, kind: str, needed: bool) -> None:
+    mounts = f"tmpfs /run tmpfs rw 0 0\n/dev/sda1 /run/live/medium {kind} ro 0 0\n"
+    assert power.needs_stick_after_all(words, mounts) is needed
+    assert not power.needs_stick_after_all(words, "tmpfs /run tmpfs rw 0 0\n")
+
+
 def test_a_stick_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "sda1").mkdir()
     assert not power.is_gone("sda1", tmp_path)

@@ -85,6 +85,12 @@ def test_the_page_has_a_socket_for_both_of_its_addresses() -> None:
     assert {"inkstick-serve.socket", "inkstick-serve.service"} <= set(units.WRITERS)
 
 
+def test_the_page_and_the_share_answer_the_addresses_that_the_keeper_takes_them_to() -> None:
+    for name in ("inkstick-serve.socket", "inkstick-share.service"):
+        text = (ETC / "systemd/system" / name).read_text(encoding="utf-8")
+        assert f"\nIPAddressAllow=localhost {' '.join(network.PRIVATE)}\n" in text
+
+
 def test_a_parser_is_replaced_before_its_unit_ends_it() -> None:
     assert unit(ETC / "systemd/system/inkstick-pages@.service")["Service"]["RuntimeMaxSec"] == "1d"
     assert RECYCLE_SECONDS + 3600 < 24 * 3600
@@ -117,10 +123,10 @@ def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:
     assert all('ATTRS{type}=="SD"' in line for line in rules if "mmcblk*" in line)
 
 
-def test_every_file_system_that_is_mounted_is_looked_at() -> None:
+def test_every_file_system_that_is_mounted_or_told_of_is_looked_at() -> None:
     rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text()
-    known = re.findall(r'ENV\{ID_FS_TYPE\}=="([a-z0-9|]+)"', rules)
-    assert len(known) == rules.count("ACTION==") and {*known} == {"|".join(sticks.SYSTEMS)}
+    known = re.findall(r'ENV\{ID_FS_TYPE\}=="([^"]+)"', rules)
+    assert len(known) == rules.count("ACTION==") and {*known} == {"|".join((*sticks.SYSTEMS, *sticks.OTHERS))}
 
 
 def test_the_rules_before_the_keeper_runs_let_nothing_through() -> None:

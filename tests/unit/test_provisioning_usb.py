@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate, candidates
 from inkstick_provisioning.unattended import Usb
-from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, journal
+from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, StickLocked, journal
 
 PDF = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -169,10 +170,13 @@ def test_what_cannot_be_read_keeps_nothing_else_from_being_copied(
     broken |= {"scan.png", "letter:0", "letter", "卷二"}
     visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
     visit.count()
-    assert (visit.stick.state, visit.stick.count) == ("offered", 4), "that a document cannot be read is told, later"
+    assert (visit.stick.state, visit.stick.count) == ("offered", 5), "that one cannot be read is told, later"
     visit.copy()
     assert [path.partition("/")[2] for path in inbox(data)] == ["inkstick-inbox/new.pdf", "report.pdf"]
-    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 4)
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 2, 5)
+    broken -= {"scan.png", "letter:0", "letter"}
+    visit.copy()
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 4, 5), "what is in 卷二 nobody knows"
     broken.clear()
     visit.copy()
     assert (visit.stick.state, visit.stick.done, len(inbox(data))) == ("copied", 4, 4)
@@ -221,6 +225,17 @@ def test_a_folder_deeper_than_a_path_can_say_here_keeps_nothing_else_out(data: D
     ingest = Ingest(deep, "n" * 200, data, 0)
     assert len(ingest.find()) == 2
     assert [entry.place[-5:] for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["z.pdf"]
+
+
+def test_a_folder_called_as_a_document_is_keeps_nothing_else_out(data: DataFolder, tmp_path: Path) -> None:
+    """Names that differ in a space at their end are one here."""
+    top = tmp_path / "stick"
+    for name in ("Report", "Report /inner/deep.pdf", "Report /page.pdf", "z.pdf"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(PDF)
+    ingest = Ingest(top, "K", data, 0)
+    assert len(ingest.find()) == 4
+    assert [entry.place for entry in ingest.run(ingest.find(), journal(data, "a"))] == ["K/Report", "K/z.pdf"]
 
 
 def test_a_document_without_room_keeps_no_smaller_one_out(top: Path, data: DataFolder) -> None:
@@ -316,6 +331,23 @@ def test_results_go_back_beside_the_inbox_and_replace_nothing(top: Path, data: D
     assert len(list((results / "report").iterdir())) == 3, "a second time adds nothing"
 
 
+@pytest.mark.parametrize("link", ["inkstick-results", "inkstick-results/Fälle"])
+def test_results_do_not_follow_a_link_that_a_stick_brings(data: DataFolder, tmp_path: Path, link: str) -> None:
+    """They are written by the service's user: into its own folders, if a stick may say where."""
+    stick, requests = tmp_path / "stick", data.state / "requests"
+    requests.mkdir(parents=True)
+    (stick / link).parent.mkdir(parents=True)
+    (stick / link).symlink_to(requests)
+    (data.results / "K/Fälle/letter").mkdir(parents=True)
+    (data.results / "K/Fälle/letter/letter.json").write_text('{"what": "power"}')
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (requests / f".ours.{gone.pid}.part").touch()
+    with pytest.raises(StickLocked):
+        usb.export(data, "K", stick)
+    assert [path.name for path in requests.rglob("*")] == [f".ours.{gone.pid}.part"]
+
+
 def test_a_stick_that_is_pulled_out_during_the_export_is_told(top: Path, data: DataFolder) -> None:
     for name in ("a", "b"):
         (data.results / "K" / name).mkdir(parents=True)
@@ -385,11 +417,18 @@ def part(**fields: Any) -> dict[str, Any]:
         (disk(tran="mmc", children=[part(label="SD")]), ["SD"]),
         (disk(tran="nvme", children=[part()]), []),  # the laptop's own disk
         (disk(tran="sata", children=[part()]), []),
-        (disk(children=[part(fstype="crypto_LUKS")]), []),
+        (disk(children=[part(fstype="BitLocker")]), ["Cruzer"]),
+        (disk(children=[part(), part(path="/dev/sdb2", fstype="apfs", label="Mac")]), ["Cruzer", "Mac"]),
         (disk(children=[part(fstype="squashfs")]), []),
         (disk(children=[part(fstype="iso9660", mountpoints=[volume.MEDIUM]), part(path="/dev/sdb2")]), []),  # ours
         (disk(children=[part(mountpoints=["/mnt"])]), []),
         (disk(children=[part(parttype=volume.PARTITION_TYPE, partlabel=volume.PARTITION_NAME)]), []),
+        (
+            disk(
+                children=[part(fstype="crypto_LUKS", parttype=volume.PARTITION_TYPE, partlabel=volume.PARTITION_NAME)]
+            ),
+            [],
+        ),
     ],
 )
 def test_which_sticks_are_looked_at(entry: dict[str, Any], found: list[str]) -> None:
@@ -441,6 +480,32 @@ def test_a_real_file_system_is_mounted_safely_and_read(tmp_path: Path, data: Dat
         subprocess.run(["/usr/sbin/losetup", "--detach", device], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/sbin/debugfs").exists(), reason="needs root and debugfs")
+def test_a_damaged_file_of_a_real_file_system_keeps_nothing_else_out(tmp_path: Path, data: DataFolder) -> None:
+    """Its name is there, and the kernel gives nothing else of it: neither size nor content."""
+    image, source, point = tmp_path / "stick.img", tmp_path / "source", tmp_path / "point"
+    (source / "lost").mkdir(parents=True)
+    point.mkdir()
+    for name in ("bad.pdf", "lost/inner.pdf", "scan.pdf"):
+        (source / name).write_bytes(PDF)
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    made = subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-d", str(source), str(image)], capture_output=True)
+    for name in ("bad.pdf", "lost"):
+        damage = f"set_inode_field {name} checksum 0xbad"
+        subprocess.run(["/usr/sbin/debugfs", "-w", "-n", "-R", damage, str(image)], check=True, capture_output=True)
+    command = ["mount", "-o", "loop,ro,noload", str(image), str(point)]
+    if made.returncode or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        visit = Visit(Candidate("x", str(image), "ext4", "K"), point, data, 0, lambda _: None)
+        visit.copy()
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    assert [path.partition("/")[2] for path in inbox(data)] == ["scan.pdf"]
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("partly", 1, 3)
+
+
 def test_a_stick_without_room_for_results_says_so(data: DataFolder, tmp_path: Path) -> None:
     """A real file system that is full: a tmpfs of one page, in a mount namespace of its own."""
     (data.results / "K").mkdir()
@@ -486,6 +551,21 @@ def test_a_visit_counts_copies_and_brings_results_back(top: Path, data: DataFold
     assert (top / "inkstick-results/inkstick-inbox/new/new.md").read_text() == "text"
     assert (told[-1].state, told[-1].results) == ("exporting", 1)
     assert "copying" in [stick.state for stick in told]
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "state"),
+    [(1000, 20, "copied"), (1000, 1.9, "no_room"), (4, 0.4, "no_room"), (4, 0.6, "copied")],  # GB
+)
+def test_a_volume_is_full_for_a_stick_where_it_is_full_for_everybody(
+    top: Path, data: DataFolder, monkeypatch: pytest.MonkeyPatch, total: float, free: float, state: str
+) -> None:
+    """Of a large disk fifty gigabytes were kept free; a small one was filled until the service took nothing in."""
+    figures = SimpleNamespace(f_blocks=int(total * 1e6), f_bavail=int(free * 1e6), f_frsize=1000)
+    monkeypatch.setattr(os, "statvfs", lambda _: figures)
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "KINGSTON"), top, data, 0, lambda _: None)
+    visit.copy()
+    assert visit.stick.state == state
 
 
 def test_a_stick_that_is_there_sooner_than_the_service_is_copied(top: Path, tmp_path: Path) -> None:
@@ -579,6 +659,31 @@ def test_where_sticks_are_never_read_none_is_mounted(
     (tmp_path / "wishes.json").write_text(json.dumps({"usb": setting.value}))
     ingest.main(["sdb1", "800"])
     assert mounted == ([] if setting is Usb.NEVER else ["K"])
+
+
+def test_that_an_encrypted_stick_or_one_of_a_mac_cannot_be_read_is_told_and_it_is_not_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen had said nothing of it: whoever put it in waited."""
+    entry = disk(children=[part(fstype="BitLocker", label="Fälle")])
+    (candidate,) = candidates(blocks.parse(json.dumps({"blockdevices": [entry]})))
+    told: list[str] = []
+
+    def came_again(stick: Stick, _: float) -> bool:
+        told.append(json.loads((tmp_path / "sdb1.json").read_text())["state"])
+        return False
+
+    for name, value in (
+        ("FOLDER", tmp_path),
+        ("POINT", tmp_path / "point"),
+        ("_setting", lambda: Usb.ASK),
+        ("_candidate", lambda _: candidate),
+        ("_mounted", lambda _: told.append("mounted")),
+        ("comes_again", came_again),
+    ):
+        monkeypatch.setattr(ingest, name, value)
+    ingest.main(["sdb1", "800"])
+    assert told == ["unreadable"]
 
 
 def test_results_are_not_carried_back_by_themselves_while_documents_of_the_stick_are_missing(
