@@ -45,7 +45,8 @@ class Content:
 
 
 def identify_file(path: Path, max_bytes: int) -> Content:
-    """Hash and identify a file. Raises TooLarge, or Unsupported for a type that is not read."""
+    """Hash and identify a file. Raises TooLarge, Incomplete where not even its start is there, or Unsupported for a
+    type that is not read."""
     size = path.stat().st_size
     if size > max_bytes:
         raise TooLarge(f"The file has {size:,} bytes; this appliance accepts {max_bytes:,}.")
@@ -59,7 +60,7 @@ def identify_file(path: Path, max_bytes: int) -> Content:
             digest.update(chunk)
     media = identify(head, tail, size)
     if media is None:
-        raise Unsupported()
+        raise Unsupported() if head.strip(b"\0") else Incomplete()
     return Content(str(media), digest.hexdigest(), size)
 
 
