@@ -160,7 +160,8 @@ def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
     )
     from inkstick.standalone import read_files
 
-    return asyncio.run(ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False)))
+    work = ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False))
+    return asyncio.run(ocr.heeding_signals(work))
 
 
 def _serve(options: argparse.Namespace, _given: Sequence[str]) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +128,36 @@ async def test_markup_in_a_name_is_printed_as_it_is(tmp_path: Path) -> None:
     assert "[bold]x[red].txt" in out.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_name_cannot_write_lines_of_its_own_or_steer_the_terminal(tmp_path: Path, terminal: bool) -> None:
+    odd = tmp_path / "a\ndone: b.pdf\x1b]0;c\x07\u202efdp.\u200cd.txt"
+    odd.write_text("LOCKED")
+    out, err = io.StringIO(), io.StringIO()
+    job = ocr.Job(Settings(data=tmp_path), Profile(), (odd,), tmp_path / "out")
+    consoles = Console(file=out, width=300, force_terminal=terminal), Console(file=err, force_terminal=terminal)
+    await ocr.run(job, read_files, *consoles)
+    said = out.getvalue() + err.getvalue()
+    assert "a\\ndone: b.pdf\\x1b]0;c\\x07\\u202efdp.\u200cd.txt" in said
+    assert not any(word in said for word in ("\ndone", "\x1b]", "\u202e"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_that_would_end_it_leaves_nothing_half_made(tmp_path: Path, number: signal.Signals) -> None:
+    async def reading() -> int:
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+        return 0
+
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert await ocr.heeding_signals(reading()) == 130
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wishes_become_a_profile() -> None:
     profile = ocr.profile_from({"task": "extract", "keys": "invoice number, total", "formats": "md,pdf", "to": None})
     assert profile.keys == ("invoice number", "total")
@@ -139,7 +172,8 @@ def test_wishes_become_a_profile() -> None:
         (("ocr", "a.pdf"), "-o"),
         (("ocr", "-o", "out"), "FILE"),
         (("ocr", "-o", "out", "missing.pdf"), "There is no file missing.pdf"),
-        (("ocr", "-o", "out", "/"), "is not a file"),
+        (("ocr", "-o", "out", "/"), "is a folder"),
+        (("ocr", "-o", "out", "/dev/null"), "Save it as a file first"),
         (("ocr", "-o", "/etc/passwd", "/etc/hostname"), "is not a folder"),
         (("ocr", "-o", "out", "/etc/hostname", "--task", "dance"), "invalid choice"),
         (("ocr", "-o", "out", "/etc/hostname", "--formats", "exe"), "formats cannot be 'exe'"),
