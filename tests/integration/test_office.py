@@ -102,11 +102,15 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
         accepted = await upload(office, "report.pdf", data)
         assert accepted.state in ("queued", "reading")
         info = await ended(office, accepted)
+        told = await office.events(after=0)
         checkpoints = settings.folder.state / "pages"
         async with asyncio.timeout(60):  # they are for the way only, and go after the end was told
             while list(checkpoints.glob("*/*")):
                 await office.wait_event(after=await office.last_event(), timeout=0.1)
     assert (info.state, info.pages, info.pages_done, info.type) == ("done", 3, 3, "application/pdf")
+    assert {event.kind for event in told} == {"document"}, "as docs/api.md says, and the office in memory does"
+    assert {tuple(event.data) for event in told} == {("state", "pages", "pages_done", "code")}
+    assert [event.data["state"] for event in told][:: len(told) - 1] == ["queued", "done"]
     assert page_numbers(settings, info) == ["Page 1", "Page 2", "Page 3"]
     folder = settings.folder.results / "report"
     assert {"report.md", "report.json", "report.txt", "report.pdf", "report.alto.xml"} <= {

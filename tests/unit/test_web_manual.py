@@ -58,7 +58,7 @@ async def test_every_example_for_the_shell_runs_in_its_order(tmp_path: Path) -> 
         out = await run(tmp_path, "bash", "-c", script)
     assert (tmp_path / "report.md").read_text() == "an invoice\nsecond page"
     assert (tmp_path / "page1.png").read_bytes().startswith(b"\x89PNG")
-    for words in ('"snippet":"an invoice"', 'id: 1\ndata: {"id": 1, "kind": "accepted"', '"chat.completion"',
+    for words in ('"snippet":"an invoice"', 'id: 1\ndata: {"id": 1, "kind": "document"', '"chat.completion"',
                   '"status":"done"}', "inkstick_documents"):  # fmt: skip
         assert words in out, words
 

@@ -81,7 +81,7 @@ class Hit:
 class Event:
     """Something that happened. `id` only grows and is what Last-Event-ID resumes after.
 
-    `kind`: accepted opened page state concluded engine disk watch. `data`: JSON values, no document text.
+    `kind`: document (`data`: its state, pages, pages_done and code), or reset. `data`: JSON values, no document text.
     """
 
     id: int
