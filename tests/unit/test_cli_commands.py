@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
+import getpass
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +21,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from inkstick import cli
+from inkstick import cli, doctor
 from inkstick.commands import ocr
 from inkstick.commands.run import SAMPLES, _Host, drop_samples
 from inkstick.config import DataFolder, Settings
@@ -228,6 +232,47 @@ def test_doctor_sees_a_full_disk_and_foreign_eyes(tmp_path: Path) -> None:
     assert list(tmp_path.rglob(".inkstick-doctor*")) == []
 
 
+def test_doctor_believes_no_address_that_a_power_cut_left_behind(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    settings.folder.create()
+    settings.folder.address.write_text("http://127.0.0.1:1/")
+    with socket.socket() as another:
+        another.bind(("127.0.0.1", 0))
+        another.listen()
+        taken = dataclasses.replace(settings, port=another.getsockname()[1])
+        (page,) = [finding for finding in examine(taken) if finding.name == "page"]
+        assert (page.level, "in use" in page.text) == (Level.BAD, True), page
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(settings.folder.door))
+            door.listen()
+            (page,) = [finding for finding in examine(taken) if finding.name == "page"]
+    assert (page.level, page.text) == (Level.OK, "is being served at http://127.0.0.1:1/")
+
+
+def test_doctor_leaves_nothing_behind_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    settings = Settings(data=tmp_path / "data")
+    settings.folder.create()
+    monkeypatch.setattr(os, "fsync", full)
+    found = [finding for finding in examine(settings) if finding.name == "folder inbox"]
+    assert [finding.level for finding in found] == [Level.BAD]
+    assert list(settings.folder.inbox.iterdir()) == []
+
+
+def test_doctors_advice_about_workers_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_memory", lambda: 3 << 29)
+    monkeypatch.setattr(Settings, "cores", 4)
+    levels = [
+        finding.level
+        for workers in (0, 1)
+        for finding in examine(Settings(data=tmp_path / "data", workers=workers))
+        if finding.name == "machine"
+    ]
+    assert levels == [Level.WARN, Level.OK]
+
+
 def test_an_nvidia_card_is_found_without_a_driver(tmp_path: Path) -> None:
     for name, vendor, kind in (("a", "0x10de", "0x030000"), ("b", "0x10de", "0x040300"), ("c", "0x8086", "0x030000")):
         (tmp_path / name).mkdir()
@@ -262,6 +307,27 @@ def test_models_are_listed_and_the_embedded_one_is_checked_byte_for_byte(
     assert "as they should be" in capsys.readouterr().out
     assert cli.main(["models", "verify", *data]) == 1
     assert "inkstick models fetch hunyuanocr-1.5" in " ".join(capsys.readouterr().out.split())
+
+
+def test_models_lie_where_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INKSTICK_MODELS", str(tmp_path / "elsewhere"))
+    assert cli.main(["models", "verify", "--data", str(tmp_path / "data")]) == 1
+    assert str(tmp_path / "elsewhere") in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_a_licence_is_shown_to_whom_the_system_knows_no_name_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a container that runs as any number."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert cli.main(["models", "licence", "pp-ocrv6-small", "--data", str(tmp_path)]) == 0
+    assert "Apache" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
