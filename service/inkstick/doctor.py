@@ -208,9 +208,11 @@ def _own_engine(settings: Settings) -> Finding:
     from inkstick.engines.supervised import SupervisedEngine, sentence
     from inkstick.errors import UsageError
     from inkstick.supervise import statefile, weights
-    from inkstick.supervise.choice import supervises
+    from inkstick.supervise.choice import hindrance, supervises
 
     try:
+        if (why := hindrance(settings)) is not None:
+            return Finding(Level.WARN, "engine", f"embedded (rapidocr), not the model. {why.message}", why.hint)
         if not supervises(settings):
             return Finding(Level.OK, "engine", "embedded (rapidocr); no server was named by --engine-url")
         if not runs(settings):
