@@ -20,7 +20,7 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import Blocked, DiskFull, DocumentError, Incomplete, Internal, Unavailable
+from inkstick.errors import Blocked, DiskFull, DocumentError, Internal, Unavailable
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
@@ -29,7 +29,7 @@ from inkstick.results.names import numbered, result_name
 from inkstick.results.publish import build
 from inkstick.store.disk import rename_noreplace
 from inkstick.web.office_port import OnProgress
-from inkstick.work import Pages, Summary, check_whole, header_of, identify_file, part_originals, parts_of
+from inkstick.work import Pages, Summary, header_of, identify_file, is_whole, part_originals, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class _File:
 
     async def _read(self, order: int, max_bytes: int, scratch: Path) -> FileOutcome:
         content = await asyncio.to_thread(identify_file, self._path, max_bytes)
-        whole = await asyncio.to_thread(_is_whole, self._path)
+        content = replace(content, whole=await asyncio.to_thread(is_whole, self._path))
         files = await parts_of(self._pool, self._path, content, scratch / "parts", self._profile.passwords)
         parts = (await self._reader.submit(self._job(order, files))).parts
         pages = Pages(lambda: iter([self._pages[number] for number in sorted(self._pages)]))
@@ -158,8 +158,6 @@ class _File:
         )
         folder = await asyncio.to_thread(self._publish, staging)
         end = ending(content, parts, summary)
-        if end.state == "done" and not whole:
-            end = replace(end, state="partial", error=Incomplete().as_json())
         flags = Counter(flag.value for page in pages for flag in page.flags)
         return FileOutcome(self._path, end.state, folder, end.pages, flags, end.error)
 
@@ -194,15 +192,6 @@ class _File:
         self._pages[page.number] = page
         # The last step is for the results: the file is through when its folder is there.
         self._on_progress(self._path, min(len(self._pages), max(0, (self._total or 0) - 1)), self._total)
-
-
-def _is_whole(path: Path) -> bool:
-    """Of a file that was cut short what is there is read, but that is not all."""
-    try:
-        check_whole(path)
-    except Incomplete:
-        return False
-    return True
 
 
 def _refused(error: Blocked | OSError) -> Blocked:

@@ -37,11 +37,12 @@ EDGE = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the bytes are: media type, sha256, size in bytes."""
+    """What the bytes are: media type, sha256, size in bytes. `whole`: nothing is known to be cut off."""
 
     type: str
     sha256: str
     size: int
+    whole: bool = True
 
 
 def identify_file(path: Path, max_bytes: int) -> Content:
@@ -70,6 +71,15 @@ def check_whole(path: Path) -> None:
         finding, _ = examine(file.fileno())
     if finding is Finding.CUT:
         raise Incomplete
+
+
+def is_whole(path: Path) -> bool:
+    """The same as a truth value: of a file that was cut short somebody may want what is there, but that is not all."""
+    try:
+        check_whole(path)
+    except Incomplete:
+        return False
+    return True
 
 
 def record_parts(record: Path) -> tuple[Part, ...]:

@@ -242,6 +242,19 @@ async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry
     assert len(list(settings.folder.done.iterdir())) == 1
 
 
+async def test_a_retry_of_half_a_file_reads_what_there_is_and_does_not_call_it_all(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    """Called done, its original would be deleted where the folder says so."""
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "half.tif", numbered.half([1, 2, 3, 4])))
+        retried = await ended(office, await office.retry(info.id))
+    assert (info.state, info.code) == ("failed", "incomplete")
+    assert (retried.state, retried.code) == ("partial", "incomplete")
+    assert page_numbers(settings, retried) == ["Page 1", "Page 2"]
+    assert (settings.folder.done / "half.tif").read_bytes() == numbered.half([1, 2, 3, 4])
+
+
 async def test_a_retry_reads_the_pages_anew_when_none_could_be_read(settings: Settings, fake: FakeEngine) -> None:
     fake.rules = [Rule("garbage", at="before", pages=(13,))]
     async with open_office(settings, fake) as office:

@@ -35,10 +35,7 @@ async def test_a_file_that_the_disk_does_not_give_stops_no_other(tmp_path: Path)
 
 async def test_half_a_file_is_read_but_never_called_whole(tmp_path: Path) -> None:
     """A TIFF keeps each page behind the one before: what a broken copy lacks is not missed when it is opened."""
-    first, *others = map(numbered.image, (1, 2, 3, 4))
-    first.save(tmp_path / "whole.tif", save_all=True, append_images=others, compression="tiff_lzw")
-    data = (tmp_path / "whole.tif").read_bytes()
-    (tmp_path / "half.tif").write_bytes(data[: len(data) * 6 // 10])
+    (tmp_path / "half.tif").write_bytes(numbered.half([1, 2, 3, 4]))
     async with FakeEngine(speed=20) as fake:
         settings = Settings(data=tmp_path / "data", parsers=1, engine_url=fake.url)
         (half,) = await read_files(settings, Profile(), [tmp_path / "half.tif"], tmp_path / "out", lambda *_: None)
