@@ -188,6 +188,7 @@ def test_wishes_become_a_profile() -> None:
         (("serve", "--engine", "magic"), "invalid choice"),
         (("engine", "--model", "/nowhere/weights"), "config.json"),
         (("models",), "ACTION"),
+        (("audit", "verify", "--data", "/nowhere"), "There is no data folder"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2_and_says_why(
