@@ -13,6 +13,7 @@ import functools
 import getpass
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ def _models_parser(models: argparse.ArgumentParser) -> None:
         action.add_argument("--manifests", type=Path, metavar="DIR", help="the folder of model manifests")
     for action in (fetch, verify, licence):
         action.add_argument("id", nargs="?", metavar="MODEL", help="which model (the default one)")
-        action.add_argument("--to", type=Path, metavar="DIR", help="the model's folder (DATA/models/MODEL)")
+        action.add_argument("--to", type=Path, metavar="DIR", help="the model's folder (MODEL among all models)")
     verify.add_argument("--weights", type=Path, metavar="DIR", help="a folder of weights given by hand")
     for action in (fetch, licence):
         action.add_argument("--accept", action="store_true", help="accept the licence")
@@ -160,7 +161,8 @@ def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
     )
     from inkstick.standalone import read_files
 
-    return asyncio.run(ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False)))
+    work = ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False))
+    return asyncio.run(ocr.heeding_signals(work))
 
 
 def _serve(options: argparse.Namespace, _given: Sequence[str]) -> int:
@@ -228,8 +230,8 @@ def _doctor(options: argparse.Namespace, _given: Sequence[str]) -> int:
 def _models(options: argparse.Namespace, _given: Sequence[str]) -> int:
     from inkstick.models import catalogue, commands
 
-    data = load({"data": options.data}).folder
-    console, manifests, root = Console(highlight=False), options.manifests, data.root / "models"
+    settings = load({"data": options.data})
+    console, manifests, root = Console(highlight=False), options.manifests, settings.models_folder
     if options.action == "list":
         return commands.show(console, manifests=manifests, root=root)
     chosen = catalogue.read(manifests)
@@ -245,12 +247,20 @@ def _models(options: argparse.Namespace, _given: Sequence[str]) -> int:
         options.id,
         manifests=manifests,
         folder=folder,
-        records=data.state / "licences",
-        who=getpass.getuser(),
+        records=settings.folder.state / "licences",
+        who=_who(),
         clock=SystemClock(),
         accept=options.accept,
         mirror=options.mirror,
     )
+
+
+def _who() -> str:
+    """Who sits here; a number where the system knows no name for it, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _pin(options: argparse.Namespace, _given: Sequence[str]) -> int:

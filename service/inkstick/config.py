@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -176,13 +177,14 @@ class Settings:
 
 
 def load(options: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from options (None means: not given) over the environment over the defaults. Raises UsageError."""
+    """Settings from options (None means: not given) over the environment over the defaults. What is empty is not given,
+    as scripts and units write it. Raises UsageError."""
     values: dict[str, object] = {}
     for field in fields(Settings):
         raw = options.get(field.name)
         if raw is None:
             raw = environment.get(f"INKSTICK_{field.name.upper()}")
-        if raw is None:
+        if raw is None or str(raw) == "":
             continue
         values[field.name] = _convert(field.name, str(field.type), raw)
     values.setdefault("data", Path("inkstick-data").absolute())
@@ -197,7 +199,7 @@ def _convert(name: str, kind: str, raw: object) -> object:
             return EngineChoice(str(raw))
         if kind in ("int", "float"):
             number = int(str(raw)) if kind == "int" else float(str(raw))
-            if number < 0 or (name == "port" and number > 65535):
+            if not 0 <= number < math.inf or (name == "port" and number > 65535):
                 raise ValueError("out of range")
             return number
     except ValueError as error:

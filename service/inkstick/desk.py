@@ -24,7 +24,7 @@ from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.document import Page, Part
-from inkstick.errors import Blocked, DiskFull, DocumentError, InkstickError, Internal, Unavailable, by_code
+from inkstick.errors import Blocked, DiskFull, DocumentError, Incomplete, InkstickError, Internal, Unavailable, by_code
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Job, Reader
@@ -44,6 +44,7 @@ from inkstick.work import (
     files_of,
     header_of,
     identify_file,
+    is_whole,
     part_originals,
     parts_of,
     record_pages,
@@ -268,7 +269,9 @@ class Desk:
         path = self._spool.original(claim.id)
         content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
         await asyncio.to_thread(self._ledger.set_content, claim.id, content.sha256, content.size)
-        if claim.source == "upload" and claim.id not in self._again:  # a dropped file was judged before it was taken
+        if claim.id in self._again:  # somebody wants what there is of it
+            return replace(content, whole=await asyncio.to_thread(is_whole, path))
+        if claim.source == "upload":  # a dropped file was judged before it was taken
             await asyncio.to_thread(check_whole, path)
         return content
 
@@ -428,6 +431,8 @@ def ending(content: Content, parts: tuple[Part, ...], summary: Summary) -> Outco
     """How a document ends of which at least one page was read."""
     refused = next((part.error for part in parts if part.error is not None), None)
     error = refused if not summary.failed else summary.reason().as_json()
+    if error is None and not content.whole:
+        error = Incomplete().as_json()
     return Outcome(
         state="done" if error is None else "partial",
         error=error,

@@ -5,6 +5,7 @@ Each check gives findings: ok, warn (works, but) or bad (will not work), in word
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -87,7 +88,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding(Level.OK, "system", f"{_system_name()}, Linux {platform.release()}, {platform.machine()}")
     memory = _memory()
     text = f"{settings.cores} cores, {_gigabytes(memory)} of memory available"
-    if memory < settings.cores * BYTES_PER_CORE:
+    if memory < (settings.workers or settings.cores) * BYTES_PER_CORE:
         yield Finding(Level.WARN, "machine", text, "Set INKSTICK_WORKERS lower: each OCR process wants about 1 GB.")
     else:
         yield Finding(Level.OK, "machine", text)
@@ -129,9 +130,11 @@ def _writable(path: Path) -> Finding:
         with probe.open("xb") as file:
             file.write(b"probe")
             os.fsync(file.fileno())
-        probe.unlink()
     except OSError as error:
         return Finding(Level.BAD, f"folder {path.name}", f"cannot be written: {error.strerror}", f"Look at {path}.")
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
     return Finding(Level.OK, f"folder {path.name}", f"{path} can be written")
 
 
@@ -170,8 +173,8 @@ def _page(settings: Settings) -> Iterator[Finding]:
         check_host(settings.host)
         listen(settings.host, settings.port).close()
     except UsageError as error:
-        running = settings.folder.address
-        if running.exists():
+        running = settings.folder.address  # which outlives a power cut
+        if running.exists() and not _reach(f"unix://{settings.folder.door}"):
             yield Finding(Level.OK, "page", f"is being served at {running.read_text(encoding='utf-8')}")
         else:
             yield Finding(Level.BAD, "page", error.message, error.hint)
@@ -205,9 +208,11 @@ def _own_engine(settings: Settings) -> Finding:
     from inkstick.engines.supervised import SupervisedEngine, sentence
     from inkstick.errors import UsageError
     from inkstick.supervise import statefile, weights
-    from inkstick.supervise.choice import supervises
+    from inkstick.supervise.choice import hindrance, supervises
 
     try:
+        if (why := hindrance(settings)) is not None:
+            return Finding(Level.WARN, "engine", f"embedded (rapidocr), not the model. {why.message}", why.hint)
         if not supervises(settings):
             return Finding(Level.OK, "engine", "embedded (rapidocr); no server was named by --engine-url")
         if not runs(settings):

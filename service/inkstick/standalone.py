@@ -6,12 +6,13 @@ Several files are read at a time, as the service does it: the same page pool, re
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inkstick.clock import SystemClock
@@ -19,15 +20,16 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import Blocked, DocumentError, Internal, Unavailable
+from inkstick.errors import Blocked, DiskFull, DocumentError, Internal, Unavailable
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
 from inkstick.reading.source import PartFile
 from inkstick.results.names import numbered, result_name
 from inkstick.results.publish import build
+from inkstick.store.disk import rename_noreplace
 from inkstick.web.office_port import OnProgress
-from inkstick.work import Pages, Summary, header_of, identify_file, part_originals, parts_of
+from inkstick.work import Pages, Summary, header_of, identify_file, is_whole, part_originals, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +95,13 @@ def folder_names(out: Path, files: Sequence[Path]) -> list[Path]:
     """A folder below `out` for each file that nothing else has: ``scan``, ``scan (2)``, …"""
     names: list[Path] = []
     taken: set[Path] = set()
+    next_number: dict[str, int] = {}  # thousands of scans may all be called page.tif
     for path in files:
-        name, number = result_name(path.name), 1
+        name = result_name(path.name)
+        number = next_number.get(name, 1)
         while (folder := out / numbered(name, number)) in taken or folder.exists():
             number += 1
+        next_number[name] = number + 1
         taken.add(folder)
         names.append(folder)
     return names
@@ -118,11 +123,10 @@ class _File:
         try:
             with tempfile.TemporaryDirectory(dir=self._target.parent, prefix=".inkstick-") as scratch:
                 outcome = await self._read(order, max_bytes, Path(scratch))
-        except (DocumentError, Blocked) as error:  # nobody would try it again here
+        except DocumentError as error:
             outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=error.as_json())
-        except OSError as error:  # no permission, a bad sector, no room for its results: the others may do well
-            told = Unavailable(f"It could not be read or written: {error.strerror or error}.")
-            outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=told.as_json())
+        except (Blocked, OSError) as error:  # no permission, a bad sector, no room for its results: others may do well
+            outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=_refused(error).as_json())
         except Exception as error:
             log.exception("%s failed by a fault of our own", self._path)
             stumbled = Internal(f"Inkstick failed on it: {type(error).__name__}.")
@@ -132,6 +136,7 @@ class _File:
 
     async def _read(self, order: int, max_bytes: int, scratch: Path) -> FileOutcome:
         content = await asyncio.to_thread(identify_file, self._path, max_bytes)
+        content = replace(content, whole=await asyncio.to_thread(is_whole, self._path))
         files = await parts_of(self._pool, self._path, content, scratch / "parts", self._profile.passwords)
         parts = (await self._reader.submit(self._job(order, files))).parts
         pages = Pages(lambda: iter([self._pages[number] for number in sorted(self._pages)]))
@@ -151,10 +156,23 @@ class _File:
             passwords=self._profile.passwords,
             part_original=part_originals(parts, files),
         )
-        await asyncio.to_thread(staging.rename, self._target)
+        folder = await asyncio.to_thread(self._publish, staging)
         end = ending(content, parts, summary)
         flags = Counter(flag.value for page in pages for flag in page.flags)
-        return FileOutcome(self._path, end.state, self._target, end.pages, flags, end.error)
+        return FileOutcome(self._path, end.state, folder, end.pages, flags, end.error)
+
+    def _publish(self, staging: Path) -> Path:
+        """Give the results their folder's name; the next one where it was taken meanwhile, by another run or, on a disk
+        that does not tell `Scan` from `scan`, by another file of this one."""
+        folder, number = self._target, 1
+        while True:
+            try:
+                rename_noreplace(staging, folder)
+            except FileExistsError:
+                number += 1
+                folder = self._target.with_name(numbered(result_name(self._path.name), number))
+            else:
+                return folder
 
     def _job(self, order: int, files: tuple[PartFile, ...]) -> Job:
         return Job(
@@ -174,3 +192,13 @@ class _File:
         self._pages[page.number] = page
         # The last step is for the results: the file is through when its folder is there.
         self._on_progress(self._path, min(len(self._pages), max(0, (self._total or 0) - 1)), self._total)
+
+
+def _refused(error: Blocked | OSError) -> Blocked:
+    """What kept a file from being read, for somebody who waits: here nothing goes on by itself."""
+    if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return DiskFull("There is no room for its results.", hint="Make room there, and read it again.")
+    if isinstance(error, OSError):
+        what = f"It could not be read or written: {error.strerror or error}."
+        return Unavailable(what, hint="Look whether it is there, who may read it, and who may write where results go.")
+    return type(error)(error.message, hint="Mend that, and read it again.")

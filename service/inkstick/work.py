@@ -37,15 +37,17 @@ EDGE = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the bytes are: media type, sha256, size in bytes."""
+    """What the bytes are: media type, sha256, size in bytes. `whole`: nothing is known to be cut off."""
 
     type: str
     sha256: str
     size: int
+    whole: bool = True
 
 
 def identify_file(path: Path, max_bytes: int) -> Content:
-    """Hash and identify a file. Raises TooLarge, or Unsupported for a type that is not read."""
+    """Hash and identify a file. Raises TooLarge, Incomplete where not even its start is there, or Unsupported for a
+    type that is not read."""
     size = path.stat().st_size
     if size > max_bytes:
         raise TooLarge(f"The file has {size:,} bytes; this appliance accepts {max_bytes:,}.")
@@ -59,7 +61,7 @@ def identify_file(path: Path, max_bytes: int) -> Content:
             digest.update(chunk)
     media = identify(head, tail, size)
     if media is None:
-        raise Unsupported()
+        raise Unsupported() if head.strip(b"\0") else Incomplete()
     return Content(str(media), digest.hexdigest(), size)
 
 
@@ -69,6 +71,15 @@ def check_whole(path: Path) -> None:
         finding, _ = examine(file.fileno())
     if finding is Finding.CUT:
         raise Incomplete
+
+
+def is_whole(path: Path) -> bool:
+    """The same as a truth value: of a file that was cut short somebody may want what is there, but that is not all."""
+    try:
+        check_whole(path)
+    except Incomplete:
+        return False
+    return True
 
 
 def record_parts(record: Path) -> tuple[Part, ...]:

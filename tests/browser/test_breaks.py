@@ -154,7 +154,7 @@ async def test_what_goes_wrong_is_told_in_chinese_while_it_happens_too(browser: 
         held = next(iter(office._held.values()))
         told = "The document has 30000 pages; this appliance reads 20000."
         held.info = replace(held.info, message=told, hint="Split it into smaller files and drop those.")
-        office._tell(held.info)
+        office._tell(held.info.id)
         said = "文档有 30000 页；本机最多读取 20000 页。 请拆成较小的文件后放入。"
         await expect(page.locator("tr.doc .problem")).to_have_text(said)
 

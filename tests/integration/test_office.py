@@ -102,11 +102,15 @@ async def test_an_uploaded_document_ends_with_all_formats_and_its_original_uncha
         accepted = await upload(office, "report.pdf", data)
         assert accepted.state in ("queued", "reading")
         info = await ended(office, accepted)
+        told = await office.events(after=0)
         checkpoints = settings.folder.state / "pages"
         async with asyncio.timeout(60):  # they are for the way only, and go after the end was told
             while list(checkpoints.glob("*/*")):
                 await office.wait_event(after=await office.last_event(), timeout=0.1)
     assert (info.state, info.pages, info.pages_done, info.type) == ("done", 3, 3, "application/pdf")
+    assert {event.kind for event in told} == {"document"}, "as docs/api.md says, and the office in memory does"
+    assert {tuple(event.data) for event in told} == {("state", "pages", "pages_done", "code")}
+    assert [event.data["state"] for event in told][:: len(told) - 1] == ["queued", "done"]
     assert page_numbers(settings, info) == ["Page 1", "Page 2", "Page 3"]
     folder = settings.folder.results / "report"
     assert {"report.md", "report.json", "report.txt", "report.pdf", "report.alto.xml"} <= {
@@ -246,6 +250,19 @@ async def test_a_page_that_cannot_be_read_makes_the_document_partial_and_a_retry
     assert retried.state == "done"
     assert page_numbers(settings, retried) == ["Page 12", "Page 13", "Page 14"]
     assert len(list(settings.folder.done.iterdir())) == 1
+
+
+async def test_a_retry_of_half_a_file_reads_what_there_is_and_does_not_call_it_all(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    """Called done, its original would be deleted where the folder says so."""
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "half.tif", numbered.half([1, 2, 3, 4])))
+        retried = await ended(office, await office.retry(info.id))
+    assert (info.state, info.code) == ("failed", "incomplete")
+    assert (retried.state, retried.code) == ("partial", "incomplete")
+    assert page_numbers(settings, retried) == ["Page 1", "Page 2"]
+    assert (settings.folder.done / "half.tif").read_bytes() == numbered.half([1, 2, 3, 4])
 
 
 async def test_a_retry_reads_the_pages_anew_when_none_could_be_read(settings: Settings, fake: FakeEngine) -> None:

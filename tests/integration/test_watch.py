@@ -28,6 +28,7 @@ from PIL import Image
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder, Settings
 from inkstick.errors import Unavailable, UsageError
+from inkstick.intake import daemon
 from inkstick.intake.daemon import continue_ids, keep_watching, only_watcher
 from inkstick.intake.settle import Phase
 from inkstick.intake.status import WatchState
@@ -600,6 +601,22 @@ async def test_an_event_shortens_the_wait_for_the_next_scan(tmp_path: Path) -> N
         return len(office.told) == 2
 
     assert await watched(office, both, hints=True) < 8
+
+
+async def test_a_name_that_is_no_utf8_ends_neither_the_loop_nor_its_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that listens fails on it, in a group of exceptions."""
+    monkeypatch.setattr(daemon, "HINT_RETRY_SECONDS", 0.1)
+    office = real(tmp_path, settle_seconds=0.2, scan_seconds=1)
+    office.drop("first.png")
+
+    def both() -> bool:
+        if len(office.told) == 1 and not office.left():
+            office.drop(os.fsdecode(b"caf\xe9.png"))
+        return len(office.told) == 2
+
+    await watched(office, both, hints=True)
 
 
 async def test_a_file_that_is_written_all_the_time_is_never_taken_early(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ class MemoryOffice:
         original.parent.mkdir(parents=True, exist_ok=True)
         original.write_bytes(data)
         self._held[info.id] = Held(info, data.decode("utf-8", "replace").split("\f"))
-        self._tell(info)
+        self._tell(info.id)
         self._read(info.id)
         return info
 
@@ -213,7 +213,7 @@ class MemoryOffice:
             held.info, state="queued", code=None, message=None, hint=None, pages_done=0, flags=(), results=None
         )
         held.pages.clear()
-        self._tell(held.info)
+        self._tell(id)
         self._read(id)
         return held.info
 
@@ -243,7 +243,7 @@ class MemoryOffice:
         shutil.rmtree(self._settings.folder.results / id, ignore_errors=True)
         (self._settings.folder.done / id).unlink()
         del self._held[id]
-        self._tell(held.info, "removed")
+        self._event(id, state="removed", pages=0, pages_done=0, code=None)
 
     async def original_file(self, id: str) -> Path:
         return self._settings.folder.done / self._get(id).info.id
@@ -371,15 +371,13 @@ class MemoryOffice:
     def _matches(self, held: Held, q: str) -> bool:
         return q.lower() in held.info.name.lower() or any(q.lower() in text.lower() for text in held.texts)
 
-    def _tell(self, info: DocumentInfo, state: str = "") -> None:
-        """As the ledger does with every change of a document's state."""
-        data = {
-            "state": state or info.state,
-            "pages": info.pages or 0,
-            "pages_done": info.pages_done,
-            "code": info.code,
-        }
-        self._events.append(Event(len(self._events) + 1, "document", info.id, data))
+    def _tell(self, id: str) -> None:
+        """The event that the ledger writes with every change of a document's state."""
+        info = self._get(id).info
+        self._event(id, state=info.state, pages=info.pages or 0, pages_done=info.pages_done, code=info.code)
+
+    def _event(self, id: str, **data: Any) -> None:
+        self._events.append(Event(len(self._events) + 1, "document", id, data))
         self._happened.set()
         self._happened = asyncio.Event()
 
@@ -391,7 +389,7 @@ class MemoryOffice:
     async def _reading(self, held: Held) -> None:
         await asyncio.sleep(self.page_seconds)
         held.info = replace(held.info, state="reading", pages=len(held.texts), attempts=held.info.attempts + 1)
-        self._tell(held.info)
+        self._tell(held.info.id)
         for number, text in enumerate(held.texts, 1):
             await asyncio.sleep(self.page_seconds)
             self._page(held, number, text)
@@ -403,7 +401,7 @@ class MemoryOffice:
         held.pages.append(PageInfo(number, state, "rapidocr", flags, 0.97, self.page_seconds, 1))
         found = tuple(dict.fromkeys([*held.info.flags, *flags]))
         held.info = replace(held.info, pages_done=number, flags=found)
-        self._tell(held.info)
+        self._tell(held.info.id)
 
     def _conclude(self, held: Held) -> None:
         failed = sum(page.state == "failed" for page in held.pages)
@@ -420,7 +418,7 @@ class MemoryOffice:
             message=error.message if error else None,
             hint=error.hint if error else None,
         )
-        self._tell(held.info)
+        self._tell(held.info.id)
 
     def _write(self, held: Held) -> tuple[str, ...]:
         folder = self._settings.folder.results / held.info.id

@@ -302,6 +302,19 @@ def test_a_cut_off_end_is_found_and_a_torn_line_is_mended(tmp_path: Path) -> Non
     assert [entry.what for entry in Audit(tmp_path).tail(2)] == ["upload", "mended"]
 
 
+@pytest.mark.parametrize("head", [None, b"", b"[]", b'{"number": 5}', b"\xff"])
+def test_a_log_whose_end_cannot_be_judged_is_not_called_whole(tmp_path: Path, head: bytes | None) -> None:
+    """Whoever cuts it off takes the file beside it away as well."""
+    written(tmp_path, 4)
+    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "audit.jsonl").write_bytes(b"".join(lines[:3]))
+    (tmp_path / "audit.head").unlink()
+    if head is not None:
+        (tmp_path / "audit.head").write_bytes(head)
+    count, wrong = Audit(tmp_path).verify()
+    assert (count, bool(wrong and "audit.head" in wrong)) == (3, True)
+
+
 # ---- key and place
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import errno
+import getpass
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +21,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from inkstick import cli
+from inkstick import cli, doctor
 from inkstick.commands import ocr
 from inkstick.commands.run import SAMPLES, _Host, drop_samples
 from inkstick.config import DataFolder, Settings
@@ -125,6 +132,36 @@ async def test_markup_in_a_name_is_printed_as_it_is(tmp_path: Path) -> None:
     assert "[bold]x[red].txt" in out.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_name_cannot_write_lines_of_its_own_or_steer_the_terminal(tmp_path: Path, terminal: bool) -> None:
+    odd = tmp_path / "a\ndone: b.pdf\x1b]0;c\x07\u202efdp.\u200cd.txt"
+    odd.write_text("LOCKED")
+    out, err = io.StringIO(), io.StringIO()
+    job = ocr.Job(Settings(data=tmp_path), Profile(), (odd,), tmp_path / "out")
+    consoles = Console(file=out, width=300, force_terminal=terminal), Console(file=err, force_terminal=terminal)
+    await ocr.run(job, read_files, *consoles)
+    said = out.getvalue() + err.getvalue()
+    assert "a\\ndone: b.pdf\\x1b]0;c\\x07\\u202efdp.\u200cd.txt" in said
+    assert not any(word in said for word in ("\ndone", "\x1b]", "\u202e"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_that_would_end_it_leaves_nothing_half_made(tmp_path: Path, number: signal.Signals) -> None:
+    async def reading() -> int:
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+        return 0
+
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert await ocr.heeding_signals(reading()) == 130
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wishes_become_a_profile() -> None:
     profile = ocr.profile_from({"task": "extract", "keys": "invoice number, total", "formats": "md,pdf", "to": None})
     assert profile.keys == ("invoice number", "total")
@@ -139,7 +176,8 @@ def test_wishes_become_a_profile() -> None:
         (("ocr", "a.pdf"), "-o"),
         (("ocr", "-o", "out"), "FILE"),
         (("ocr", "-o", "out", "missing.pdf"), "There is no file missing.pdf"),
-        (("ocr", "-o", "out", "/"), "is not a file"),
+        (("ocr", "-o", "out", "/"), "is a folder"),
+        (("ocr", "-o", "out", "/dev/null"), "Save it as a file first"),
         (("ocr", "-o", "/etc/passwd", "/etc/hostname"), "is not a folder"),
         (("ocr", "-o", "out", "/etc/hostname", "--task", "dance"), "invalid choice"),
         (("ocr", "-o", "out", "/etc/hostname", "--formats", "exe"), "formats cannot be 'exe'"),
@@ -150,6 +188,7 @@ def test_wishes_become_a_profile() -> None:
         (("serve", "--engine", "magic"), "invalid choice"),
         (("engine", "--model", "/nowhere/weights"), "config.json"),
         (("models",), "ACTION"),
+        (("audit", "verify", "--data", "/nowhere"), "There is no data folder"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2_and_says_why(
@@ -194,6 +233,47 @@ def test_doctor_sees_a_full_disk_and_foreign_eyes(tmp_path: Path) -> None:
     assert list(tmp_path.rglob(".inkstick-doctor*")) == []
 
 
+def test_doctor_believes_no_address_that_a_power_cut_left_behind(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    settings.folder.create()
+    settings.folder.address.write_text("http://127.0.0.1:1/")
+    with socket.socket() as another:
+        another.bind(("127.0.0.1", 0))
+        another.listen()
+        taken = dataclasses.replace(settings, port=another.getsockname()[1])
+        (page,) = [finding for finding in examine(taken) if finding.name == "page"]
+        assert (page.level, "in use" in page.text) == (Level.BAD, True), page
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(settings.folder.door))
+            door.listen()
+            (page,) = [finding for finding in examine(taken) if finding.name == "page"]
+    assert (page.level, page.text) == (Level.OK, "is being served at http://127.0.0.1:1/")
+
+
+def test_doctor_leaves_nothing_behind_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    settings = Settings(data=tmp_path / "data")
+    settings.folder.create()
+    monkeypatch.setattr(os, "fsync", full)
+    found = [finding for finding in examine(settings) if finding.name == "folder inbox"]
+    assert [finding.level for finding in found] == [Level.BAD]
+    assert list(settings.folder.inbox.iterdir()) == []
+
+
+def test_doctors_advice_about_workers_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_memory", lambda: 3 << 29)
+    monkeypatch.setattr(Settings, "cores", 4)
+    levels = [
+        finding.level
+        for workers in (0, 1)
+        for finding in examine(Settings(data=tmp_path / "data", workers=workers))
+        if finding.name == "machine"
+    ]
+    assert levels == [Level.WARN, Level.OK]
+
+
 def test_an_nvidia_card_is_found_without_a_driver(tmp_path: Path) -> None:
     for name, vendor, kind in (("a", "0x10de", "0x030000"), ("b", "0x10de", "0x040300"), ("c", "0x8086", "0x030000")):
         (tmp_path / name).mkdir()
@@ -228,6 +308,27 @@ def test_models_are_listed_and_the_embedded_one_is_checked_byte_for_byte(
     assert "as they should be" in capsys.readouterr().out
     assert cli.main(["models", "verify", *data]) == 1
     assert "inkstick models fetch hunyuanocr-1.5" in " ".join(capsys.readouterr().out.split())
+
+
+def test_models_lie_where_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INKSTICK_MODELS", str(tmp_path / "elsewhere"))
+    assert cli.main(["models", "verify", "--data", str(tmp_path / "data")]) == 1
+    assert str(tmp_path / "elsewhere") in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_a_licence_is_shown_to_whom_the_system_knows_no_name_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a container that runs as any number."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert cli.main(["models", "licence", "pp-ocrv6-small", "--data", str(tmp_path)]) == 0
+    assert "Apache" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

@@ -29,6 +29,18 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
         load({name: value}, {})
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_time_is_a_number_that_passes(value: str) -> None:
+    with pytest.raises(UsageError, match="setting settle_seconds cannot be"):
+        load({}, {"INKSTICK_SETTLE_SECONDS": value})
+
+
+def test_what_is_empty_is_not_given(tmp_path: Path) -> None:
+    """As `INKSTICK_MODEL= inkstick run` and unit files write it; it had meant the folder that one stands in."""
+    environment = {f"INKSTICK_{field.name.upper()}": "" for field in fields(Settings)}
+    assert load({"data": tmp_path, "model": ""}, environment) == load({"data": tmp_path}, {})
+
+
 def test_every_setting_is_described_for_people() -> None:
     described = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/settings.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert described == {field.name for field in fields(Settings)}

@@ -101,6 +101,31 @@ def test_reading_files_takes_vllm_only_where_it_runs(tmp_path: Path) -> None:
         assert isinstance(engines.fallback, RapidOcrEngine)
 
 
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("nope", "There is no model 'nope'"),
+        ("hunyuanocr-1.0", "Fetch it: inkstick models fetch hunyuanocr-1.0"),
+        ("/nowhere/weights", "config.json"),
+        ("pp-ocrv6-small", None),
+        (None, None),
+    ],
+)
+def test_a_model_that_was_named_and_does_not_read_is_not_left_out_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str | None, says: str | None
+) -> None:
+    """A refusal says "Use a model that does: --model hunyuanocr-1.0"; who did so was told the same once more."""
+    settings = load({"data": tmp_path / "data", "model": model, "engine_python": tmp_path / "none"}, {})
+    settings.folder.create()
+    assert isinstance(engines_for(settings, beside=False).primary, RapidOcrEngine)
+    told = next(finding for finding in examine(settings) if finding.name == "engine")
+    if says is None:
+        assert (caplog.text, told.level) == ("", Level.OK)
+    else:
+        assert says in caplog.text and says in f"{told.text} {told.hint}"
+        assert told.level is Level.WARN
+
+
 def test_the_doctor_tells_how_the_engine_is(tmp_path: Path) -> None:
     missing = load({"data": tmp_path / "data", "engine": "vllm", "engine_python": tmp_path / "none"}, {})
     missing.folder.create()

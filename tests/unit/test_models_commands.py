@@ -126,6 +126,29 @@ def test_a_damaged_record_is_no_acceptance(desk: Desk, record: str) -> None:
     assert licences.accepted(load(desk.manifests / "tiny.toml"), desk.model, desk.records) is None
 
 
+def test_a_text_that_the_disk_does_not_give_is_fetched_anew(desk: Desk) -> None:
+    text = desk.model / "LICENSE"
+    with serving(hub_paths(model_files())) as mirror:
+        desk.licence(mirror.url, accept=True)
+        text.unlink()
+        text.symlink_to("/proc/self/mem")  # opens, and fails to read
+        assert licences.accepted(load(desk.manifests / "tiny.toml"), desk.model, desk.records) is None
+        assert desk.licence(mirror.url) == 0
+    assert text.read_text() == LICENCE
+
+
+def test_only_the_text_that_the_manifest_names_is_shown_and_accepted(desk: Desk) -> None:
+    write_model(desk.model)
+    (desk.model / "LICENSE").write_text("Everything is allowed.")
+    with serving(hub_paths(model_files())) as mirror:
+        assert desk.licence(mirror.url, accept=True) == 0
+    assert (desk.model / "LICENSE").read_text() == LICENCE
+    with serving({}) as mirror:
+        (desk.model / "LICENSE").write_text("Everything is allowed.")
+        assert desk.licence(mirror.url, accept=True) == 1
+    assert "Everything is allowed" not in desk.told()
+
+
 def test_a_text_that_is_not_there_cannot_be_accepted(desk: Desk) -> None:
     with pytest.raises(UsageError, match="is not in"):
         licences.accept(load(desk.manifests / "tiny.toml"), desk.model, desk.records, who="Ada", clock=ManualClock())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import ssl
 import subprocess
 import sys
@@ -289,6 +292,44 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_fetched(tmp_path: 
             small.fetch(manifest, tmp_path)
     assert mirror.asked == []
     assert "--to DIR" in caught.value.hint
+
+
+def test_a_disk_that_fills_while_a_folder_is_copied_is_not_the_folders_fault(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    def full(entry: ModelFile, done: int, total: int | None) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    given = write_model(tmp_path / "stick")
+    with pytest.raises(DiskFull, match=r"disk with .*/tiny is full"):
+        Fetcher(mirror=Mirror(f"file://{given}"), progress=full).fetch(manifest, tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\0\0\0\0", b"\xff\xfe", b'W/"one"'])
+def test_a_mark_that_a_power_cut_garbled_keeps_nobody_from_going_on(
+    tmp_path: Path, manifest: Manifest, mark: bytes
+) -> None:
+    write_all_but_weights(tmp_path)
+    (tmp_path / f"{WEIGHTS}.part").write_bytes(model_files()[WEIGHTS][:1000])
+    (tmp_path / f"{WEIGHTS}.part.etag").write_bytes(mark)
+    with serving(hub_paths(model_files())) as mirror:
+        fetcher(mirror.url).fetch(manifest, tmp_path)
+    assert [asked[1:] for asked in mirror.asked] == [("bytes=1000-", None)]
+    assert stored(tmp_path) == model_files()
+
+
+def test_a_disk_without_locks_is_fetched_to_all_the_same(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network shares; nobody else is fetching there."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with serving(hub_paths(model_files())) as mirror:
+        fetcher(mirror.url).fetch(manifest, tmp_path)
+    assert stored(tmp_path) == model_files()
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "modeling_tiny.py"])

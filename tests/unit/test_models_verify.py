@@ -130,6 +130,23 @@ def test_a_link_to_a_folder_is_refused_because_its_files_are_not_checked(tmp_pat
     assert found(verify(manifest, folder)) == [("package", Problem.LINK, True)]
 
 
+def test_what_the_disk_does_not_give_is_a_finding_and_hides_no_other(tmp_path: Path, manifest: Manifest) -> None:
+    """One bad sector in a small file kept the whole check, and with it the engine's process, from coming to an end."""
+    folder = write_model(tmp_path)
+    for name in ("config.json", "vocab.json"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("/proc/self/mem")  # opens, and fails to read
+    (folder / "gone.json").symlink_to("/nowhere")
+    (folder / "more.py").touch()
+    report = verify(manifest, folder)
+    assert {(path, problem) for path, problem, _ in found(report)} == {
+        ("config.json", Problem.SIZE),
+        ("vocab.json", Problem.UNREADABLE),
+        ("more.py", Problem.FOREIGN_CODE),
+    }
+    assert {finding.mend.split()[0] for finding in report.findings if finding.path == "vocab.json"} == {"Take"}
+
+
 def test_links_to_files_are_followed_as_download_caches_make_them(tmp_path: Path, manifest: Manifest) -> None:
     blobs = write_model(tmp_path / "blobs")
     (tmp_path / "snapshot").mkdir()

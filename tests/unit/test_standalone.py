@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +14,10 @@ import pytest
 from corpora import hostile
 from inkstick import standalone
 from inkstick.config import Settings
-from inkstick.errors import Unsupported
+from inkstick.errors import Incomplete, Unsupported
 from inkstick.profile import Profile
 from inkstick.standalone import read_files
-from inkstick.work import Content
+from inkstick.work import Content, identify_file
 from support import numbered
 from support.fake_engine import FakeEngine
 
@@ -28,6 +31,71 @@ async def test_a_file_that_the_disk_does_not_give_stops_no_other(tmp_path: Path)
         gone, good = await read_files(settings, Profile(), files, tmp_path / "out", lambda *_: None)
     assert (gone.state, gone.error and gone.error["code"]) == ("failed", "unavailable")
     assert good.state == "done"
+
+
+async def test_half_a_file_is_read_but_never_called_whole(tmp_path: Path) -> None:
+    """A TIFF keeps each page behind the one before: what a broken copy lacks is not missed when it is opened."""
+    (tmp_path / "half.tif").write_bytes(numbered.half([1, 2, 3, 4]))
+    async with FakeEngine(speed=20) as fake:
+        settings = Settings(data=tmp_path / "data", parsers=1, engine_url=fake.url)
+        (half,) = await read_files(settings, Profile(), [tmp_path / "half.tif"], tmp_path / "out", lambda *_: None)
+    assert (half.state, half.error and half.error["code"]) == ("partial", "incomplete")
+    assert half.results is not None and (half.results / "half.md").is_file()
+
+
+async def test_an_empty_file_is_incomplete_and_of_no_kind(tmp_path: Path) -> None:
+    (tmp_path / "empty.pdf").touch()
+    with pytest.raises(Incomplete):
+        identify_file(tmp_path / "empty.pdf", 1000)
+
+
+async def test_a_folder_that_another_run_took_meanwhile_costs_no_results(tmp_path: Path) -> None:
+    """As does a disk that does not tell Scan from scan."""
+    (tmp_path / "scan.png").write_bytes(numbered.png(7))
+    taken = tmp_path / "out" / "scan"
+
+    def steps(path: Path, done: int, total: int | None) -> None:
+        taken.mkdir(exist_ok=True)
+        (taken / "scan.md").write_text("somebody else's")
+
+    async with FakeEngine(speed=20) as fake:
+        settings = Settings(data=tmp_path / "data", parsers=1, engine_url=fake.url)
+        (scan,) = await read_files(settings, Profile(), [tmp_path / "scan.png"], tmp_path / "out", steps)
+    assert (scan.state, scan.results) == ("done", tmp_path / "out" / "scan (2)")
+    assert (taken / "scan.md").read_text() == "somebody else's"
+    assert (tmp_path / "out" / "scan (2)" / "scan.md").is_file()
+
+
+async def test_a_full_disk_is_called_so_and_nothing_is_said_to_go_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @asynccontextmanager
+    async def nothing(settings: Settings) -> AsyncIterator[tuple[None, None]]:
+        yield None, None
+
+    monkeypatch.setattr(standalone, "reading", nothing)
+    monkeypatch.setattr(tempfile, "mkdtemp", no_room)
+    files = [tmp_path / "one.png"]
+    (one,) = await read_files(Settings(data=tmp_path), Profile(), files, tmp_path / "out", lambda *_: None)
+    assert one.error is not None and one.error["code"] == "disk_full"
+    assert "by itself" not in one.error["hint"]
+
+
+def test_ten_thousand_files_of_one_name_have_their_folders_at_once(tmp_path: Path) -> None:
+    looked = 0
+
+    class Counting(type(tmp_path)):  # type: ignore[misc]
+        def exists(self) -> bool:
+            nonlocal looked
+            looked += 1
+            return False
+
+    names = standalone.folder_names(Counting(tmp_path), [Path(f"{n}/page.tif") for n in range(10_000)])
+    assert len(set(names)) == 10_000
+    assert looked == 10_000
 
 
 async def test_a_document_with_more_pages_than_the_setting_allows_is_too_large(tmp_path: Path) -> None:

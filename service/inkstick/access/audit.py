@@ -130,13 +130,16 @@ class Audit:
     def verify(self) -> tuple[int, str | None]:
         """How many lines there are, and what is wrong with them, if anything. A line that a power cut tore at the very
         end is nothing wrong: it was never answered."""
-        head = private.load(self._head)
+        head = _reached(private.load(self._head))
         try:
             with self.path.open("rb") as file:
                 lines = [line for line in file if line.endswith(b"\n")]
         except FileNotFoundError:
             lines = []
-        return len(lines), problem(lines, (int(head["number"]), str(head["hash"])) if head else None)
+        wrong = problem(lines, head)
+        if wrong is None and head is None and (len(lines) > 1 or self._head.exists()):  # the first line comes before it
+            wrong = f"{self._head.name} is missing or damaged, so that an end that was cut off cannot be seen"
+        return len(lines), wrong
 
     def _append(self, entry: Entry) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -185,6 +188,14 @@ class Audit:
         except FileNotFoundError:
             return []
         return lines[1:] if start else lines
+
+
+def _reached(head: Any) -> tuple[int, str] | None:
+    """Number and hash of the last entry as they are kept beside the log; None if they are not, or damaged."""
+    try:
+        return int(head["number"]), str(head["hash"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _last_entry(lines: Sequence[bytes]) -> Entry | None:

@@ -38,6 +38,7 @@ def shown(state: Path, clock: Clock, *, as_json: bool) -> tuple[str, bool]:
 
 def verified(state: Path, *, as_json: bool) -> tuple[str, bool]:
     """Is the audit log whole? In words, and as a truth value."""
+    _check(state)
     count, problem = Audit(state).verify()
     if as_json:
         return json.dumps({"entries": count, "problem": problem}), problem is None

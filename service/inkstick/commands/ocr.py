@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+import signal
+import unicodedata
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +23,9 @@ from inkstick.web.office_port import OnProgress
 from inkstick.web.words import flag, state
 
 SHOWN_AT_ONCE = 8
+INTERRUPTED = 130
+JOINERS = "\u200c\u200d"
+"""They belong to Persian and Indic words."""
 
 
 class FileOutcome(Protocol):
@@ -74,8 +80,10 @@ def check_paths(files: Sequence[Path], out: Path) -> None:
     for file in files:
         if not file.exists():
             raise UsageError(f"There is no file {file}.", hint="Check the name.")
+        if file.is_dir():
+            raise UsageError(f"{file} is a folder.", hint=f"Name the files in it: {file}/*")
         if not file.is_file():
-            raise UsageError(f"{file} is not a file.", hint=f"Name the files in it: {file}/*")
+            raise UsageError(f"{file} is a pipe or a device.", hint="Save it as a file first, and name that.")
 
 
 async def run(job: Job, read: ReadFiles, out: Console, err: Console) -> int:
@@ -94,6 +102,36 @@ async def run(job: Job, read: ReadFiles, out: Console, err: Console) -> int:
         if not job.quiet:
             out.print(_closing(outcomes))
     return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
+
+
+async def heeding_signals(work: Coroutine[Any, Any, int]) -> int:
+    """Its status; 130 where another signal than Ctrl-C's ends it (SIGTERM, or its terminal was closed), which would
+    leave half-made folders beside the results. A signal that is to be ignored (nohup) stays so."""
+    task, told = asyncio.ensure_future(work), list[int]()
+
+    def end(number: int) -> None:
+        told.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return INTERRUPTED
+
+
+def printable(path: Path | str) -> str:
+    """A path in one line, without what a terminal acts upon: a name from somebody's stick may hold anything."""
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if char not in JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else char
+        for char in str(path)
+    )
 
 
 class _Silent:
@@ -115,7 +153,7 @@ class _Lines(_Silent):
 
     def __call__(self, path: Path, done: int, total: int | None) -> None:
         if total and done >= total:
-            self._err.print(Text(f"{path}: {_pages(total)} read"), soft_wrap=True)
+            self._err.print(Text(f"{printable(path)}: {_pages(total)} read"), soft_wrap=True)
 
 
 class _Bars(_Silent):
@@ -144,7 +182,7 @@ class _Bars(_Silent):
 
     def __call__(self, path: Path, done: int, total: int | None) -> None:
         if path not in self._tasks and path not in self._through and len(self._tasks) < SHOWN_AT_ONCE:
-            self._tasks[path] = self._progress.add_task("", name=path.name[-40:], total=total)
+            self._tasks[path] = self._progress.add_task("", name=printable(path.name)[-40:], total=total)
         if path in self._tasks:
             self._progress.update(self._tasks[path], completed=done, total=total)
         if total is not None and done >= total and path not in self._through:
@@ -162,7 +200,7 @@ def _print_summary(out: Console, outcomes: Sequence[FileOutcome]) -> None:
     for outcome in outcomes:
         what = "; ".join(_what(outcome).plain.split("\n"))
         pages = f"{_pages(outcome.pages)}: " if outcome.pages else ""
-        out.print(Text(f"{state(outcome.state)}: {outcome.path}: {pages}{what}"), soft_wrap=True)
+        out.print(Text(f"{state(outcome.state)}: {printable(outcome.path)}: {pages}{what}"), soft_wrap=True)
 
 
 def _summary(outcomes: Sequence[FileOutcome]) -> Table:
@@ -172,7 +210,7 @@ def _summary(outcomes: Sequence[FileOutcome]) -> Table:
     styles = {"done": "green", "partial": "yellow", "failed": "red"}
     for outcome in outcomes:
         word = Text(state(outcome.state), styles.get(outcome.state, ""))
-        table.add_row(Text(str(outcome.path)), word, str(outcome.pages or ""), _what(outcome))
+        table.add_row(Text(printable(outcome.path)), word, str(outcome.pages or ""), _what(outcome))
     return table
 
 

@@ -19,7 +19,7 @@ from inkstick.models import catalogue
 from inkstick.profile import EngineChoice
 from inkstick.reading.reader import Engines
 from inkstick.supervise import python, serving, statefile, weights
-from inkstick.supervise.choice import supervises
+from inkstick.supervise.choice import hindrance, named, supervises
 from inkstick.supervise.isolation import isolation
 
 log = logging.getLogger("inkstick.engine")
@@ -39,12 +39,16 @@ def engines_for(settings: Settings, *, beside: bool = True) -> Engines:
         served = weights.chosen(settings)
         client = SupervisedEngine(settings.folder, served.spec, deadline_seconds=settings.engine_seconds)
         return Engines(_cut_up(client, served), fallback=cpu)
-    if settings.engine is EngineChoice.AUTO:
-        return Engines(cpu)
-    raise UsageError(
+    asleep = UsageError(
         "The engine does not run.",
         hint="Start it first, with the same --data: inkstick engine; or give a server's address by --engine-url.",
     )
+    if settings.engine is EngineChoice.AUTO:
+        if named(settings):
+            why = hindrance(settings) or asleep
+            log.warning("the CPU engine reads, not the model %s. %s %s", settings.model, why.message, why.hint)
+        return Engines(cpu)
+    raise asleep
 
 
 def runs(settings: Settings) -> bool:

@@ -189,7 +189,9 @@ async def _hint(watcher: Watcher, wake: asyncio.Event, stop: asyncio.Event) -> N
         folders = watcher.directories(HINT_FOLDERS)
         try:
             await _listen(folders, watcher, wake, stop)
-        except (OSError, RuntimeError):  # no inotify here, or not enough of it: the scan finds everything anyway
+        except* (OSError, RuntimeError):
+            # No inotify here, not enough of it, or a name that is no UTF-8: the scan finds everything anyway.
+            wake.set()
             await asyncio.sleep(HINT_RETRY_SECONDS)
 
 

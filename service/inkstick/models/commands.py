@@ -196,9 +196,10 @@ def licence(
     accept: bool = False,
     mirror: str | None = None,
 ) -> int:
-    """``models licence``: the text, in full, with what matters first; or its acceptance. Fetches the text if needed."""
+    """``models licence``: the text, in full, with what matters first; or its acceptance. Fetches the text if it is not
+    here, or is another one than the manifest's."""
     manifest = _chosen(catalogues.read(manifests), model_id)
-    if manifest.licence.text and licences.read_text(manifest, folder) is None:
+    if not _text_is_here(manifest, folder):
         Fetcher(mirror=Mirror(mirror)).fetch_licence(manifest, folder)
     text = licences.read_text(manifest, folder)
     if text and not accept:
@@ -211,6 +212,13 @@ def licence(
     else:
         _tell_state(console, manifest, licences.accepted(manifest, folder, records))
     return OK
+
+
+def _text_is_here(manifest: Manifest, folder: Path) -> bool:
+    """Whether the licence text, if there is one, is the very one that the manifest names."""
+    wanted = [entry for entry in manifest.files() if entry.to == manifest.licence.text]
+    found = [checks.check(entry, folder / entry.to) for entry in wanted]
+    return not any(finding and finding.fatal for finding in found)
 
 
 def _summary(console: Console, manifest: Manifest) -> None:

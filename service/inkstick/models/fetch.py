@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import re
 import shutil
 import ssl
 import time
@@ -39,6 +40,8 @@ ATTEMPTS = 6
 """In a row without a single new byte, before a file is given up."""
 MOST_ATTEMPTS = 200
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TAG = re.compile(r'"[!#-~]*"')
+"""A strong ETag."""
 
 
 class _Dropped(Exception):
@@ -47,6 +50,10 @@ class _Dropped(Exception):
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class _Unreadable(Exception):
+    """A file of the folder that is copied from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +159,10 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".fetch.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UsageError(f"Another fetch is writing to {folder}.", hint="Wait until it has finished.") from error
+        except OSError:
+            pass  # a share that knows no locks: whoever fetches twice at once there fetches in vain, and is told so
         yield
 
 
@@ -269,9 +278,14 @@ class _Download:
         headers = {"Accept-Encoding": "identity"}
         if self._done:
             headers["Range"] = f"bytes={self._done}-"
-            if self._mark.exists():
-                headers["If-Range"] = self._mark.read_text()
+            if tag := self._recalled_tag():
+                headers["If-Range"] = tag
         return headers
+
+    def _recalled_tag(self) -> str | None:
+        """The part's ETag, if it is one: after a power cut the file may be empty, or full of zeros."""
+        tag = self._mark.read_text(encoding="latin-1") if self._mark.exists() else ""
+        return tag if _TAG.fullmatch(tag) else None
 
     def _accept(self, answer: httpx.Response) -> None:
         """Decide by the status whether the body continues the part, replaces it, or is no use."""
@@ -294,8 +308,8 @@ class _Download:
     def _remember(self, answer: httpx.Response) -> None:
         """Keep the version's strong ETag; a weak one must not be used with If-Range."""
         tag = answer.headers.get("etag", "")
-        if tag.startswith('"'):
-            self._mark.write_text(tag)
+        if _TAG.fullmatch(tag):
+            self._mark.write_text(tag, encoding="latin-1")
 
     def _missing(self, status: int) -> Unavailable:
         reasons = {
@@ -337,10 +351,9 @@ class _Download:
         source = Path(urllib.parse.unquote(urllib.parse.urlsplit(self._address).path))
         self._restart()
         try:
-            with source.open("rb") as stream:
-                self._write(iter(lambda: stream.read(CHUNK), b""), self._entry.size)
-        except (OSError, _Dropped) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is too short"
+            self._write(_pieces(source), self._entry.size)
+        except (_Unreadable, _Dropped) as error:
+            reason = error if isinstance(error, _Unreadable) else "it is too short"
             raise Unavailable(
                 f"{source} could not be copied: {reason}.", hint="Check the folder that --mirror file:///… names."
             ) from error
@@ -351,6 +364,16 @@ class _Download:
             hint="The file was not kept. Use another mirror: --mirror URL.",
             code="model_damaged",
         )
+
+
+def _pieces(source: Path) -> Iterator[bytes]:
+    """A file's bytes. Raises _Unreadable: what goes wrong where they are written is another disk's fault."""
+    try:
+        with source.open("rb") as stream:
+            while piece := stream.read(CHUNK):
+                yield piece
+    except OSError as error:
+        raise _Unreadable(error.strerror or str(error)) from error
 
 
 def _host(address: str) -> str:

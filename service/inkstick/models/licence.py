@@ -32,12 +32,13 @@ class Acceptance:
 
 
 def read_text(manifest: Manifest, folder: Path) -> str | None:
-    """The licence text from the model's folder; None if it is not there or the model has none of its own."""
+    """The licence text from the model's folder; None if it is not there, or cannot be read (then it is fetched anew),
+    or if the model has none of its own."""
     if manifest.licence.text is None:
         return None
     try:
         return (folder / manifest.licence.text).read_bytes().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

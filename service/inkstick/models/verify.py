@@ -170,6 +170,8 @@ def foreign(manifest: Manifest, folder: Path) -> list[Finding]:
         finding = _stray(name, folder, weights) if name not in known else None
         if finding is None and name.endswith(".json"):
             finding = _pointer(name, folder, code)
+            if finding and finding.problem is Problem.UNREADABLE and name in known:
+                continue  # `check` tells it
             if finding and known.get(name, _UNKNOWN).pinned and not manifest.trusts_code:
                 # The manifest vouches for these bytes, and the engine is not told to run what they point at.
                 finding = replace(finding, fatal=False)
@@ -206,12 +208,14 @@ def _pointer(name: str, folder: Path, code: set[str]) -> Finding | None:
     """A configuration whose ``auto_map`` names code that the manifest does not list beside it, or in another repository
     (``NAME--module.Class``, which is no file's name)."""
     path = folder / name
-    if path.stat().st_size > CONFIG_LIMIT:
-        return None
     try:
+        if not path.is_file() or path.stat().st_size > CONFIG_LIMIT:
+            return None
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return None
+    except OSError as error:
+        return Finding(name, Problem.UNREADABLE, f"{name} cannot be read ({error.strerror}).", "")
     for reference in _references(values):
         module = reference.partition(".")[0]
         target = (Path(name).parent / f"{module}.py").as_posix()
@@ -248,11 +252,12 @@ _FOREIGN = {
 
 def _mend(manifest: Manifest, finding: Finding, folder: Path, given: bool) -> str:
     """What to do about a finding, as a command where there is one."""
-    extra = next((entry.extra for entry in manifest.all_files() if entry.to == finding.path and entry.extra), None)
+    entry = next((entry for entry in manifest.all_files() if entry.to == finding.path), None)
+    extra = entry.extra if entry else None
     fetch = f"inkstick models fetch {manifest.id} --to {shlex.quote(str(folder))}" + (
         f" --with {extra}" if extra else ""
     )
-    if finding.problem in _FOREIGN:
+    if finding.problem in _FOREIGN or (finding.problem is Problem.UNREADABLE and entry is None):
         return f"Take it out of the folder: rm -r {shlex.quote(str(folder / finding.path))}"
     if finding.problem is Problem.REMOTE_CODE:
         return f"Do not use this folder. Get the model anew: inkstick models fetch {manifest.id}"

@@ -2,8 +2,8 @@
 
 Nothing is kept per client but its position: the next events are asked for when the last ones have been sent, so a slow
 client costs nothing; those who wait for the same events are answered together. A comment every 15 seconds keeps the
-connection and tells that it lives. A position from another data folder (beyond the last event), or one so old that what
-came next is forgotten, is answered by one event of kind ``reset``: reload and go on from there.
+connection and tells that it lives. A position from another data folder (beyond the last event), or one so old that the
+event after it is forgotten, is answered by one event of kind ``reset``: reload and go on from there.
 """
 
 from __future__ import annotations
@@ -52,26 +52,21 @@ class Streams:
         newest = await self.office.last_event()
         if last is None:
             return newest
-        if last > newest or (last and await self._forgotten(last)):
-            return -1
-        return last
-
-    async def _forgotten(self, last: int) -> bool:
-        """Whether events after this one are not kept any more."""
-        following = await self.office.events(after=last, limit=1)
-        return bool(following) and following[0].id > last + 1
+        return last if last <= newest else -1
 
     async def follow(self, position: int) -> AsyncGenerator[str, None]:
         """The stream's text, until the client goes or the service stops."""
         self.open += 1
         try:
             yield f"retry: {RECONNECT_MS}\n\n"
-            if position < 0:
-                position = await self.office.last_event()
-                yield _message(Event(position, "reset", None))
             while not self._closing.is_set():
-                if (batch := await self._next(position)) is None:
+                if position < 0:
+                    position = await self.office.last_event()
+                    yield _message(Event(position, "reset", None))
+                elif (batch := await self._next(position)) is None:
                     yield ": still here\n\n"
+                elif batch.first > position + 1:
+                    position = -1
                 elif batch.last > position:
                     yield batch.text
                     position = batch.last
@@ -98,7 +93,7 @@ class Streams:
             closing.cancel()
         if asked.done():
             return asked.result()
-        return _Batch("", position) if self._closing.is_set() else None
+        return _Batch("", position, position) if self._closing.is_set() else None
 
     def _answered(self, position: int, ended: asyncio.Task[_Batch]) -> None:
         if self._asked.get(position) is ended:
@@ -108,14 +103,15 @@ class Streams:
         while not (events := await self.office.events(after=position, limit=BATCH)):
             if await self.office.wait_event(after=position, timeout=self.heartbeat):
                 await asyncio.sleep(self.gather)
-        return _Batch("".join(map(_message, events)), events[-1].id)
+        return _Batch("".join(map(_message, events)), events[0].id, events[-1].id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The text of some events, and the id of the last of them."""
+    """The text of some events, and the ids of the first and the last of them. Ids have no gaps."""
 
     text: str
+    first: int
     last: int
 
 

@@ -81,8 +81,7 @@ class Hit:
 class Event:
     """Something that happened. `id` only grows and is what Last-Event-ID resumes after.
 
-    `kind`: ``document``; its `data` holds state, pages, pages_done, code (state ``removed``: it was deleted), or only
-    exported, true when the results hold all corrections. The stream itself adds ``reset``.
+    `kind`: document (`data`: its state, pages, pages_done and code), or reset. `data`: JSON values, no document text.
     """
 
     id: int
