@@ -242,7 +242,9 @@ def _stick(stick: Stick, code: str) -> str:
 
 def _keys(view: View, status: Status, code: str) -> list[str]:
     if view.asking == "p":
-        return [f" {say(code, 'Power off? Y yes, any other key no. What is being read goes on at the next start.')}"]
+        goes_on = "Power off? Y yes, any other key no. What is being read goes on at the next start."
+        lost = "Power off? What is in memory only will be LOST. Y yes, any other key no."
+        return [f" {say(code, goes_on if status.kept else lost)}"]
     if view.asking == "l":
         return [f" {say(code, 'Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.')}"]
     if view.asking == "w":
