@@ -235,6 +235,8 @@ def _stick(stick: Stick, code: str) -> str:
         "locked": "Results cannot be written to {name}: is it write-protected? Take them in the browser.",
         "ejected": "{name} can be taken out.",
         "unreadable": "{name} cannot be read. Copy its files to another stick.",
+        "no_volume": "Nothing can be written to the data volume: {place} of {count} documents of {name} were copied. "
+                     "Start this computer again.",
         "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",
     }.get(stick.state)  # fmt: skip
     return say(code, sentence, **values) if sentence else clean(stick.name)
