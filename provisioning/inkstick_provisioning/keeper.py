@@ -529,7 +529,11 @@ class Keeper:
                      for host in self.mute]  # fmt: skip
         room = _room()
         kept = _is_volume(DATA)
-        if kept and (full := volume.fullness(room)):
+        if kept and os.statvfs(DATA).f_flag & os.ST_RDONLY:  # the kernel's own doing (errors=remount-ro)
+            failed = "The disk with the data volume failed, and takes nothing more. What was accepted is on it."
+            again = "Start this computer again. If it comes back, take another stick or disk."
+            warnings.append(Line(failed, again))
+        elif kept and (full := volume.fullness(room)):
             values = (("size", volume.size(room.free)), ("place", volume.size(room.total)))
             nearly = "The data volume is nearly full: {size} of {place} are left."
             warnings.append(Line(nearly, "", values) if "nearly" in full else Line(full))

@@ -388,6 +388,25 @@ def test_who_started_from_memory_in_vain_is_told_to_leave_the_stick_in(
     assert line.sentence in language.catalogue("zh")
 
 
+def test_a_data_volume_that_became_read_only_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error of its disk: the parts of the service fell over it, one after the other, and nobody said why."""
+    found, look = start(), os.statvfs
+    monkeypatch.setattr(keeper, "_is_volume", lambda _: True)
+    monkeypatch.setattr(Keeper, "remember", lambda _: None)
+    found.tick()
+    assert not [line for line in place.status().warnings if "takes nothing more" in line.sentence]
+
+    def read_only(path: Path) -> os.statvfs_result:
+        figures = list(look(path))
+        figures[8] |= os.ST_RDONLY
+        return os.statvfs_result(figures)
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    found.tick()
+    (line,) = [line for line in place.status().warnings if "takes nothing more" in line.sentence]
+    assert line.sentence in language.catalogue("zh") and line.action in language.catalogue("zh")
+
+
 def test_without_the_firewall_s_rules_no_port_is_opened_and_that_is_told(place: Place) -> None:
     """A module of the kernel that cannot be read from a damaged stick, say. The ports came up without any rules."""
     nft = place.root / "bin/nft"
