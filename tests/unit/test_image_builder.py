@@ -488,7 +488,7 @@ def test_what_goes_wrong_with_a_stick_while_it_is_written_is_told(tmp_path: Path
         ({}, "YES", 0, ""),
         ({}, "yes", 1, "Nothing was written."),
         ({"model": "Backup", "size": 4 << 40}, "YES", 1, "this is another disk now"),
-        ({"children": [{"mountpoints": ["/media/x"]}]}, "YES", 1, "this is another disk now"),
+        ({"children": [{"mountpoints": ["/media/x"]}]}, "YES", 1, "in use: /media/x"),
     ],
 )
 def test_the_disk_that_is_written_is_the_one_that_was_named(
