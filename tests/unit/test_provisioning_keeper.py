@@ -814,6 +814,19 @@ def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
     assert [switch.read_text() for switch in switches] == ["1", "1"]
 
 
+def test_a_file_that_windows_gave_another_end_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notepad adds .txt, the Explorer hides it, and the first start asked everything as if there were no file."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / "inkstick.toml.txt").write_text("language = 'zh'")
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.LANGUAGE
+    (line,) = [line for line in place.status().warnings if "inkstick.toml" in line.sentence]
+    assert "is called inkstick.toml.txt" in dict(line.values)["place"]
+    (place.root / "inkstick.toml").write_text("language = 'zh'")
+    assert start().dialogue.wishes.language == "zh"
+
+
 def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert given.find() is None
