@@ -202,8 +202,7 @@ class Keeper:
         try:
             found = given.find()
             if found is None:
-                known = self._known(situation)
-                return firststart.again(situation, known) if known else firststart.begin(situation)
+                return self._by_hand(situation)
             wishes = unattended.parse(found.text)
             if wishes.disk:  # a name that stays is a link to the one of today
                 wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
@@ -211,7 +210,12 @@ class Keeper:
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)
             self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
-            return firststart.begin(situation)
+            return self._by_hand(situation)
+
+    def _by_hand(self, situation: Situation) -> Dialogue:
+        """Everything is asked; or, where the volume that is there knows the rest, its passphrase."""
+        known = self._known(situation)
+        return firststart.again(situation, known) if known else firststart.begin(situation)
 
     def start(self) -> None:
         """Every port is down until it is known what it is for; after a restart of this process that is known, and

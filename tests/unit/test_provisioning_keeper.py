@@ -141,6 +141,12 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     start()
     assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh")
     assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / "inkstick.toml").write_text("language = 'martian'")
+    start().tick()
+    assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh"), "nor those of a file like that"
+    assert "cannot be used" in place.status().warnings[0].sentence
+    (place.root / "inkstick.toml").unlink()
     settings["token"] = 'language = "martian"'
     start()
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
