@@ -565,7 +565,9 @@ def write(options: argparse.Namespace) -> int:
         typed = ""
     if typed != "YES":
         raise ImageError("Nothing was written.")
-    if flash.look(options.device) != disk:  # taken out meanwhile, and its name given to the next
+    now = flash.look(options.device)
+    flash.refuse(now, options.iso.stat().st_size)
+    if now != disk:  # taken out meanwhile, and its name given to the next
         raise ImageError("Nothing was written: this is another disk now.", "Look what it is, and start again.")
     flash.write(options.iso, options.device, _say)
     return 0

@@ -64,7 +64,7 @@ def seal(place: Place, layer: Path) -> Seal:
     noted, tree, digest = layer.with_suffix(".seal"), layer.with_name(f"{layer.name}.verity"), hashes.of_file(layer)
     words = noted.read_text(encoding="ascii", errors="replace").split() if noted.exists() else []
     if words[:1] not in ([], [digest]):
-        raise ImageError(f"{layer} is damaged.", f"It is made anew after: rm -r {shlex.quote(str(layer.parent))}")
+        raise _damaged(layer)
     if len(words) != 3 or not tree.exists() or hashes.of_file(tree) != words[2]:
         words = [digest, verity(place, layer, tree), hashes.of_file(tree)]
         part = noted.with_suffix(".part")
@@ -72,6 +72,19 @@ def seal(place: Place, layer: Path) -> Seal:
         to_disk(part)
         part.rename(noted)
     return Seal(digest, words[1], tree)
+
+
+def unchanged(file: Path) -> Path:
+    """The same for a file of a layer's folder that has no hash tree: the kernel, the first root file system."""
+    noted, digest = file.with_name(f"{file.name}.sha256"), hashes.of_file(file)
+    if noted.exists() and noted.read_text(encoding="ascii") not in ("", digest):
+        raise _damaged(file)
+    noted.write_text(digest, encoding="ascii")
+    return file
+
+
+def _damaged(file: Path) -> ImageError:
+    return ImageError(f"{file} is damaged.", f"It is made anew after: rm -r {shlex.quote(str(file.parent))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,7 @@ def _live(place: Place, contents: Contents, live: Path) -> dict[str, Seal]:
         (live / layer.name).hardlink_to(layer)
         shutil.copyfile(seals[layer.name].tree, live / f"{layer.name}.verity")
     for name in ("vmlinuz", "initrd.img"):
-        shutil.copyfile(contents.kernel_folder / name, live / name)
+        shutil.copyfile(unchanged(contents.kernel_folder / name), live / name)
     return seals
 
 

@@ -235,6 +235,8 @@ def _stick(stick: Stick, code: str) -> str:
         "locked": "Results cannot be written to {name}: is it write-protected? Take them in the browser.",
         "ejected": "{name} can be taken out.",
         "unreadable": "{name} cannot be read. Copy its files to another stick.",
+        "no_volume": "Nothing can be written to the data volume: {place} of {count} documents of {name} were copied. "
+                     "Start this computer again.",
         "no_room": "No room for all documents of {name}: {place} of {count} were copied. Make room, put it in again.",
     }.get(stick.state)  # fmt: skip
     return say(code, sentence, **values) if sentence else clean(stick.name)
@@ -242,7 +244,9 @@ def _stick(stick: Stick, code: str) -> str:
 
 def _keys(view: View, status: Status, code: str) -> list[str]:
     if view.asking == "p":
-        return [f" {say(code, 'Power off? Y yes, any other key no. What is being read goes on at the next start.')}"]
+        goes_on = "Power off? Y yes, any other key no. What is being read goes on at the next start."
+        lost = "Power off? What is in memory only will be LOST. Y yes, any other key no."
+        return [f" {say(code, goes_on if status.kept else lost)}"]
     if view.asking == "l":
         return [f" {say(code, 'Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.')}"]
     if view.asking == "w":

@@ -162,7 +162,9 @@ def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
         return asked
     offer, problem = choose(situation.survey, wishes)
     if offer is None or (offer.where is not Where.MEMORY and not secret):
-        return replace(asked, problem=problem or "The file gives no passphrase and no key for the data volume.")
+        lacks = "The key file that the settings name is not there, or is empty."
+        told = lacks if wishes.key_file else "The file gives no passphrase and no key for the data volume."
+        return replace(asked, problem=problem or told)
     if offer.state in (State.FREE, State.BLANK) and secret and (weak := weakness(secret)):  # of a key file
         return replace(asked, problem=weak)
     return replace(asked, secret=secret, offer=offer, step=Step.WORKING, unattended=True)

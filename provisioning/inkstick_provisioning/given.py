@@ -26,12 +26,16 @@ class Given:
 
 def find() -> Given | None:
     """None where there is none. FAT partitions are looked into while they are mounted (`mount_fat`). Raises
-    UnattendedError for one that is no text: ignored, nobody would know why it answers nothing."""
+    UnattendedError for one that is no text, or is called as Windows calls it where it hides the ends of names: ignored,
+    nobody would know why it answers nothing."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     places = [Path(credentials)] if credentials else []
-    for folder in (*places, Path(volume.MEDIUM), *sorted((status.RUN / "fat").glob("*"))):
+    folders = [*places, Path(volume.MEDIUM), *sorted((status.RUN / "fat").glob("*"))]
+    for folder in folders:
         if text := _text(folder / unattended.NAME):
             return Given(text, folder)
+    if any(_text(folder / f"{unattended.NAME}.txt") for folder in folders):
+        raise UnattendedError((f"the file is called {unattended.NAME}.txt: take .txt away",))
     return None
 
 

@@ -36,7 +36,13 @@ SYS = Path("/sys/class/block")
 CAN_GO = ("offered", "copied", "partly", "exported", "locked", "ejected")
 """What is said of a stick that may be taken out: when it is out, there is nothing left to say."""
 
-FAILURES = {"stick_gone": "stopped", "stick_full": "full", "stick_locked": "locked", "disk_full": "no_room"}
+FAILURES = {
+    "stick_gone": "stopped",
+    "stick_full": "full",
+    "stick_locked": "locked",
+    "disk_full": "no_room",
+    "volume_failed": "no_volume",
+}
 
 
 class Visit:
@@ -74,7 +80,8 @@ class Visit:
 
     def _count(self, send: Send) -> None:
         found = self._ingest("").find()
-        known = usb.journal(self._data, self._identity).read()
+        with usb.writing():
+            known = usb.journal(self._data, self._identity).read()
         copied = [asdict(known[each.key]) for each in found if each.key in known]
         send({"count": len(found), "inbox": usb.has_inbox(self._top), "copied": copied})
 
@@ -87,7 +94,8 @@ class Visit:
         """Everything, or one folder of it, into the inbox."""
 
         def work(send: Send) -> None:
-            self._data.create()  # at the first start a stick may be there sooner than the service
+            with usb.writing():
+                self._data.create()  # at the first start a stick may be there sooner than the service
             ingest = self._ingest(only)
             wanted = ingest.find()
             send({"count": len(wanted)})

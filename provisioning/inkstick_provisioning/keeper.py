@@ -202,8 +202,7 @@ class Keeper:
         try:
             found = given.find()
             if found is None:
-                known = self._known(situation)
-                return firststart.again(situation, known) if known else firststart.begin(situation)
+                return self._by_hand(situation)
             wishes = unattended.parse(found.text)
             if wishes.disk:  # a name that stays is a link to the one of today
                 wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
@@ -211,7 +210,12 @@ class Keeper:
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)
             self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
-            return firststart.begin(situation)
+            return self._by_hand(situation)
+
+    def _by_hand(self, situation: Situation) -> Dialogue:
+        """Everything is asked; or, where the volume that is there knows the rest, its passphrase."""
+        known = self._known(situation)
+        return firststart.again(situation, known) if known else firststart.begin(situation)
 
     def start(self) -> None:
         """Every port is down until it is known what it is for; after a restart of this process that is known, and
@@ -529,7 +533,11 @@ class Keeper:
                      for host in self.mute]  # fmt: skip
         room = _room()
         kept = _is_volume(DATA)
-        if kept and (full := volume.fullness(room)):
+        if kept and os.statvfs(DATA).f_flag & os.ST_RDONLY:  # the kernel's own doing (errors=remount-ro)
+            failed = "The disk with the data volume failed, and takes nothing more. What was accepted is on it."
+            again = "Start this computer again. If it comes back, take another stick or disk."
+            warnings.append(Line(failed, again))
+        elif kept and (full := volume.fullness(room)):
             values = (("size", volume.size(room.free)), ("place", volume.size(room.total)))
             nearly = "The data volume is nearly full: {size} of {place} are left."
             warnings.append(Line(nearly, "", values) if "nearly" in full else Line(full))

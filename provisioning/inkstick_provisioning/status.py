@@ -17,9 +17,9 @@ PATH = RUN / "status.json"
 
 @dataclass(frozen=True, slots=True)
 class Stick:
-    """A stick that was plugged in. `state`: looking unreadable offered copying copied partly stopped no_room exporting
-    exported full locked ejected. `count`: documents on it; `done`: copied so far. `results`: files that were carried
-    back."""
+    """A stick that was plugged in. `state`: looking unreadable offered copying copied partly stopped no_room
+    no_volume exporting exported full locked ejected. `count`: documents on it; `done`: copied so far. `results`: files
+    that were carried back."""
 
     id: str
     name: str

@@ -55,6 +55,14 @@ class Unreadable(InkstickError):
     default_hint = "Copy it to another stick on another computer."
 
 
+class VolumeFailed(InkstickError):
+    """Not the stick's fault. What was copied is on the volume."""
+
+    code = "volume_failed"
+    default_message = "Nothing can be written to the data volume."
+    default_hint = "Start this computer again: the volume is looked over then."
+
+
 class StickFull(InkstickError):
     code = "stick_full"
     default_message = "The stick is full."
@@ -213,10 +221,11 @@ class Ingest:
 
     def run(self, wanted: list[Found], kept: Journal, progress: Progress = lambda _: None) -> list[Copied]:
         """Copy what the journal does not know yet. All that are in the inbox now or were before, in order; fewer than
-        `wanted` where some cannot be read. Raises StickGone; and DiskFull, after all that have room were copied. What
-        was copied until then stays."""
-        copying.sweep(self.data.inbox / safe(self.name))
-        known, copied, full = kept.read(), list[Copied](), False
+        `wanted` where some cannot be read. Raises StickGone and VolumeFailed; and DiskFull, after all that have room
+        were copied. What was copied until then stays."""
+        with writing():
+            copying.sweep(self.data.inbox / safe(self.name))
+            known, copied, full = kept.read(), list[Copied](), False
         for found in wanted:
             entry = known.get(found.key)
             if entry is None:
@@ -227,7 +236,8 @@ class Ingest:
                 except DiskFull:
                     full = True
                     continue
-                kept.add(entry)
+                with writing():
+                    kept.add(entry)
             copied.append(entry)
             progress(len(copied))
         if full:
@@ -248,7 +258,7 @@ class Ingest:
             # Folders in folders, deeper than a path can say here; or one whose name, made fit, is that of a document.
             if error.errno in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR):
                 raise Unreadable from error
-            raise
+            raise VolumeFailed from error
         return Copied(found.key, str(final.relative_to(self.data.inbox)))
 
     def _free(self) -> int:
@@ -291,6 +301,15 @@ def _watching(top: Path) -> Iterator[None]:
         if error.errno in _GONE or not _there(top):
             raise StickGone from error
         raise
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Errors of the data volume, while nothing is done with the stick."""
+    try:
+        yield
+    except OSError as error:
+        raise (DiskFull if error.errno in _LOCAL_FULL else VolumeFailed) from error
 
 
 def _there(top: Path) -> bool:

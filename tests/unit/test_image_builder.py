@@ -311,6 +311,15 @@ def test_a_layer_that_was_damaged_in_the_cache_gets_onto_no_medium(
     assert f"rm -r {layer.parent}" in raised.value.hint
 
 
+def test_a_kernel_that_was_damaged_in_the_cache_gets_onto_no_medium(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(b"kernel")
+    assert medium.unchanged(kernel) == medium.unchanged(kernel) == kernel
+    kernel.write_bytes(b"k3rnel")
+    with pytest.raises(ImageError, match="vmlinuz is damaged"):
+        medium.unchanged(kernel)
+
+
 def test_layers_are_packed_by_the_builder_tree_s_program_where_there_is_one(tmp_path: Path) -> None:
     """Each version packs otherwise, and machines have different ones."""
     packer, said, out = tmp_path / "packer", tmp_path / "said", tmp_path / "10-base.squashfs"
@@ -479,7 +488,7 @@ def test_what_goes_wrong_with_a_stick_while_it_is_written_is_told(tmp_path: Path
         ({}, "YES", 0, ""),
         ({}, "yes", 1, "Nothing was written."),
         ({"model": "Backup", "size": 4 << 40}, "YES", 1, "this is another disk now"),
-        ({"children": [{"mountpoints": ["/media/x"]}]}, "YES", 1, "this is another disk now"),
+        ({"children": [{"mountpoints": ["/media/x"]}]}, "YES", 1, "in use: /media/x"),
     ],
 )
 def test_the_disk_that_is_written_is_the_one_that_was_named(

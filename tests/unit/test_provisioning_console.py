@@ -201,6 +201,15 @@ def test_keys(typed: str, asked: list[Request]) -> None:
     assert keys(FULL, typed) == asked
 
 
+@pytest.mark.parametrize(
+    ("language", "kept", "said"),
+    [("en", True, "goes on"), ("en", False, "will be LOST. Y yes"), ("zh", False, "将全部丢失。Y 是")],
+)
+def test_a_power_off_promises_nothing_of_what_is_in_memory_only(language: str, kept: bool, said: str) -> None:
+    *_, question = screen(replace(FULL, language=language, kept=kept), View(asking="p"))
+    assert said in question and (kept or "goes on" not in question)
+
+
 @pytest.mark.parametrize("state", ["copied", "exported", "full"])
 def test_results_come_back_to_a_stick_that_was_copied(state: str) -> None:
     copied = replace(FULL, sticks=(Stick("sdb1", "KINGSTON", state, 3, 3),))

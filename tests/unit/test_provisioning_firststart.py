@@ -281,6 +281,17 @@ def test_the_file_decides_or_a_person_is_asked(
     assert dialogue.secret == (secret if step is Step.WORKING else "")
 
 
+@pytest.mark.parametrize(
+    ("language", "key_file", "said"),
+    [("en", "inkstick.key", "key file that the settings name is not there"), ("zh", "inkstick.key", "密钥文件不存在"),
+     ("en", "", "gives no passphrase")],
+)  # fmt: skip
+def test_a_key_file_that_is_not_there_is_not_called_unnamed(language: str, key_file: str, said: str) -> None:
+    """Left on another stick, or called inkstick.key.txt."""
+    wishes = Wishes(language, Where.STICK, key_file=key_file)
+    assert said in screen(firststart.unattended(NEW, wishes, "")).problem
+
+
 # ---- words
 
 

@@ -141,6 +141,12 @@ def test_a_later_start_takes_the_settings_from_the_volume_s_header(
     start()
     assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh")
     assert "Address=10.77.0.1/24" in (place.root / "network/10-inkstick-eth0.network").read_text()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / "inkstick.toml").write_text("language = 'martian'")
+    start().tick()
+    assert (place.question()["step"], place.question()["language"]) == ("unlock", "zh"), "nor those of a file like that"
+    assert "cannot be used" in place.status().warnings[0].sentence
+    (place.root / "inkstick.toml").unlink()
     settings["token"] = 'language = "martian"'
     start()
     assert place.question()["step"] == "language", "what nobody of us can have written is not used"
@@ -386,6 +392,25 @@ def test_who_started_from_memory_in_vain_is_told_to_leave_the_stick_in(
     found.tick()
     (line,) = [line for line in place.status().warnings if "leave the stick in" in line.sentence]
     assert line.sentence in language.catalogue("zh")
+
+
+def test_a_data_volume_that_became_read_only_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error of its disk: the parts of the service fell over it, one after the other, and nobody said why."""
+    found, look = start(), os.statvfs
+    monkeypatch.setattr(keeper, "_is_volume", lambda _: True)
+    monkeypatch.setattr(Keeper, "remember", lambda _: None)
+    found.tick()
+    assert not [line for line in place.status().warnings if "takes nothing more" in line.sentence]
+
+    def read_only(path: Path) -> os.statvfs_result:
+        figures = list(look(path))
+        figures[8] |= os.ST_RDONLY
+        return os.statvfs_result(figures)
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    found.tick()
+    (line,) = [line for line in place.status().warnings if "takes nothing more" in line.sentence]
+    assert line.sentence in language.catalogue("zh") and line.action in language.catalogue("zh")
 
 
 def test_without_the_firewall_s_rules_no_port_is_opened_and_that_is_told(place: Place) -> None:
@@ -793,6 +818,19 @@ def test_writers_are_frozen_without_starting_a_program(tmp_path: Path) -> None:
         switch.write_text("0")
     units.freeze(["a.service", "missing.service", "b@*.service"], tmp_path)
     assert [switch.read_text() for switch in switches] == ["1", "1"]
+
+
+def test_a_file_that_windows_gave_another_end_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notepad adds .txt, the Explorer hides it, and the first start asked everything as if there were no file."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / "inkstick.toml.txt").write_text("language = 'zh'")
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.LANGUAGE
+    (line,) = [line for line in place.status().warnings if "inkstick.toml" in line.sentence]
+    assert "is called inkstick.toml.txt" in dict(line.values)["place"]
+    (place.root / "inkstick.toml").write_text("language = 'zh'")
+    assert start().dialogue.wishes.language == "zh"
 
 
 def test_a_key_file_lies_beside_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

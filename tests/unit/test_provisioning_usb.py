@@ -26,7 +26,7 @@ from inkstick_provisioning.rights import as_user
 from inkstick_provisioning.status import Stick
 from inkstick_provisioning.sticks import Candidate, candidates
 from inkstick_provisioning.unattended import Usb
-from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, StickLocked, journal
+from inkstick_provisioning.usb import Copied, Found, Ingest, StickFull, StickGone, StickLocked, VolumeFailed, journal
 
 PDF = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -213,8 +213,11 @@ def test_what_goes_wrong_with_the_data_volume_is_not_said_of_the_stick(
 
     monkeypatch.setattr(copying, "rename_noreplace", read_only)
     ingest = Ingest(top, "K", data, 0)
-    with pytest.raises(OSError, match="Read-only"):
+    with pytest.raises(VolumeFailed):
         ingest.run(ingest.find(), journal(data, "a"))
+    visit = Visit(Candidate("sdb1", "/dev/null", "vfat", "K"), top, data, 0, lambda _: None)
+    visit.copy()
+    assert (visit.stick.state, visit.stick.done, visit.stick.count) == ("no_volume", 0, 4)
 
 
 def test_a_folder_deeper_than_a_path_can_say_here_keeps_nothing_else_out(data: DataFolder, tmp_path: Path) -> None:

@@ -210,6 +210,19 @@ async def test_the_machine_is_locked_only_where_it_offers_that(client: httpx.Asy
     assert office.ordered == ["lock"]
 
 
+@pytest.mark.parametrize(
+    ("offered", "said"),
+    [(("lock", "power-off"), "Nothing is lost."), (("power-off",), "in memory only: all of them are lost")],
+)
+async def test_what_a_power_off_costs_is_said_before_it(
+    client: httpx.AsyncClient, office: MemoryOffice, offered: tuple[str, ...], said: str
+) -> None:
+    """What cannot be locked is in memory, and goes with the power: the page promised that nothing is lost."""
+    office.offered = offered
+    page = (await client.get("/system")).text
+    assert said in page and page.count("lost") == 1
+
+
 async def test_the_folders_on_the_network_are_told_on_the_system_page(tmp_path: Path) -> None:
     data, told = tmp_path / "data", tmp_path / "run"
     told.mkdir()

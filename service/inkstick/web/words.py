@@ -57,6 +57,8 @@ STICKS = {
     "exported": "{results} results were written onto {name}. Let go of it before you take it out.",
     "stopped": "{name} was taken out. What was copied is safe; put it in again and the rest is copied.",
     "full": "{name} is full: make room on it and bring the results back again.",
+    "no_volume": "Nothing can be written to the data volume: {done} of {count} documents of {name} were copied. Start"
+    " the machine again.",
     "no_room": "There is too little room here for the documents on {name}.",
     "locked": "Nothing can be written to {name}: is it write-protected? Download the results instead.",
     "ejected": "{name} can be taken out.",
@@ -84,7 +86,7 @@ def stick_offers(stick: Stick) -> tuple[tuple[str, str], ...]:
         return ("stick", "Read them all"), ("decline", "Not now")
     if stick.state in ("copied", "partly", "exported", "full"):
         return ("export", "Bring the results back"), eject
-    return (eject,) if stick.state in ("offered", "no_room") else ()
+    return (eject,) if stick.state in ("offered", "no_room", "no_volume") else ()
 
 
 def size(count: int | None) -> str:
