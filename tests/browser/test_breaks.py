@@ -191,3 +191,18 @@ async def test_a_link_to_what_is_being_read_is_there_when_it_is_pressed(browser:
         await expect(page.locator("#at-work span")).not_to_have_text(before)
         await page.mouse.up()
         await expect(page.locator("h1")).to_have_text("long.txt")
+
+
+async def test_a_pulled_cable_is_noticed_though_no_connection_ends(browser: Browser, tmp_path: Path) -> None:
+    async with site(browser, memory(tmp_path, 0)) as found:
+        page = await found.context.new_page()
+        await page.clock.install()
+        await page.goto(found.address)
+        await expect(page.locator("#live")).to_be_visible()
+        for address in ("**/api/v1/status", "**/api/v1/events*"):
+            await page.route(address, lambda route: route.abort())
+        await page.clock.fast_forward(31_000)
+        await expect(page.get_by_text("The machine does not answer.")).to_be_visible()
+        await expect(page.locator("#live")).to_be_hidden()
+        await page.unroute_all()
+        await expect(page.get_by_text("The machine does not answer.")).to_be_hidden(timeout=30_000)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
+import json
+import os
 import re
+import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -22,6 +26,8 @@ from inkstick.clock import SystemClock
 from inkstick.commands.access import shown, verified
 from inkstick.web import server
 from inkstick.web.app import create_app
+from inkstick.web.examples import EXAMPLES
+from inkstick.web.screens import NAVIGATION
 from support.lan import Lan, lan, token
 from support.office import MemoryOffice
 
@@ -94,6 +100,48 @@ async def test_a_person_who_may_not_sees_a_page_that_says_so_and_no_way_there(tm
         assert 'href="/ask"' not in page
         program = await browser.get("/system")
         assert program.json()["code"] == "not_allowed"
+
+
+@pytest.mark.parametrize("role", GIVEN)
+async def test_no_page_offers_what_its_person_may_not_do(tmp_path: Path, role: Role) -> None:
+    """A press led to a refusal, and what had been typed was gone."""
+    async with lan(tmp_path) as served, served.paired(role) as browser, served.paired(Role.ADMIN) as admin:
+        texts = (b"alpha DOUBT", b"FAIL", b"fine\fFAIL")
+        ids = [(await admin.put("/api/v1/documents/a.txt", content=text)).json()["id"] for text in texts]
+        async with asyncio.timeout(60):
+            while not {row.state for row in await served.office.documents()} <= {"done", "partial", "failed"}:
+                await served.office.wait_event(after=await served.office.last_event(), timeout=0.2)
+        pages = [entry.address for entry in NAVIGATION] + [f"/documents/{id}" for id in ids]
+        seen = 0
+        for page in [*pages, f"/documents/{ids[0]}?edit=1", "/folders/edit?at=", "/access"]:
+            if not role >= required("GET", page.partition("?")[0]):
+                continue
+            text = (await browser.get(page, headers={"Accept": "text/html"})).text
+            for form in re.findall(r"<form[^>]* action=[^>]*>", text):
+                about = dict(re.findall(r'(action|method)="([^"?]*)', form))
+                assert role >= required(about["method"].upper(), about["action"]), f"{page}: {form}"
+                seen += 1
+        assert seen > 10
+        listed = (await browser.get("/documents", headers={"Accept": "text/html"})).text
+        assert "Take results away (ZIP)" in listed
+        assert (await browser.get("/api/v1/archive", params={"id": ids[0]})).status_code == 200
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+async def test_the_examples_on_the_page_work_over_the_network(tmp_path: Path) -> None:
+    """They knew neither the certificate nor a token."""
+    secret = token(tmp_path / "data" / "state", Role.OPERATOR)["Authorization"].removeprefix("Bearer ")
+    async with lan(tmp_path / "data") as served, served.paired(Role.READER) as browser:
+        page = (await browser.get("/docs", headers={"Accept": "text/html"})).text
+        found = re.search(r'<pre class="example">(.*?)</pre>', page, re.DOTALL)
+        assert found
+        shutil.copy(served.state / "tls" / "certificate.pem", tmp_path)
+        script = f"{html.unescape(found[1])}\n" + EXAMPLES["get", "/api/v1/status"]
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, env=os.environ | {"TOKEN": secret}
+        )
+        out, _ = await shell.communicate()
+    assert json.loads(out)["documents"] is not None
 
 
 async def test_a_person_whose_pairing_ended_is_told_on_a_page_when_they_send_a_form(tmp_path: Path) -> None:

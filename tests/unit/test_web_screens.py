@@ -207,6 +207,7 @@ async def test_the_machine_is_locked_only_where_it_offers_that(client: httpx.Asy
     assert "Yes, lock now" in page
     assert "Yes, switch off now" not in page
     assert (await client.post("/system/machine", data={"action": "lock"})).status_code == 303
+    assert "The data is being locked." in (await client.get("/system")).text
     assert office.ordered == ["lock"]
 
 

@@ -9,6 +9,11 @@ BASE=http://127.0.0.1:8080
 field() { python3 -c "import json, sys; print(json.load(sys.stdin)$1)"; }"""
 """Said once before the examples: the address, and a helper that takes a value out of an answer."""
 
+PAIRED = """
+# certificate.pem: a copy of state/tls/certificate.pem of the machine; TOKEN: made on the page People and browsers
+curl() { command curl --cacert certificate.pem -H "Authorization: Bearer $TOKEN" "$@"; }"""
+"""Said too where the service is reached over the network: it trusts nobody, and nobody vouches for it."""
+
 EXAMPLES: Mapping[tuple[str, str], str] = {
     ("get", "/healthz"): 'curl -sS "$BASE/healthz"',
     ("get", "/readyz"): 'curl -sS "$BASE/readyz"',

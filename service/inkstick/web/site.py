@@ -18,9 +18,9 @@ from inkstick import __version__
 from inkstick.access import roles
 from inkstick.web import language, manual, phrases, words
 from inkstick.web.documents import STATES, Id
-from inkstick.web.examples import PREAMBLE
+from inkstick.web.examples import PAIRED, PREAMBLE
 from inkstick.web.screens import NAVIGATION, access, folders
-from inkstick.web.state import Office, Templates
+from inkstick.web.state import Office, People, Templates
 
 HERE = Path(__file__).parent
 
@@ -61,12 +61,12 @@ async def choose_language(
 
 
 @router.get("/docs")
-async def docs(request: Request, templates: Templates) -> HTMLResponse:
+async def docs(request: Request, templates: Templates, reception: People) -> HTMLResponse:
     address = f"{request.url.scheme}://{request.headers.get('host', '127.0.0.1:8080')}"
     shown = {
         "sections": manual.sections(request.app.openapi()),
         "title": request.app.title,
         "summary": request.app.summary,
-        "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address),
+        "preamble": PREAMBLE.replace("http://127.0.0.1:8080", address) + (PAIRED if reception.lan else ""),
     }
     return templates.TemplateResponse(request, "docs.html", shown)

@@ -17,6 +17,9 @@ from inkstick.web.state import Office, Templates
 
 LINES = 100
 HEIGHT = 100.0
+ASKED = "inkstick-asked"
+"""The cookie of who just asked the machine for something: it takes a moment until that is seen."""
+ASKED_SECONDS = 60
 
 
 router = APIRouter(include_in_schema=False)
@@ -40,7 +43,9 @@ async def diagnostics(office: Office) -> Response:
 @router.post("/system/machine")
 async def machine(office: Office, action: Annotated[str, Form(pattern="^(lock|power-off)$")]) -> Response:
     await office.appliance(action)
-    return RedirectResponse("/system", 303)
+    response = RedirectResponse("/system", 303)
+    response.set_cookie(ASKED, action, max_age=ASKED_SECONDS, path="/system", httponly=True, samesite="strict")
+    return response
 
 
 async def _page(
@@ -51,6 +56,7 @@ async def _page(
         "info": info,
         "stats": stats,
         "test": test,
+        "asked": request.cookies.get(ASKED),
         "bars": bars(info.series),
         "hours": hours(info.series),
         "log": info.log[-LINES:],

@@ -71,22 +71,26 @@ function options() {
   return wishes;
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const files = [...chosen(byId("file")), ...chosen(byId("folder"))];
-  byId("file").value = byId("folder").value = "";
-  if (files.length) sendAll(files, options(), arrived);
-  else byId("file").focus();
-});
-// Wherever on the page they are let go: beside the box the browser would open them, and leave the page.
-const files = (event) => event.dataTransfer?.types.includes("Files");
-addEventListener("dragover", (event) => { if (files(event)) { event.preventDefault(); form.classList.add("over"); } });
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) form.classList.remove("over"); });
-addEventListener("drop", async (event) => {
-  if (!files(event)) return;
-  event.preventDefault();
-  form.classList.remove("over");
-  const wishes = options();
-  sendAll(await dropped(event.dataTransfer), wishes, arrived);
-});
-keys({ u: () => byId("file").click() });
+function takeFiles() {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const files = [...chosen(byId("file")), ...chosen(byId("folder"))];
+    byId("file").value = byId("folder").value = "";
+    if (files.length) sendAll(files, options(), arrived);
+    else byId("file").focus();
+  });
+  // Wherever on the page they are let go: beside the box the browser would open them, and leave the page.
+  const files = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => { if (files(event)) { event.preventDefault(); form.classList.add("over"); } });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) form.classList.remove("over"); });
+  addEventListener("drop", async (event) => {
+    if (!files(event)) return;
+    event.preventDefault();
+    form.classList.remove("over");
+    const wishes = options();
+    sendAll(await dropped(event.dataTransfer), wishes, arrived);
+  });
+}
+
+if (form) takeFiles(); // not for those who may only look
+keys(form ? { u: () => byId("file").click() } : {});

@@ -4,8 +4,10 @@ export const byId = (id) => document.getElementById(id);
 
 export const words = JSON.parse(byId("words")?.textContent ?? "{}");
 
+const JSON_SOON = () => ({ headers: { Accept: "application/json" }, signal: AbortSignal.timeout(20_000) }); // or it counts as lost
+
 export async function getJson(address) {
-  const answer = await fetch(address, { headers: { Accept: "application/json" } });
+  const answer = await fetch(address, JSON_SOON());
   if (!answer.ok) throw Object.assign(new Error(`${answer.status} ${address}`), { status: answer.status });
   return answer.json();
 }
@@ -23,7 +25,7 @@ function tell(why) {
 
 async function whyAway() {
   try {
-    const { ok, status } = await fetch("/api/v1/status", { headers: { Accept: "application/json" } });
+    const { ok, status } = await fetch("/api/v1/status", JSON_SOON());
     return ok ? null : status === 401 ? "unpaired" : "lost";
   } catch { return "lost"; }
 }
@@ -69,6 +71,10 @@ export function follow(last, onEvent, onOpen) {
   addEventListener("pageshow", (event) => { if (event.persisted) see(); }); // back to it, as it was left
   document.addEventListener("visibilitychange", see);
   addEventListener("focus", () => { if (!source) see(); });
+  setInterval(async () => { // a cable that was pulled ends no connection: nothing comes any more, and nobody says so
+    const mine = source;
+    if (mine?.readyState === EventSource.OPEN && (await whyAway()) && source === mine) mine.onerror();
+  }, 30_000);
   setInterval(() => { if (!source && document.visibilityState === "hidden") whyAway(); }, 600_000); // open is in use
   see();
 }
