@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from inkstick.errors import UsageError
 from inkstick.profile import EngineChoice
@@ -202,6 +203,18 @@ def _convert(name: str, kind: str, raw: object) -> object:
             if not 0 <= number < math.inf or (name == "port" and number > 65535):
                 raise ValueError("out of range")
             return number
+        if name == "engine_url":
+            _check_address(str(raw))
     except ValueError as error:
         raise UsageError(f"setting {name} cannot be {str(raw)!r}: {error}", hint="See docs/settings.md.") from error
     return str(raw)
+
+
+def _check_address(text: str) -> None:
+    """Raises ValueError for what no server can be at."""
+    parts = urlsplit(text)
+    of_host = (
+        parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    )  # the port's number is checked too
+    if not of_host and not text.startswith("unix:///"):
+        raise ValueError("an engine's address is http://host:port or unix:///path")
