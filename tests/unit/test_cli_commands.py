@@ -354,6 +354,14 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(
     assert "/proc/none" in capsys.readouterr().err
 
 
+def test_a_disk_without_room_ends_a_command_and_nothing_goes_on_by_itself() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "inkstick.cli", "models", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Make room there" in done.stderr and "by itself" not in done.stderr
+
+
 def test_samples_that_cannot_be_copied_do_not_keep_the_address_back(tmp_path: Path) -> None:
     folder, said = DataFolder(tmp_path / "data"), list[str]()
     folder.create()
