@@ -84,9 +84,11 @@ class DataFolder:
         return self.state / "engine"
 
     def create(self) -> None:
-        """Make the folders that are missing; state/ is for the service alone."""
+        """Make the folders that are missing; state/ is for the service alone. An inbox that is a link to a share which
+        is not mounted yet is waited for."""
         for folder in (self.inbox, self.results, self.done, self.failed):
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder != self.inbox or not folder.is_symlink():
+                folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.state, self.spool):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.create_engine()
