@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _refused(error: OSError) -> InkstickError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull()
+        return DiskFull("The disk is full.", hint="Make room there, and run the command again.")
     return Unavailable(f"The system says: {error}.", hint="Look whether that path is there, and who may write to it.")
 
 

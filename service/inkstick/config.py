@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from inkstick.errors import UsageError
 from inkstick.profile import EngineChoice
@@ -83,9 +84,11 @@ class DataFolder:
         return self.state / "engine"
 
     def create(self) -> None:
-        """Make the folders that are missing; state/ is for the service alone."""
+        """Make the folders that are missing; state/ is for the service alone. An inbox that is a link to a share which
+        is not mounted yet is waited for."""
         for folder in (self.inbox, self.results, self.done, self.failed):
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder != self.inbox or not folder.is_symlink():
+                folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.state, self.spool):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.create_engine()
@@ -202,6 +205,18 @@ def _convert(name: str, kind: str, raw: object) -> object:
             if not 0 <= number < math.inf or (name == "port" and number > 65535):
                 raise ValueError("out of range")
             return number
+        if name == "engine_url":
+            _check_address(str(raw))
     except ValueError as error:
         raise UsageError(f"setting {name} cannot be {str(raw)!r}: {error}", hint="See docs/settings.md.") from error
     return str(raw)
+
+
+def _check_address(text: str) -> None:
+    """Raises ValueError for what no server can be at."""
+    parts = urlsplit(text)
+    of_host = (
+        parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    )  # the port's number is checked too
+    if not of_host and not text.startswith("unix:///"):
+        raise ValueError("an engine's address is http://host:port or unix:///path")

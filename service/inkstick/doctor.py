@@ -110,6 +110,9 @@ def _memory() -> int:
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
+    from inkstick.errors import Unavailable, UsageError
+    from inkstick.intake.root import guard_against_loops
+
     folder = settings.folder
     if not folder.root.exists():
         yield Finding(Level.OK, "data folder", f"{folder.root} will be made at the first start")
@@ -117,6 +120,15 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     for path in (folder.root, folder.inbox, folder.results, folder.done, folder.failed, folder.state):
         if path.exists():
             yield _writable(path)
+        elif path.is_symlink():
+            hint = "Plug it in or mount it. Nothing is lost meanwhile."
+            yield Finding(Level.BAD, f"folder {path.name}", f"leads to {path.readlink()}, which is not there", hint)
+    try:
+        guard_against_loops(folder)
+    except UsageError as error:
+        yield Finding(Level.BAD, "folder inbox", error.message, error.hint)
+    except Unavailable:
+        pass  # told above
     yield _one_file_system(folder)
     if folder.state.exists() and folder.state.stat().st_mode & 0o077:
         hint = f"chmod 700 {folder.state}"

@@ -499,6 +499,31 @@ def test_a_network_folder_gets_a_slower_pace(office: Office, monkeypatch: pytest
     assert office.watcher.wait_seconds() == 10
 
 
+def test_an_inbox_on_a_share_that_is_mounted_after_the_start_is_waited_for(tmp_path: Path) -> None:
+    """At a reboot the share often comes last; neither the service nor the watcher had started without it."""
+    root, share = tmp_path / "data", tmp_path / "share"
+    root.mkdir()
+    (root / "inbox").symlink_to(share)
+    office = Office(root)
+    assert office.tick() == []
+    assert office.watcher.status().state is WatchState.UNAVAILABLE
+    share.mkdir()
+    office.drop("a.png")
+    assert len(office.settle()) == 1
+
+
+def test_results_on_a_share_that_is_mounted_after_the_start_are_not_read_again(tmp_path: Path) -> None:
+    root, share = tmp_path / "data", tmp_path / "share"
+    (root / "state").mkdir(parents=True)
+    (root / "inbox").symlink_to(share)
+    office = Office(root)
+    office.folder.results.rmdir()
+    (share / "results").mkdir(parents=True)
+    office.folder.results.symlink_to(share / "results")
+    with pytest.raises(UsageError, match="read again"):
+        office.tick()
+
+
 def test_an_inbox_that_vanishes_and_returns_is_waited_for(office: Office) -> None:
     office.drop("a.png")
     office.tick()

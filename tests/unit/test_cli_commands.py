@@ -250,6 +250,19 @@ def test_doctor_believes_no_address_that_a_power_cut_left_behind(tmp_path: Path)
     assert (page.level, page.text) == (Level.OK, "is being served at http://127.0.0.1:1/")
 
 
+def test_doctor_sees_an_inbox_that_is_not_mounted_and_one_that_results_come_back_into(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    settings.folder.create()
+    settings.folder.inbox.rmdir()
+    for target, says in ((tmp_path / "share", "which is not there"), (settings.folder.results, "read again, for ever")):
+        settings.folder.inbox.unlink(missing_ok=True)
+        settings.folder.inbox.symlink_to(target)
+        bad = [
+            finding for finding in examine(settings) if finding.name == "folder inbox" and finding.level is Level.BAD
+        ]
+        assert len(bad) == 1 and says in bad[0].text, target
+
+
 def test_doctor_leaves_nothing_behind_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -352,6 +365,14 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(
 ) -> None:
     assert cli.main(arguments) == 1
     assert "/proc/none" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_ends_a_command_and_nothing_goes_on_by_itself() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "inkstick.cli", "models", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Make room there" in done.stderr and "by itself" not in done.stderr
 
 
 def test_samples_that_cannot_be_copied_do_not_keep_the_address_back(tmp_path: Path) -> None:

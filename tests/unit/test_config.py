@@ -35,6 +35,19 @@ def test_a_time_is_a_number_that_passes(value: str) -> None:
         load({}, {"INKSTICK_SETTLE_SECONDS": value})
 
 
+@pytest.mark.parametrize(
+    "address", ["foo", "localhost:8000", "http://", "http://localhost:99999", "http://[::1", "unix://sock", "ftp://a"]
+)
+def test_an_engine_is_looked_for_only_where_one_can_be(address: str) -> None:
+    with pytest.raises(UsageError, match="setting engine_url cannot be"):
+        load({"engine_url": address}, {})
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.2:8000", "https://gpu.example/", "http://[::1]:9", "unix:///run/a"])
+def test_an_engines_address_is_kept_as_it_is(address: str) -> None:
+    assert load({"engine_url": address}, {}).engine_url == address
+
+
 def test_what_is_empty_is_not_given(tmp_path: Path) -> None:
     """As `INKSTICK_MODEL= inkstick run` and unit files write it; it had meant the folder that one stands in."""
     environment = {f"INKSTICK_{field.name.upper()}": "" for field in fields(Settings)}

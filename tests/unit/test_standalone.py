@@ -14,7 +14,7 @@ import pytest
 from corpora import hostile
 from inkstick import standalone
 from inkstick.config import Settings
-from inkstick.errors import Incomplete, Unsupported
+from inkstick.errors import Encrypted, Incomplete, Unsupported
 from inkstick.profile import Profile
 from inkstick.standalone import read_files
 from inkstick.work import Content, identify_file
@@ -110,6 +110,8 @@ async def test_a_fault_of_our_own_on_one_file_stops_no_other(tmp_path: Path, mon
     def stumbles(path: Path, most: int) -> Content:
         if path.name == "bad.png":
             raise KeyError("a bug")
+        if path.name == "locked.png":
+            raise Encrypted
         raise Unsupported
 
     @asynccontextmanager
@@ -118,6 +120,7 @@ async def test_a_fault_of_our_own_on_one_file_stops_no_other(tmp_path: Path, mon
 
     monkeypatch.setattr(standalone, "identify_file", stumbles)
     monkeypatch.setattr(standalone, "reading", nothing)
-    files = [tmp_path / "bad.png", tmp_path / "other.png"]
-    bad, other = await read_files(Settings(data=tmp_path), Profile(), files, tmp_path / "out", lambda *_: None)
+    files = [tmp_path / "bad.png", tmp_path / "other.png", tmp_path / "locked.png"]
+    bad, other, locked = await read_files(Settings(data=tmp_path), Profile(), files, tmp_path / "out", lambda *_: None)
     assert (bad.error and bad.error["code"], other.error and other.error["code"]) == ("internal", "unsupported")
+    assert locked.error and "inkstick run" in locked.error["hint"], "no folder has settings here"

@@ -79,9 +79,12 @@ class Watcher:
     def __init__(
         self, folder: DataFolder, spool: Spool, clock: Clock, settings: Settings, on_claims: Listener | None = None
     ) -> None:
-        """Raises UsageError when results would come back into the inbox, Unavailable when a folder is missing."""
-        guard_against_loops(folder)
+        """Raises UsageError when results would come back into the inbox, Unavailable when a folder is missing. Only the
+        inbox may be: a link to a share that is not mounted yet. Then `tick` raises that UsageError when it has come."""
         self.folder = folder
+        self._guarded = False
+        if folder.inbox.exists():
+            self._guard()
         self._spool, self._clock, self._settings = spool, clock, settings
         self._on_claims = on_claims
         self._inbox = folder.inbox.resolve()
@@ -148,6 +151,7 @@ class Watcher:
     def _observe(self) -> None:
         """Check the root, scan, and bring the candidates up to date. Raises Unavailable."""
         root = read_root(self._inbox)
+        self._guard()
         started = self._clock.monotonic()
         survey = scan(self._inbox, self._reserved)
         ended = self._clock.monotonic()
@@ -162,6 +166,12 @@ class Watcher:
         self._profiles.update(survey.settings, ended, self._rules_of(slow=self._slow_root))
         self._candidates = dict(self._observed(survey, started, ended))
         self._held = {path: held for path, held in self._held.items() if path in survey.files}
+
+    def _guard(self) -> None:
+        """Once: see `guard_against_loops`."""
+        if not self._guarded:
+            guard_against_loops(self.folder)
+            self._guarded = True
 
     def _observed(self, survey: Survey, started: float, ended: float) -> Iterator[tuple[bytes, Candidate]]:
         """A file counts as seen first when its first scan ended, and as still only up to when the last one began."""

@@ -528,10 +528,10 @@ def _sampling(table: Table | None) -> tuple[Sampling | None, tuple[Sampling, ...
     if table is None:
         return None, (), None
     first = Sampling(
-        temperature=table.number("temperature", 0.0),
-        top_p=table.number("top_p", 1.0),
+        temperature=table.number("temperature", 0.0, least=0.0, most=2.0),
+        top_p=table.number("top_p", 1.0, least=0.01, most=1.0),
         top_k=table.whole("top_k", least=-1) if table.has("top_k") else -1,
-        repetition_penalty=table.number("repetition_penalty", 1.0),
+        repetition_penalty=table.number("repetition_penalty", 1.0, least=0.1, most=2.0),
         max_tokens=table.whole("max_tokens", least=1),
         skip_special_tokens=table.flag("skip_special_tokens", True),
     )
@@ -543,10 +543,10 @@ def _retry(table: Table, first: Sampling) -> Sampling:
     """A later attempt's sampling: what it does not name is as in the first."""
     return table.done(
         Sampling(
-            temperature=table.number("temperature", first.temperature),
-            top_p=table.number("top_p", first.top_p),
+            temperature=table.number("temperature", first.temperature, least=0.0, most=2.0),
+            top_p=table.number("top_p", first.top_p, least=0.01, most=1.0),
             top_k=table.whole("top_k", least=-1) if table.has("top_k") else first.top_k,
-            repetition_penalty=table.number("repetition_penalty", first.repetition_penalty),
+            repetition_penalty=table.number("repetition_penalty", first.repetition_penalty, least=0.1, most=2.0),
             max_tokens=table.maybe_whole("max_tokens", least=1) or first.max_tokens,
             skip_special_tokens=first.skip_special_tokens,
         )
@@ -597,7 +597,7 @@ def _layout(table: Table | None, prompts: Mapping[str, str]) -> Layout | None:
         model=table.text("model"),
         side=table.whole("side", least=1),
         columns=table.words("columns"),
-        threshold=table.number("threshold", 0.5),
+        threshold=table.number("threshold", 0.5, least=0.0, most=1.0),
         classes=table.words("classes"),
         otherwise=table.text("otherwise"),
         skip=table.words("skip"),

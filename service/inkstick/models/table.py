@@ -59,8 +59,11 @@ class Table:
     def maybe_whole(self, key: str, *, least: int = 0) -> int | None:
         return self.whole(key, least=least) if self.has(key) else None
 
-    def number(self, key: str, default: float) -> float:
-        return float(self._need(key, float)) if self.has(key) else default
+    def number(self, key: str, default: float, *, least: float, most: float) -> float:
+        value = float(self._need(key, float)) if self.has(key) else default
+        if not least <= value <= most:  # so is nan, which TOML has
+            raise self.fail(key, f"is {value}, but must be from {least:g} to {most:g}")
+        return value
 
     def flag(self, key: str, default: bool) -> bool:
         return self._need(key, bool) if self.has(key) else default
