@@ -24,7 +24,7 @@ from pathlib import Path
 from inkstick.clock import Clock
 from inkstick.config import Settings
 from inkstick.correct import change as changing
-from inkstick.correct.doubt import is_doubtful
+from inkstick.correct.doubt import LOW, SETTLED
 from inkstick.document import Header, Page, Task, header_from_json, page_json
 from inkstick.engines.protocol import Engine
 from inkstick.errors import Blocked, DocumentError, EngineDown, Unsupported, UsageError, by_code, no_such_page
@@ -145,11 +145,7 @@ class Corrections:
         return [VersionInfo(version.number, version.who, version.when, version.what) for version in found]
 
     async def doubtful(self, id: str, number: int, *, back: bool = False) -> int | None:
-        pages = await asyncio.to_thread(self._ledger.pages, id)
-        found = [page.number for page in pages if is_doubtful(page.flags, page.score)]
-        if back:
-            return max((page for page in found if page < number), default=None)
-        return min((page for page in found if page > number), default=None)
+        return await asyncio.to_thread(self._ledger.noted, id, number, SETTLED, LOW, back=back)
 
     def _row(self, id: str) -> Row:
         row = self._ledger.get(id)

@@ -301,7 +301,7 @@ class Office:
     async def pages(self, id: str, *, after: int = 0, limit: int = 1000) -> Sequence[PageInfo]:
         def listed() -> list[PageInfo]:
             row = self._row(id)
-            known = {page.number: page for page in self._ledger.pages(id) if after < page.number <= after + limit}
+            known = {page.number: page for page in self._ledger.pages(id, after, limit)}
             last = max([*known, min(row.pages, after + limit)], default=0)
             return [
                 PageInfo(

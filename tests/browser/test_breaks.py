@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,3 +207,24 @@ async def test_a_pulled_cable_is_noticed_though_no_connection_ends(browser: Brow
         await expect(page.locator("#live")).to_be_hidden()
         await page.unroute_all()
         await expect(page.get_by_text("The machine does not answer.")).to_be_hidden(timeout=30_000)
+
+
+async def test_a_flood_of_documents_is_not_asked_for_one_by_one(browser: Browser, tmp_path: Path) -> None:
+    """Ten thousand files dropped at once were ten thousand questions of every open page, for minutes."""
+    office = memory(tmp_path, 0)
+    async with site(browser, office) as found:
+        await found.context.add_init_script(BEHIND)
+        page = await found.open()
+        await page.evaluate("behind(true)")
+        asked: set[str] = set()
+        page.on("request", lambda request: asked.add(request.url))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        for n in range(400):
+            await office.accept_upload(f"{n}.txt", chunks())
+        await page.evaluate("behind(false)")
+        await expect(page.locator("tr.doc").first).to_contain_text("399.txt", timeout=60_000)
+        await expect(page.locator("tr.doc .pill[data-state=done]")).to_have_count(200, timeout=60_000)
+        assert sum("/api/v1/documents/" in address for address in asked) < 350

@@ -109,6 +109,7 @@ async def test_a_stick_is_read_and_let_go(browser: Browser, tmp_path: Path) -> N
         hostile = Stick("sdb1", "<b onclick=alert(1)>KINGSTON</b> {name}", "offered", 214)
         machine.sticks = (hostile,)
         await expect(page.locator(".sticks p")).to_have_text(f"Read 214 documents from {hostile.name}?")
+        await expect(page.locator("#stick-said")).to_have_text(f"Read 214 documents from {hostile.name}?")
         await picture(page, "stick-offered")
         assert await lacks(page) == []
         await page.get_by_role("button", name="Read them all").click()

@@ -11,6 +11,7 @@ import pytest
 
 from inkstick.clock import ManualClock
 from inkstick.config import DataFolder
+from inkstick.correct.doubt import LOW, SETTLED, is_doubtful
 from inkstick.document import Block, Flag, Header, Kind, Page, record_chunks
 from inkstick.errors import UsageError
 from inkstick.profile import Priority, Profile
@@ -45,6 +46,20 @@ def claim(identifier: str, name: str = "a.pdf", sha256: str | None = None, profi
 def page(number: int, text: str = "", *flags: Flag) -> Page:
     blocks = (Block(1, Kind.PARAGRAPH, text),) if text else ()
     return Page(number, 100, 200, "fake", flags=flags, score=0.9, seconds=1.5, blocks=blocks)
+
+
+def test_of_many_pages_only_those_that_are_asked_for_are_looked_at(ledger: Ledger) -> None:
+    ledger.accept([claim("d1"), claim("d2")])
+    ledger.pages_done("d1", [page(n, "", *([Flag.SUSPECT, Flag.BLANK] if n in (3, 8) else [])) for n in range(1, 10)])
+    ledger.pages_done("d1", [replace(page(5), score=0.5), replace(page(6, "", Flag.BLANK), score=None)])
+    ledger.pages_done("d2", [page(4, "", Flag.SUSPECT)])
+    assert [row.number for row in ledger.pages("d1", 4, 2)] == [5, 6]
+    there = [ledger.noted("d1", n, ("suspect", "truncated"), 0.8) for n in (0, 3, 5, 8)]
+    back = [ledger.noted("d1", n, ("suspect",), 0.8, back=True) for n in (10, 8, 5, 3)]
+    assert (there, back) == ([3, 5, 8, None], [8, 5, 3, None])
+    rows = ledger.pages("d1")
+    doubtful = [row.number for row in rows if is_doubtful(row.flags, row.score)]
+    assert doubtful == [n for n in range(1, 10) if ledger.noted("d1", n - 1, SETTLED, LOW) == n]
 
 
 def test_a_document_goes_through_its_states(ledger: Ledger) -> None:

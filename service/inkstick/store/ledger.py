@@ -346,13 +346,27 @@ class Ledger:
         """Every document there is."""
         return [str(row[0]) for row in self._query("SELECT id FROM documents", ())]
 
-    def pages(self, identifier: str) -> builtins.list[PageRow]:
+    def pages(self, identifier: str, after: int = 0, limit: int = 1 << _PAGE_BITS) -> builtins.list[PageRow]:
+        """Those after page `after`, `limit` numbers at most."""
         rows = self._query(
             "SELECT number, p.state, engine, p.flags, score, seconds, p.attempts FROM pages p"
-            " JOIN documents d ON d.seq = p.document WHERE d.id = ? ORDER BY number",
-            (identifier,),
+            " JOIN documents d ON d.seq = p.document WHERE d.id = ? AND number > ? AND number <= ? ORDER BY number",
+            (identifier, after, after + limit),
         )
         return [PageRow(row[0], row[1], row[2], _words(row[3]), *row[4:]) for row in rows]
+
+    def noted(
+        self, identifier: str, number: int, flags: Sequence[str], low: float, *, back: bool = False
+    ) -> int | None:
+        """The next page after `number` (`back`: before it) that has one of the flags, or a score below `low`."""
+        there, order = ("<", "DESC") if back else (">", "ASC")
+        marks = " OR ".join(["score < ?", *["instr(' ' || p.flags || ' ', ?)"] * len(flags)])
+        rows = self._query(
+            f"SELECT number FROM pages p JOIN documents d ON d.seq = p.document WHERE d.id = ? AND number {there} ?"  # noqa: S608
+            f" AND ({marks}) ORDER BY number {order} LIMIT 1",
+            (identifier, number, low, *(f" {flag} " for flag in flags)),
+        )
+        return int(rows[0][0]) if rows else None
 
     def search(self, q: str, limit: int = 50) -> builtins.list[Hit]:
         """Pages (and names) that hold `q` as it stands, case aside."""

@@ -44,9 +44,11 @@ export function follow(last, onEvent, onOpen) {
   let source = null;
   let timer = null;
   let failures = 0;
+  let ended = false; // the pairing
   const close = () => { clearTimeout(timer); source?.close(); source = null; };
   const open = () => {
     close();
+    ended = false;
     const mine = source = new EventSource(`/api/v1/events?after=${encodeURIComponent(last)}`);
     source.onopen = () => { failures = 0; tell(null); onOpen?.(true); };
     source.onmessage = (message) => {
@@ -61,7 +63,7 @@ export function follow(last, onEvent, onOpen) {
       const why = await whyAway();
       if (source !== mine) return;
       if (failures > 0 || why === "unpaired") tell(why);
-      if (why === "unpaired") { source = null; return; } // until its person comes back: each try is noted in the audit log
+      if (why === "unpaired") { source = null; ended = true; return; } // until its person comes back: each try is noted
       timer = setTimeout(open, TRIES[failures]);
       failures = Math.min(failures + 1, TRIES.length - 1);
     };
@@ -75,7 +77,9 @@ export function follow(last, onEvent, onOpen) {
     const mine = source;
     if (mine?.readyState === EventSource.OPEN && (await whyAway()) && source === mine) mine.onerror();
   }, 30_000);
-  setInterval(() => { if (!source && document.visibilityState === "hidden") whyAway(); }, 600_000); // open is in use
+  setInterval(async () => { // a page that is open is in use, also in the background
+    if (!source && !ended && document.visibilityState === "hidden") ended = (await whyAway()) === "unpaired";
+  }, 600_000);
   see();
 }
 

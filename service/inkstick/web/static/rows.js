@@ -1,6 +1,7 @@
 // Rows of a list of documents: filled from the API's answers, kept live. All text goes in as text.
 import { byId, calmly, fill, getJson, said, words } from "./live.js";
 
+const MOST = 200; // rows
 const SVG = "http://www.w3.org/2000/svg";
 const table = byId("documents");
 export const body = table.tBodies[0];
@@ -79,7 +80,7 @@ function insert(doc) {
   body.insertBefore(row, [...body.rows].find((other) => Number(other.dataset.seq) < doc.seq) ?? null);
   const bulk = byId("bulk");
   if (bulk) bulk.hidden = false;
-  while (body.rows.length > 200) {
+  while (body.rows.length > MOST) {
     body.rows[body.rows.length - 1].remove();
     oldest = Number(body.rows[body.rows.length - 1].dataset.seq);
   }
@@ -116,7 +117,15 @@ async function renew(ids) {
   changed();
 }
 
+// Of thousands that arrive at once only the newest get a row: the others are not asked for.
+function leaveOut() {
+  if (waiting.size <= MOST) return;
+  const unknown = [...waiting].filter((id) => !rowOf(id));
+  for (const id of unknown.slice(0, -MOST)) waiting.delete(id);
+}
+
 const refresh = calmly(300, async () => {
+  leaveOut();
   const ids = [...waiting].slice(0, 20);
   for (const id of ids) { waiting.delete(id); coming.add(id); }
   try {

@@ -21,11 +21,21 @@ function item(stick) {
   return made;
 }
 
+// Spoken to those who listen: what begins and ends, not each step between.
+const heard = new Set([...part?.querySelectorAll("li") ?? []].map((one) => `${one.dataset.id} ${one.dataset.state}`));
+function speak(sticks) {
+  const fresh = sticks.filter(({ id, state }) => !heard.has(`${id} ${state}`));
+  heard.clear();
+  for (const { id, state } of sticks) heard.add(`${id} ${state}`);
+  if (fresh.length) document.getElementById("stick-said").textContent = fresh.map(({ text }) => text).join(" ");
+}
+
 async function renew() {
   try {
     const answer = await fetch("/sticks", { headers: { Accept: "application/json" } });
     if (answer.status === 401) { addEventListener("focus", renew, { once: true }); return; } // each try is noted
     const told = answer.ok ? await answer.text() : null;
+    if (told !== null) speak(JSON.parse(told).sticks);
     if (told !== null && told !== part.dataset.shown && !part.contains(document.activeElement)) {
       const { label, sticks } = JSON.parse(told);
       const list = element("ul", { className: "sticks", ariaLabel: label }, ...sticks.map(item));
