@@ -49,6 +49,7 @@ from inkstick.work import (
     parts_of,
     record_pages,
     record_parts,
+    with_cut,
     work_key,
 )
 
@@ -293,6 +294,7 @@ class Desk:
         twin = await asyncio.to_thread(self._twin, claim, profile, content)
         if twin is None:
             parts = await self._read(claim, profile, content, work, files)
+            parts = await asyncio.to_thread(with_cut, parts, files)
             pages = Pages(functools.partial(self._spool.checkpoints, work))
             if await asyncio.to_thread(self._spool.drop_torn_checkpoints, work):
                 raise Unavailable("Pages that were read came back damaged from the disk: they are read again.")

@@ -24,6 +24,7 @@ from inkstick import __version__
 from inkstick.config import DataFolder, Settings
 from inkstick.supervise.machine import pci_cards
 
+ENGINE_KEY = "INKSTICK_ENGINE_KEY"
 PACKAGES = ("fastapi", "starlette", "uvicorn", "rapidocr", "onnxruntime", "pymupdf", "pillow", "numpy")
 OLDEST_SQLITE = (3, 51, 3)
 BYTES_PER_CORE = 1 << 30
@@ -60,6 +61,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     for field in dataclasses.fields(settings):
         yield Finding(Level.OK, f"setting {field.name}", str(getattr(settings, field.name)))
+    known = {f"INKSTICK_{field.name.upper()}" for field in dataclasses.fields(settings)} | {ENGINE_KEY}
+    for name in sorted(name for name in os.environ if name.startswith("INKSTICK_") and name not in known):
+        yield Finding(Level.WARN, "settings", f"{name} is none of them and counts for nothing", "See docs/settings.md.")
 
 
 def _software(_: Settings) -> Iterator[Finding]:

@@ -162,7 +162,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A member of an archive or a mail: its name there, type, and its pages ``first..last`` (both 0 if it failed)."""
+    """A member of an archive or a mail: its name there, type, and its pages ``first..last``: both 0 if it failed, but
+    not if its error is that it was cut short."""
 
     name: str
     type: str

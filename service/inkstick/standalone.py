@@ -29,7 +29,7 @@ from inkstick.results.names import numbered, result_name
 from inkstick.results.publish import build
 from inkstick.store.disk import rename_noreplace
 from inkstick.web.office_port import OnProgress
-from inkstick.work import Pages, Summary, header_of, identify_file, is_whole, part_originals, parts_of
+from inkstick.work import Pages, Summary, header_of, identify_file, is_whole, part_originals, parts_of, with_cut
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ class _File:
         content = await asyncio.to_thread(identify_file, self._path, max_bytes)
         content = replace(content, whole=await asyncio.to_thread(is_whole, self._path))
         files = await parts_of(self._pool, self._path, content, scratch / "parts", self._profile.passwords)
-        parts = (await self._reader.submit(self._job(order, files))).parts
+        read = await self._reader.submit(self._job(order, files))
+        parts = await asyncio.to_thread(with_cut, read.parts, files)
         pages = Pages(lambda: iter([self._pages[number] for number in sorted(self._pages)]))
         summary = Summary.of(pages)
         if summary.read == 0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from inkstick.errors import TooLarge, UsageError
+from inkstick.errors import Blocked, TooLarge, UsageError
 from inkstick.profile import Priority, Profile, merge
 from inkstick.store import growing
 from inkstick.store.growing import Plan, Writer
@@ -27,9 +28,11 @@ class Uploads:
         """Who appended last, by id: only for what it has hashed."""
 
     async def resume(self) -> None:
-        """After a start: accept what came whole just before the service ended."""
+        """After a start: accept what came whole just before the service ended. One that is not what was announced, or
+        for which there is no room, is its sender's concern and keeps nobody else from starting."""
         for id in await asyncio.to_thread(growing.growing, self._spool):
-            await self.look(id)
+            with contextlib.suppress(UsageError, Blocked):
+                await self.look(id)
 
     async def begin(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inkstick import __version__
@@ -162,6 +162,14 @@ def part_originals(records: tuple[Part, ...], files: tuple[PartFile, ...]) -> Ca
     named = [file for file in files if file.name is not None]
     paths = {(record.name, record.first): file.path for record, file in zip(records, named, strict=True)}
     return lambda part: paths.get((part.name, part.first))
+
+
+def with_cut(records: tuple[Part, ...], files: tuple[PartFile, ...]) -> tuple[Part, ...]:
+    """The records of an archive's members; one that was cut short says so, whatever could be read of it."""
+    path_of = part_originals(records, files)
+    cut = [record.error is None and (path := path_of(record)) is not None and not is_whole(path) for record in records]
+    told = Incomplete().as_json()
+    return tuple(replace(record, error=told) if is_cut else record for record, is_cut in zip(records, cut, strict=True))
 
 
 def files_of(folder: Path, name: str, format: Format) -> list[Path]:

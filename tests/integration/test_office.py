@@ -265,6 +265,23 @@ async def test_a_retry_of_half_a_file_reads_what_there_is_and_does_not_call_it_a
     assert (settings.folder.done / "half.tif").read_bytes() == numbered.half([1, 2, 3, 4])
 
 
+async def test_half_a_file_in_an_archive_is_told_and_the_archive_is_not_called_all(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    data = numbered.zipped({"half.tif": numbered.half([1, 2, 3, 4]), "whole.png": numbered.png(5)})
+    async with open_office(settings, fake) as office:
+        info = await ended(office, await upload(office, "both.zip", data))
+    assert (info.state, info.code) == ("partial", "incomplete")
+    assert page_numbers(settings, info) == ["Page 1", "Page 2", "Page 5"]
+    parts = record(settings, info)["document"]["parts"]
+    assert [(part["name"], part.get("error", {}).get("code")) for part in parts] == [
+        ("half.tif", "incomplete"),
+        ("whole.png", None),
+    ]
+    text = (settings.folder.results / "both" / "both.md").read_text()
+    assert "half.tif could not be read to its end" in text
+
+
 async def test_a_retry_reads_the_pages_anew_when_none_could_be_read(settings: Settings, fake: FakeEngine) -> None:
     fake.rules = [Rule("garbage", at="before", pages=(13,))]
     async with open_office(settings, fake) as office:

@@ -128,6 +128,23 @@ async def test_what_a_power_cut_left_beyond_the_saved_offset_is_sent_again(tmp_p
         await service.append(info.id, 5, pieces(b"56789"))
 
 
+async def test_a_start_accepts_what_came_whole_though_another_upload_is_not_what_was_announced(tmp_path: Path) -> None:
+    """The service was killed between the last byte and the comparison: it had not started any more."""
+    folder = DataFolder(tmp_path)
+    folder.create()
+    service, spool = uploads(folder, Disk())
+    wrong = await service.begin("wrong", 5, sha256="0" * 64)
+    right = await service.begin("right", 5)
+    for info in (wrong, right):
+        (spool.folder(info.id) / "original.part").write_bytes(b"01234")
+        (spool.folder(info.id) / "offset.json").write_text('{"offset": 5}')
+    service, spool = uploads(folder, Disk())
+    await service.resume()
+    assert [claim.id for claim in spool.claims()] == [right.id]
+    with pytest.raises(UsageError, match="no such upload"):
+        await service.look(wrong.id)
+
+
 async def test_a_sender_that_goes_away_has_sent_what_came(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.create()

@@ -263,6 +263,14 @@ def test_doctor_sees_an_inbox_that_is_not_mounted_and_one_that_results_come_back
         assert len(bad) == 1 and says in bad[0].text, target
 
 
+def test_doctor_names_a_setting_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INKSTICK_WORKRES", "1")
+    monkeypatch.setenv("INKSTICK_ENGINE_KEY", "secret")
+    found = list(examine(Settings(data=tmp_path / "data")))
+    assert [finding.level for finding in found if "INKSTICK_WORKRES" in finding.text] == [Level.WARN]
+    assert not any("secret" in finding.text or "ENGINE_KEY" in finding.text for finding in found)
+
+
 def test_doctor_leaves_nothing_behind_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -68,6 +68,17 @@ async def test_where_no_page_is_answered_it_says_why_at_once(tmp_path: Path) -> 
     assert (status, "Not even one page was answered: status 500" in errors) == (1, True), errors
 
 
+async def test_a_server_that_an_earlier_run_left_behind_is_not_measured_in_its_place(tmp_path: Path) -> None:
+    """It answers at once: a start-up of no seconds, and the figures of another model."""
+    async with FakeEngine(speed=20) as fake:
+        port = fake.url.rpartition(":")[2]
+        wishes = ("--in-flight", "1", "--pixels", "20000", "--pages", "1", "--tokens", "8", "--no-transformers")
+        taken = ("--cpu", "--model", str(tmp_path), "--engine-python", "/bin/true", "--port", port)
+        status, errors = await run(*taken, *wishes, "-o", str(tmp_path / "out"), path=str(tmp_path))
+        assert (status, fake.seen.finished) == (1, 0)
+    assert f"answers at port {port} already" in errors
+
+
 # -- its parts
 
 

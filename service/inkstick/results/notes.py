@@ -31,7 +31,8 @@ def page_notes(header: Header, pages: Iterable[Page]) -> list[str]:
                 flagged[flag].append(page.number)
     notes = [f"{_pages(numbers)} could not be read: {message} ({code})" for (code, message), numbers in failed.items()]
     notes += [
-        f"{part.name} could not be read: {part.error.get('message', '')} ({part.error.get('code', 'internal')})"
+        f"{part.name} could not be read{' to its end' if part.first else ''}: {part.error.get('message', '')}"
+        f" ({part.error.get('code', 'internal')})"
         for part in header.parts
         if part.error
     ]
