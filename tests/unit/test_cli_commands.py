@@ -392,3 +392,15 @@ def test_samples_that_cannot_be_copied_do_not_keep_the_address_back(tmp_path: Pa
     host._greet()
     assert "cannot be copied" in said[0]
     assert "The page is at http://127.0.0.1:8080" in said
+
+
+def test_an_engine_told_to_stop_while_python_still_starts_ends_in_good_order(tmp_path: Path) -> None:
+    """As its unit starts it: with SIGTERM blocked, since the first process of a namespace hears none that it has no
+    handler for. It was killed a minute later, and its unit had failed."""
+    command = [sys.executable, "-m", "inkstick.cli", "engine", "--data", str(tmp_path)]
+    with subprocess.Popen(
+        command, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ) as one:
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(60) == 0
+    assert not list(tmp_path.iterdir()), "it had gone on"

@@ -37,6 +37,7 @@ SMALL_BYTES = 500 << 20
 
 def engine(settings: Settings, say: Callable[[str], None]) -> int:
     """Until SIGTERM or SIGINT. Raises UsageError if nothing can be started: no vLLM, no model."""
+    _end_when_told()
     settings.folder.create_engine()
     served, interpreter = weights.chosen(settings), python.require(settings)
     found = machine.look()
@@ -47,6 +48,7 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
             why = f"The graphics card does not answer its driver ({found.trouble or 'nvidia-smi lists none'}). {SILENT}"
             if asyncio.run(_said(settings, served, Stage.GIVEN_UP, why, say, seconds=steps.REST_SECONDS)):
                 return 0
+            _end_when_told()
     if found.trouble:
         say(f"{found.trouble}: starting without a GPU.")
     try:
@@ -69,6 +71,13 @@ def engine(settings: Settings, say: Callable[[str], None]) -> int:
     )
     asyncio.run(_until_signal(supervisor))
     return 0
+
+
+def _end_when_told() -> None:
+    """SIGTERM ends this process from now on, also one that came while Python started: its unit has it blocked until
+    here. The first process of a namespace would else not hear it, and be killed a minute later, as one that failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def launcher(
