@@ -5,7 +5,6 @@ A passphrase is bytes, goes in by a pipe, and is kept nowhere.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inkstick.config import DataFolder
+from inkstick.errors import no_room
 from inkstick_provisioning import blocks, copying, recovery, volume
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
@@ -209,7 +209,7 @@ def carry(source: Path, target: Path) -> int:
     try:
         return _carry(source, target, target / "state")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if no_room(error):
             raise NoRoom from error
         raise
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from inkstick.config import DataFolder
-from inkstick.errors import DiskFull, InkstickError
+from inkstick.errors import DiskFull, InkstickError, no_room
 from inkstick.intake.identify import identify_file
 from inkstick.intake.ignore import ignored_file, ignored_folder
 from inkstick_provisioning import copying
@@ -34,7 +34,6 @@ LONGEST = 200
 _GONE = {errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM, errno.ENOTCONN, errno.ESHUTDOWN}
 GOING_SECONDS = 1.0
 """From the first error of a stick that is pulled out until the kernel has forgotten it. A bad sector stays."""
-_LOCAL_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Progress = Callable[[int], None]
 
@@ -225,7 +224,8 @@ class Ingest:
         were copied. What was copied until then stays."""
         with writing():
             copying.sweep(self.data.inbox / safe(self.name))
-            known, copied, full = kept.read(), list[Copied](), False
+            known = kept.read()
+        copied, full = list[Copied](), False
         for found in wanted:
             entry = known.get(found.key)
             if entry is None:
@@ -294,7 +294,7 @@ def _watching(top: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _LOCAL_FULL:
+        if no_room(error):
             raise DiskFull from error
         if error.errno == errno.EIO and _there(top):
             time.sleep(GOING_SECONDS)
@@ -309,7 +309,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise (DiskFull if error.errno in _LOCAL_FULL else VolumeFailed) from error
+        raise (DiskFull if no_room(error) else VolumeFailed) from error
 
 
 def _there(top: Path) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import functools
 import getpass
 import io
@@ -25,7 +24,7 @@ from inkstick import __version__
 from inkstick.clock import SystemClock
 from inkstick.config import Settings, load
 from inkstick.document import Task
-from inkstick.errors import DiskFull, InkstickError, Unavailable, UsageError
+from inkstick.errors import DiskFull, InkstickError, Unavailable, UsageError, no_room
 from inkstick.profile import EngineChoice, Format
 
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refused(error: OSError) -> InkstickError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if no_room(error):
         return DiskFull("The disk is full.", hint="Make room there, and run the command again.")
     return Unavailable(f"The system says: {error}.", hint="Look whether that path is there, and who may write to it.")
 

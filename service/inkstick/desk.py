@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import heapq
 import logging
@@ -24,7 +23,17 @@ from pathlib import Path
 
 from inkstick.config import Settings
 from inkstick.document import Page, Part
-from inkstick.errors import Blocked, DiskFull, DocumentError, Incomplete, InkstickError, Internal, Unavailable, by_code
+from inkstick.errors import (
+    Blocked,
+    DiskFull,
+    DocumentError,
+    Incomplete,
+    InkstickError,
+    Internal,
+    Unavailable,
+    by_code,
+    no_room,
+)
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
 from inkstick.reading.reader import Job, Reader
@@ -407,7 +416,7 @@ class Desk:
 
 def _blocked(error: OSError) -> Blocked:
     """What the operating system refused, as what the document waits for: without the path, which has its name."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if no_room(error):
         return DiskFull()
     return Unavailable(f"The disk says: {error.strerror or type(error).__name__}.")
 

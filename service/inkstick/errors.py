@@ -25,6 +25,7 @@ when you know more than the class does: ``raise Damaged("page tree is cyclic")``
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -149,6 +150,11 @@ class UsageError(InkstickError):
     def __init__(self, message: str | None = None, *, hint: str | None = None, code: str = "usage") -> None:
         super().__init__(message, hint=hint)
         self.code = code  # type: ignore[misc]
+
+
+def no_room(error: OSError) -> bool:
+    """Whether what the system says is that the disk, or somebody's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def no_such_page() -> UsageError:

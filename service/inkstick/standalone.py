@@ -6,7 +6,6 @@ Several files are read at a time, as the service does it: the same page pool, re
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import tempfile
 from collections import Counter
@@ -20,7 +19,7 @@ from inkstick.config import Settings
 from inkstick.desk import ending
 from inkstick.document import Page
 from inkstick.engines.registry import engines_for
-from inkstick.errors import Blocked, DiskFull, DocumentError, Encrypted, Internal, Unavailable
+from inkstick.errors import Blocked, DiskFull, DocumentError, Encrypted, Internal, Unavailable, no_room
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Profile
 from inkstick.reading.reader import Job, Reader
@@ -202,7 +201,7 @@ class _File:
 
 def _refused(error: Blocked | OSError) -> Blocked:
     """What kept a file from being read, for somebody who waits: here nothing goes on by itself."""
-    if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+    if isinstance(error, DiskFull) or (isinstance(error, OSError) and no_room(error)):
         return DiskFull("There is no room for its results.", hint="Make room there, and read it again.")
     if isinstance(error, OSError):
         what = f"It could not be read or written: {error.strerror or error}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstick import durable
-from inkstick.errors import DiskFull, Unavailable
+from inkstick.errors import DiskFull, Unavailable, no_room
 
 
 def save(path: Path, value: Any) -> None:
@@ -47,7 +46,7 @@ def own(handle: int, folder: Path) -> None:
 
 
 def translated(error: OSError) -> DiskFull | Unavailable:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if no_room(error):
         return DiskFull()
     return Unavailable(f"{error.filename or 'A file'} cannot be written: {error.strerror}.")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inkstick.config import DataFolder
-from inkstick.errors import DiskFull, InkstickError, Unavailable, UsageError
+from inkstick.errors import DiskFull, InkstickError, Unavailable, UsageError, no_room
 from inkstick.intake.ignore import SETTINGS_NAME, ignored_folder
 from inkstick.intake.names import chain, display, escaped, natural_key, parent
 from inkstick.intake.profiles import SETTINGS_BYTES, read_regular
@@ -260,7 +260,7 @@ def _said(raw: bytes) -> Iterator[None]:
             raise UsageError(
                 "There is no such folder in the inbox.", hint="The list shows them all.", code="not_found"
             ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if no_room(error):
             raise DiskFull from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise UsageError(

@@ -7,7 +7,6 @@ older invisible layer is taken out first, and lines that the page already prints
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inkstick.document import Flag, Page, page_from_json
-from inkstick.errors import Damaged, DiskFull, Empty, Encrypted
+from inkstick.errors import Damaged, DiskFull, Empty, Encrypted, no_room
 from inkstick.results.glyphless import DESCENT, FONT_OBJECTS, Encoder, font_objects, natural_width
 from inkstick.results.imagepdf import ImagePdf, pictures
 from inkstick.results.placement import Affine, Placed, page_affine, place
@@ -46,7 +45,7 @@ def add_text_layer(
             else:
                 _images(Path(source_path), media_type, records, out)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if no_room(error):
             raise DiskFull from error
         raise
 

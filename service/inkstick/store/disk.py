@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from inkstick.errors import DiskFull, Unavailable
+from inkstick.errors import DiskFull, Unavailable, no_room
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE}
 _NO_FLAGS = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 _NO_SYNC = {errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -369,7 +368,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if no_room(error):
             raise DiskFull from error
         if error.errno in _GONE:
             raise Unavailable(f"A folder or device is not there: {os.strerror(error.errno)}.") from error
