@@ -42,10 +42,15 @@ python_ok() { # 3.11 to 3.13, with venv and pip
     "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
+python_runs() { # whatever runs the builder's own code: to check, write or start an image nothing is installed
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# The first Python here that will do, by the check $1 (python_ok).
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
-        if command -v "$candidate" >/dev/null && python_ok "$candidate"; then
+        if command -v "$candidate" >/dev/null && "${1:-python_ok}" "$candidate"; then
             command -v "$candidate"
             return
         fi
@@ -53,18 +58,8 @@ find_python() {
     return 1
 }
 
-# Any Python that runs the builder's own code: to check, write or start an image nothing is installed.
 plain_python() {
-    local candidate
-    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
-        if command -v "$candidate" >/dev/null &&
-            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    say "no Python 3.11 or later found: sudo apt-get install python3"
-    return 2
+    find_python python_runs || { say "no Python 3.11 or later found: sudo apt-get install python3"; return 2; }
 }
 
 # Names the Debian packages that this machine lacks for $1 (run or test).
