@@ -188,6 +188,15 @@ def test_without_network_packages_of_another_lock_than_was_fetched_are_not_taken
     assert (tmp_path / "engine-gpu.txt").read_text() == locks[1]
 
 
+@pytest.fixture
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build goes on to its own checks, as root's does, on any machine; this process's signals stay the tests'."""
+    monkeypatch.setattr(builder, "check_host", lambda **_: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize(("edition", "lacking"), [("cpu", "setuptools"), ("gpu", "agent-detector")])
 def test_what_the_cache_lacks_without_network_is_said_before_anything_is_built(
     tmp_path: Path,
@@ -197,11 +206,9 @@ def test_what_the_cache_lacks_without_network_is_said_before_anything_is_built(
     lacking: str,
 ) -> None:
     monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path))
-    for name, answer in (("check_host", None), ("_key", None), ("_models", ["one"])):
-        monkeypatch.setattr(builder, name, lambda *_, answer=answer, **__: answer)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(builder, "_key", lambda *_: None)
+    monkeypatch.setattr(builder, "_models", lambda *_, **__: ["one"])
     monkeypatch.setattr(debs, "recorded", lambda *_: [])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is the tests'
     if edition == "gpu":  # the service's are there, packed
         place = Place(ROOT, tmp_path, tmp_path / "work", tmp_path / "log", 0)
         key = layers.environment_key(place, recipe.load(ROOT / "image/recipe.toml"))
@@ -213,16 +220,14 @@ def test_what_the_cache_lacks_without_network_is_said_before_anything_is_built(
     assert "Python packages, " + lacking in said.err and "builder tree" not in said.out
 
 
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("option", ["--sign", "--mok-cert"])
 def test_a_key_that_is_not_there_is_said_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     """Not after the half hour that the ISO takes."""
     monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(builder, "check_host", lambda **_: None)
     monkeypatch.setattr(builder, "_build", lambda *_: 0)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is the tests'
     missing = tmp_path / "minisign.key"
     words = ["image", "--out", str(tmp_path), option, str(missing)]
     assert builder.main(words) == 1
@@ -406,13 +411,12 @@ def test_two_builds_at_once_do_not_take_each_other_s_trees_away(tmp_path: Path) 
         pass
 
 
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("command", ["image", "fetch"])
 def test_whoever_fills_a_cache_or_builds_from_it_is_alone_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.setenv("INKSTICK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(builder, "check_host", lambda **_: None)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "cache").mkdir()
     out = ["--out", str(tmp_path / "out")] if command == "image" else []
     with builder.alone(tmp_path / "cache"):
