@@ -215,8 +215,6 @@ def _convert(name: str, kind: str, raw: object) -> object:
 def _check_address(text: str) -> None:
     """Raises ValueError for what no server can be at."""
     parts = urlsplit(text)
-    of_host = (
-        parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    )  # the port's number is checked too
+    of_host = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # (raises where it is none)
     if not of_host and not text.startswith("unix:///"):
         raise ValueError("an engine's address is http://host:port or unix:///path")

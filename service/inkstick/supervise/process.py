@@ -34,9 +34,10 @@ CORE = "EngineCore"
 SHARED = Path("/dev/shm")  # noqa: S108
 _ABOVE = re.compile(r"root cause|EngineDeadError")
 """What vLLM's server says when its computing process has ended, last of all and many lines after the cause."""
-_HARMLESS = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:WARNING|INFO|DEBUG) ")
+_WHO = r"^(?:\(\w+ pid=\d+\) )?"
+_HARMLESS = re.compile(_WHO + "(?:WARNING|INFO|DEBUG) ")
 """Of a lower level, though it may speak of errors, as vLLM does where few files may be open."""
-_PREFIX = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
+_PREFIX = re.compile(_WHO + r"(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 """What vLLM writes before each line: which process, when, where."""
 
 

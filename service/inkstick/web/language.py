@@ -55,17 +55,17 @@ def catalogue(code: str) -> Mapping[str, str]:
 
 @cache
 def errors(code: str) -> Mapping[str, str]:
-    """The sentences of errors; those that hold values as ``{name}`` say most first."""
+    """The sentences of errors; values stand in them as ``{name}``."""
     path = FOLDER / code / "errors.toml"
-    sentences = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    most = sorted(sentences, key=lambda sentence: -len(re.sub(r"\{\w+\}", "", sentence)))
-    return {sentence: sentences[sentence] for sentence in most}
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @cache
 def _patterns(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """The sentences of errors that hold values, as they look with them."""
-    return tuple((_pattern(sentence), text) for sentence, text in errors(code).items() if "{" in sentence)
+    """The sentences of errors that hold values, as they look with them; those that say most first."""
+    parted = {sentence: re.sub(r"\{\w+\}", "", sentence) for sentence in errors(code) if "{" in sentence}
+    most = sorted(parted, key=lambda sentence: -len(parted[sentence]))
+    return tuple((_pattern(sentence), errors(code)[sentence]) for sentence in most)
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
