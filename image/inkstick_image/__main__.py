@@ -548,7 +548,7 @@ def verify(options: argparse.Namespace) -> int:
     if not stick:
         lines = manifest.check(options.what)
     else:
-        lines = manifest.check_medium(options.what, manifest.sums_of(iso) if iso else None)
+        lines = manifest.check_medium(options.what, manifest.sums_of(iso) if iso else None, _say)
     for line in lines:
         _say(line)
     return 0

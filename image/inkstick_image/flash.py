@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from inkstick_image.errors import ImageError
+from inkstick_image.progress import Way
 from inkstick_image.tools import run
 
 BLOCK = 4 << 20
+SYNCED = 64 << 20  # at a time: what waits in memory is not written, and would be told as if it were
 SECTOR = 2048  # of ISO 9660
 COMMAND = ("lsblk", "--json", "--bytes", "-o", "NAME,PATH,TYPE,SIZE,RM,HOTPLUG,RO,MODEL,MOUNTPOINTS")
 """Without NAME lsblk writes a flat list, the disk's partitions beside it and not inside."""
@@ -93,7 +95,7 @@ def write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
 
 def _write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
     size = iso.stat().st_size
-    wanted = hashlib.sha256()
+    wanted, way, waiting = hashlib.sha256(), Way("writing", size, say), 0
     # (for us alone: the kernel refuses a disk that was mounted after it was looked at)
     with iso.open("rb") as source, open(device, "r+b", buffering=0, opener=_alone) as target:
         while block := source.read(BLOCK):
@@ -101,15 +103,21 @@ def _write(iso: Path, device: Path, say: Callable[[str], None]) -> None:
             view = memoryview(block)
             while view:
                 view = view[target.write(view) :]
+            waiting += len(block)
+            if waiting >= SYNCED:
+                os.fdatasync(target.fileno())
+                waiting = 0
+            way.went(len(block))
         os.fsync(target.fileno())
         say("Written. Reading it back …")
         os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         target.seek(0)
-        found = hashlib.sha256()
+        found, way = hashlib.sha256(), Way("reading", size, say)
         left = size
         while left and (block := target.read(min(BLOCK, left))):
             found.update(block)
             left -= len(block)
+            way.went(len(block))
     if left or found.digest() != wanted.digest():
         raise ImageError("What was read back is not what was written.", "The stick is faulty: take another one.")
     say("The stick holds exactly the image.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from inkstick_image import esp, flash, hashes, minisign
 from inkstick_image.errors import ImageError
 from inkstick_image.medium import Made
+from inkstick_image.progress import Way
 from inkstick_image.trees import Place
 
 
@@ -112,7 +113,7 @@ def _said(record: Path, *names: str) -> Any:
         raise ImageError(f"{record} is no manifest.", "Copy it again: it was cut short or changed.") from error
 
 
-def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
+def check_medium(device: Path, wanted_sums: str | None, say: Callable[[str], None] = lambda _: None) -> list[str]:
     """Read every file of a medium against its own sha256sum.txt, and that against the manifest's `sums`; and what
     starts a computer by UEFI, which lies in a partition of its own.
 
@@ -124,17 +125,19 @@ def check_medium(device: Path, wanted_sums: str | None) -> list[str]:
     if wanted_sums is not None and hashlib.sha256(text).hexdigest() != wanted_sums:
         raise ImageError("The stick is of another build than the manifest.", "Use the manifest that came with it.")
     pairs = [line.split("  ./", 1) for line in text.decode("utf-8", "replace").splitlines()]
-    bad = [pair[-1] for pair in pairs if len(pair) != 2 or _digest(device, places.get(pair[1])) != pair[0]]
+    way = Way("reading", sum(places[pair[-1]][1] for pair in pairs if pair[-1] in places), say)
+    bad = [pair[-1] for pair in pairs if len(pair) != 2 or _digest(device, places.get(pair[1]), way) != pair[0]]
     bad += esp.differences(device, {pair[-1]: pair[0] for pair in pairs})
     if bad:
         raise ImageError(f"Damaged: {', '.join(bad)}.", "Write the stick anew, or take another one.")
     return [f"{len(pairs)} files, and those in the EFI partition, are as their sha256sum.txt says"]
 
 
-def _digest(device: Path, where: tuple[int, int] | None) -> str:
+def _digest(device: Path, where: tuple[int, int] | None, way: Way) -> str:
     found = hashlib.sha256()
     for block in flash.contents(device, where) if where else ():
         found.update(block)
+        way.went(len(block))
     return found.hexdigest()
 
 

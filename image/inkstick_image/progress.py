@@ -1,4 +1,4 @@
-"""One line per step, with its time; the times go into the build manifest."""
+"""One line per step, with its time, and for a long one a line for each tenth; the times go into the build manifest."""
 
 from __future__ import annotations
 
@@ -24,3 +24,25 @@ class Progress:
 
     def note(self, text: str) -> None:
         self._say(text)
+
+
+class Way:
+    """How much of a long step's `total` bytes is done: a line for each tenth, with the minutes left at this pace."""
+
+    def __init__(
+        self, name: str, total: int, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._total, self._say, self._clock = name, total, say, clock
+        self._started, self._done, self._tenths = clock(), 0, 0
+
+    def went(self, count: int) -> None:
+        """`count` bytes more."""
+        self._done += count
+        tenths = 10 * self._done // self._total
+        if tenths == self._tenths:
+            return
+        self._tenths = tenths
+        pace = self._done / max(self._clock() - self._started, 0.001)
+        left = (self._total - self._done) / pace / 60
+        wait = f", {left:.0f} min left" if left >= 1 else ""
+        self._say(f"{self._name}: {10 * tenths} % of {self._total / 1e9:.1f} GB, {pace / 1e6:.0f} MB/s{wait}")

@@ -21,6 +21,7 @@ from inkstick_image import __main__ as builder
 from inkstick_image import debs, esp, flash, hashes, layers, lock, manifest, medium, recipe, tools, trees, wheels
 from inkstick_image.errors import ImageError
 from inkstick_image.layers import cached
+from inkstick_image.progress import Way
 from inkstick_image.tools import run
 from inkstick_image.trees import Place
 
@@ -529,6 +530,18 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     flash.write(iso, stick, said.append)
     assert stick.read_bytes()[: iso.stat().st_size] == iso.read_bytes()
     assert "exactly" in said[-1]
+    tenths = [line.split(" of ")[0] for line in said if " % of " in line]
+    assert tenths[-1] == "reading: 100 %" and "writing: 100 %" in tenths and "writing: 40 %" in tenths
+
+
+def test_the_way_of_a_long_step_is_told_by_tenths() -> None:
+    said, now = list[str](), [0.0]
+    way = Way("writing", 3_000_000_000, said.append, lambda: now[0])
+    for _ in range(300):
+        now[0] += 0.5
+        way.went(10_000_000)
+    assert len(said) == 10 and said[0] == "writing: 10 % of 3.0 GB, 20 MB/s, 2 min left"
+    assert said[-1] == "writing: 100 % of 3.0 GB, 20 MB/s"
 
 
 def test_a_manifest_that_is_missing_or_cut_short_is_told(tmp_path: Path) -> None:
