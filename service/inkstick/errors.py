@@ -26,6 +26,7 @@ when you know more than the class does: ``raise Damaged("page tree is cyclic")``
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -56,6 +57,12 @@ class Encrypted(DocumentError):
     default_hint = (
         "Save it without a password, or put the password into the folder's .inkstick.toml, and drop it again."
     )
+
+    @classmethod
+    def despite(cls, passwords: Sequence[str]) -> Encrypted:
+        """What to raise when none of `passwords` opened it: whoever gave one must see that it was the wrong one."""
+        wrong = "The document is protected by a password, and it is none of those that were tried."
+        return cls(wrong if passwords else None)
 
 
 class Damaged(DocumentError):

@@ -244,7 +244,9 @@ async def test_many_documents_open_at_once(pool: PagePool, tmp_path: Path) -> No
 async def test_a_password_opens_what_is_locked(pool: PagePool, tmp_path: Path) -> None:
     path = tmp_path / "locked.pdf"
     path.write_bytes(hostile.encrypted())
-    with pytest.raises(Encrypted):
+    with pytest.raises(Encrypted, match=r"password\.$"):
+        await pool.open(path, "application/pdf")
+    with pytest.raises(Encrypted, match="none of those that were tried"):
         await pool.open(path, "application/pdf", passwords=["wrong"])
     document = await pool.open(path, "application/pdf", passwords=["wrong", "secret"])
     assert document.probe.pages == 1

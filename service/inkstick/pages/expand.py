@@ -74,7 +74,7 @@ class Expansion:
         if not members:
             raise Empty("The archive holds no documents.")
         if all(member.error and member.error["code"] == Encrypted.code for member in members):
-            raise Encrypted()
+            raise Encrypted.despite(self._passwords)
         return members
 
     async def _level(self, path: Path, media_type: str, prefix: str, depth: int) -> list[Member]:

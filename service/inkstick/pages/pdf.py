@@ -242,7 +242,7 @@ def _open(fd: int, kind: str) -> Any:
 
 def _unlock(doc: Any, passwords: Sequence[str]) -> None:
     if doc.needs_pass and not any(doc.authenticate(password) for password in passwords):
-        raise Encrypted()
+        raise Encrypted.despite(passwords)
 
 
 def _real_pages(doc: Any, stated: int) -> tuple[int, bool]:

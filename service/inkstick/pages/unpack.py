@@ -133,7 +133,7 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, passwords: Seq
             return archive.open(info, pwd=password.encode())
         except (RuntimeError, NotImplementedError):
             continue
-    raise Encrypted()
+    raise Encrypted.despite(passwords)
 
 
 def zip_name(info: zipfile.ZipInfo) -> str:

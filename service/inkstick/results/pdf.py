@@ -192,7 +192,7 @@ def _open(pymupdf: Any, source: Path, passwords: Sequence[str]) -> Any:
         raise Damaged(f"the PDF cannot be opened: {error}") from error
     if document.needs_pass and not any(document.authenticate(password) for password in passwords):
         document.close()
-        raise Encrypted
+        raise Encrypted.despite(passwords)
     if document.page_count == 0:
         document.close()
         raise Empty
