@@ -97,6 +97,7 @@ def _ocr_parser(ocr: argparse.ArgumentParser) -> None:
     ocr.add_argument("--keys", metavar="K,K…", help="for task extract: what to extract")
     ocr.add_argument("--to", metavar="LANG", help="for task translate: en or zh")
     ocr.add_argument("--formats", metavar="LIST", help=f"by comma: {' '.join(Format)}")
+    ocr.add_argument("--passwords", metavar="FILE", help="tried on locked documents, a line each (-: standard input)")
     _engine_options(ocr)
     ocr.add_argument("--quiet", action="store_true", help="no progress; print only what went wrong")
     ocr.add_argument("--json", action="store_true", help="no progress; print the outcome as JSON")
@@ -155,9 +156,8 @@ def _ocr(options: argparse.Namespace, _given: Sequence[str]) -> int:
 
     ocr.check_paths(options.files, options.out)
     wishes = {name: getattr(options, name) for name in ("task", "engine", "keys", "to", "formats")}
-    job = ocr.Job(
-        _settings(options), ocr.profile_from(wishes), tuple(options.files), options.out, options.quiet, options.json
-    )
+    profile = ocr.profile_from(wishes, ocr.passwords_in(options.passwords) if options.passwords is not None else ())
+    job = ocr.Job(_settings(options), profile, tuple(options.files), options.out, options.quiet, options.json)
     from inkstick.standalone import read_files
 
     work = ocr.run(job, read_files, Console(highlight=False), Console(stderr=True, highlight=False))

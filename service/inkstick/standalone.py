@@ -32,9 +32,7 @@ from inkstick.work import Pages, Summary, header_of, identify_file, is_whole, pa
 
 log = logging.getLogger(__name__)
 
-LOCKED_HINT = (
-    "Save it without a password, or let `inkstick run` read it, from a folder whose .inkstick.toml holds the password."
-)
+LOCKED_HINT = "Save it without a password, or give its password: --passwords FILE, a line each (-: standard input)."
 OPEN_FILES = 8
 """Documents that are read at the same time."""
 
@@ -125,8 +123,8 @@ class _File:
         try:
             with tempfile.TemporaryDirectory(dir=self._target.parent, prefix=".inkstick-") as scratch:
                 outcome = await self._read(order, max_bytes, Path(scratch))
-        except Encrypted:
-            outcome = FileOutcome(self._path, "failed", error=Encrypted(hint=LOCKED_HINT).as_json())
+        except Encrypted as error:
+            outcome = FileOutcome(self._path, "failed", error=Encrypted(error.message, hint=LOCKED_HINT).as_json())
         except DocumentError as error:
             outcome = FileOutcome(self._path, "failed", pages=self._total or 0, error=error.as_json())
         except (Blocked, OSError) as error:  # no permission, a bad sector, no room for its results: others may do well

@@ -94,6 +94,18 @@ async def test_a_failed_file_is_named_with_its_code_and_hint_and_the_status_is_1
     assert "encrypted: The document is protected by a password. Save it without" in out
 
 
+def test_passwords_come_from_a_file_to_the_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editor of Windows saves it; a space and a comma belong to a password."""
+    (tmp_path / "passwords").write_bytes("\ufeff geheim, \r\n\r\nschlüssel".encode())
+    assert ocr.passwords_in(str(tmp_path / "passwords")) == (" geheim, ", "schlüssel")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"sesame\n")))
+    assert ocr.profile_from({}, ocr.passwords_in("-")).passwords == ("sesame",)
+    (tmp_path / "old").write_bytes(b"schl\xfcssel")
+    for bad, said in ((tmp_path / "old", "not UTF-8"), (tmp_path, "cannot be read"), (tmp_path / "none", "cannot")):
+        with pytest.raises(UsageError, match=said):
+            ocr.passwords_in(str(bad))
+
+
 async def test_a_partial_file_is_not_read_whole(tmp_path: Path) -> None:
     status, out, _ = await run_ocr(tmp_path, "DOUBT")
     assert status == 1

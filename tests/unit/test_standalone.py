@@ -106,6 +106,20 @@ async def test_a_document_with_more_pages_than_the_setting_allows_is_too_large(t
     assert (long.state, long.error and long.error["code"]) == ("failed", "too_large")
 
 
+async def test_a_locked_document_is_opened_by_its_password_and_a_wrong_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "locked.pdf").write_bytes(hostile.encrypted())
+    async with FakeEngine(speed=20) as fake:
+        settings = Settings(data=tmp_path / "data", parsers=1, engine_url=fake.url)
+        for password, state, said in (("wrong", "failed", "none of those"), ("secret", "done", "None")):
+            profile = Profile(passwords=(password,))
+            (locked,) = await read_files(
+                settings, profile, [tmp_path / "locked.pdf"], tmp_path / "out", lambda *_: None
+            )
+            assert locked.state == state and said in str(locked.error and locked.error["message"])
+    assert locked.results is not None
+    assert b'"secret"' not in b"".join(path.read_bytes() for path in locked.results.iterdir())
+
+
 async def test_a_fault_of_our_own_on_one_file_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumbles(path: Path, most: int) -> Content:
         if path.name == "bad.png":
@@ -123,4 +137,4 @@ async def test_a_fault_of_our_own_on_one_file_stops_no_other(tmp_path: Path, mon
     files = [tmp_path / "bad.png", tmp_path / "other.png", tmp_path / "locked.png"]
     bad, other, locked = await read_files(Settings(data=tmp_path), Profile(), files, tmp_path / "out", lambda *_: None)
     assert (bad.error and bad.error["code"], other.error and other.error["code"]) == ("internal", "unsupported")
-    assert locked.error and "inkstick run" in locked.error["hint"], "no folder has settings here"
+    assert locked.error and "--passwords" in locked.error["hint"], "no folder has settings here"

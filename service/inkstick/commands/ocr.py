@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 import unicodedata
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,27 @@ class Job:
     json: bool = False
 
 
-def profile_from(options: Mapping[str, str | None]) -> Profile:
+def profile_from(options: Mapping[str, str | None], passwords: Sequence[str] = ()) -> Profile:
     """The wishes of the command line: task, engine, keys, to, formats. Raises `UsageError`."""
     lists = {name: [word.strip() for word in value.split(",") if word.strip()] for name, value in options.items()
              if value is not None and name in ("keys", "formats")}  # fmt: skip
     words = {name: value for name, value in options.items() if value is not None and name not in lists}
-    return merge(Profile(priority=Priority.PERSON), {**words, **lists}, where="options")
+    return merge(Profile(priority=Priority.PERSON, passwords=tuple(passwords)), {**words, **lists}, where="options")
+
+
+def passwords_in(name: str) -> tuple[str, ...]:
+    """The lines of a file, or of standard input (-), to the letter; none of them is ever on the command line, which
+    every process of the machine may read. Raises `UsageError`."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{name} cannot be read: {error.strerror}.", hint="Name a file with a password a line."
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not UTF-8 text.", hint="Save it as UTF-8, a line each.") from None
+    return tuple(line for line in text.replace("\r\n", "\n").split("\n") if line)
 
 
 def check_paths(files: Sequence[Path], out: Path) -> None:
