@@ -369,7 +369,12 @@ def test_a_file_whose_name_is_no_utf8_is_named_in_the_summary(tmp_path: Path, fl
     odd = tmp_path / os.fsdecode(b"caf\xe9.txt")
     odd.write_text("one")
     strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as in any locale but C
-    done = inkstick("ocr", "-o", str(tmp_path / "out"), *flags, str(odd), environment=strict)
+    unread = "standalone.reading = lambda settings: contextlib.nullcontext((None, None))"  # it gets to no engine
+    code = f"import contextlib, sys; from inkstick import cli, standalone; {unread}; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "ocr", "-o", str(tmp_path / "out"), *flags, str(odd)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, **strict}, check=False
+    )
     assert done.returncode == 1
     assert "caf\\udce9.txt" in done.stdout
     assert "Traceback" not in done.stderr
