@@ -16,9 +16,10 @@ from inkstick.config import Settings
 from inkstick.document import Task
 from inkstick.errors import UsageError
 from inkstick.store.strips import Strip
-from inkstick.web import language, phrases, words
+from inkstick.web import language, phrases, shelves, words
 from inkstick.web.app import create_app
 from inkstick.web.office_port import DocumentInfo, Stats
+from inkstick.web.screens import documents as documents_screen
 from inkstick.web.screens import system as system_screen
 from inkstick.web.screens_port import Remaining
 from support.office import MemoryOffice
@@ -109,6 +110,24 @@ async def test_results_of_many_come_as_one_archive_with_a_folder_each(client: ht
     problem(await client.get("/api/v1/archive", params={"id": ids["c.txt"]}), 409, "not_ready")
     form = await client.post("/documents/bulk", data={"action": "archive", "id": [ids["a.txt"], ids["b.txt"]]})
     assert form.content[:2] == b"PK"
+
+
+async def test_results_of_all_that_match_come_as_one_archive(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of documents nobody ticks boxes, fifty at a time."""
+    ids = {name: (await upload(client, f"page {name}", name))["id"] for name in (f"{n}.txt" for n in range(5))}
+    monkeypatch.setattr(shelves, "MOST", 2)  # they are asked for in parts
+    monkeypatch.setattr(documents_screen, "ROWS", 3)
+    for query, names in (("", ids.values()), ("?q=3.txt", [ids["3.txt"]])):
+        with zipfile.ZipFile(io.BytesIO((await client.get(f"/api/v1/archive{query}")).content)) as archive:
+            assert {name.split("/")[0] for name in archive.namelist()} == set(names)
+    shown = (await client.get("/documents?q=page")).text
+    assert 'href="/api/v1/archive?q=page"' in shown and "Results of all that match (ZIP)" in shown
+    assert "Results of all" not in (await client.get("/documents?q=3.txt")).text, "its box is enough"
+    problem(await client.get("/api/v1/archive?q=nothing+like+it"), 409, "not_ready")
+    monkeypatch.setattr(shelves, "AT_ONCE", 4)
+    problem(await client.get("/api/v1/archive"), 422, "usage")
 
 
 async def test_many_are_retried_and_what_is_refused_hinders_no_other(client: httpx.AsyncClient) -> None:

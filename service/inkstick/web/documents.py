@@ -11,7 +11,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -186,23 +186,31 @@ async def upload_raw(
     return created(response, row)
 
 
-@router.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
-async def list_documents(
-    office: Office,
+def _wanted(
     q: Annotated[str | None, Query(max_length=500, description="Words in the name or the text.")] = None,
     state: Annotated[
         str | None, Query(description=", ".join(STATES), json_schema_extra={"enum": ["", *STATES]})
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
     flag: Annotated[str | None, Query(description=", ".join(Flag), json_schema_extra={"enum": ["", *Flag]})] = None,
     folder: Annotated[str | None, Query(max_length=1000, description="Below inbox/, with what is in it.")] = None,
     since: Annotated[str | None, Query(description="First day of arrival (UTC), 2026-11-21.", **_DAY)] = None,
     until: Annotated[str | None, Query(description="Last day of arrival (UTC).", **_DAY)] = None,
     code: Annotated[str | None, Query(description="Error code, of failed, partial and blocked ones.")] = None,
+) -> Filter:
+    return filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
+
+
+Wanted = Annotated[Filter, Depends(_wanted)]
+
+
+@router.get("/documents", response_model=DocumentList, responses={422: PROBLEMS[422]}, summary="List documents")
+async def list_documents(
+    office: Office,
+    wanted: Wanted,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query(pattern=_CURSOR, description="From the answer before.")] = None,
 ) -> DocumentList:
     """Newest first."""
-    wanted = filter_of(q=q, state=state, flag=flag, folder=folder, since=since, until=until, code=code)
     rows = await office.listed(wanted, after=int(after) if after else None, limit=limit)
     more = str(rows[-1].seq) if len(rows) == limit else None
     return DocumentList(documents=[Document.of(row) for row in rows], after=more)

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from inkstick.errors import InkstickError, UsageError
+from inkstick.store.listing import Filter
 from inkstick.web import bundle
-from inkstick.web.documents import PROBLEMS, Download, Id, attachment, file_answer
+from inkstick.web.documents import PROBLEMS, Download, Id, Wanted, attachment, file_answer
 from inkstick.web.office_port import OfficePort
 from inkstick.web.screens_shapes import (
     MOST,
@@ -30,7 +31,11 @@ ORIGINAL = file_answer("application/octet-stream")
 ARCHIVE = file_answer("application/zip")
 NOT_READY: dict[int | str, dict[str, Any]] = {409: problem("Not in a state for that.")}
 _NOT_OFFERED: dict[int | str, dict[str, Any]] = {404: problem("The machine does not.")}
-Ids = Annotated[list[Id], Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")]
+_IDS = Query(alias="id", max_length=MOST, min_length=1, description="A document; may be repeated.")
+Ids = Annotated[list[Id], _IDS]
+Chosen = Annotated[list[Id] | None, _IDS]
+AT_ONCE = 10_000
+"""Documents in one archive, at most: what its directory says of each of their files stays in memory to the end."""
 
 
 documents = APIRouter(prefix="/api/v1", tags=["documents"], responses=ERRORS)
@@ -74,9 +79,10 @@ async def strips(office: Office, ids: Ids) -> StripMap:
     responses=PROBLEMS | NOT_READY | ARCHIVE,
     summary="Results of many documents as one ZIP",
 )
-async def archive(office: Office, ids: Ids) -> Response:
-    """Made while it is sent, a folder for each document. Those without results are left out."""
-    return await archive_of(office, ids)
+async def archive(office: Office, wanted: Wanted, ids: Chosen = None) -> Response:
+    """Made while it is sent, a folder for each document. Those without results are left out. Without `id`: of all
+    documents that the list would show."""
+    return await archive_of(office, ids if ids is not None else await _matching(office, wanted))
 
 
 @documents.get("/failures", response_model=ReasonList, summary="What went wrong, by reason")
@@ -148,6 +154,18 @@ async def archive_of(office: OfficePort, ids: Sequence[str]) -> Response:
         raise UsageError("None of these documents has results.", hint="Wait until one is done.", code="not_ready")
     headers = {"Content-Disposition": attachment("inkstick results.zip")}
     return StreamingResponse(bundle.stream(folders), media_type="application/zip", headers=headers)
+
+
+async def _matching(office: OfficePort, wanted: Filter) -> list[str]:
+    """The ids of all that match, newest first. Raises UsageError where they are too many."""
+    found, last = list[str](), None
+    while rows := await office.listed(wanted, after=last, limit=MOST):
+        found += (row.id for row in rows)
+        last = rows[-1].seq
+        if len(found) > AT_ONCE:
+            reason = f"These are more than {AT_ONCE:,} documents, too many for one archive."
+            raise UsageError(reason, hint="Narrow it down, by folder or by day, and take one part after the other.")
+    return found
 
 
 async def original_of(office: OfficePort, id: str) -> Response:

@@ -61,6 +61,7 @@ async def documents(
         "back": _address(given, last),
         "next": _address(given, rows[ROWS - 1].seq) if len(rows) > ROWS else None,
         "link": _link(given),
+        "all_results": f"/api/v1/archive?{urlencode(given)}",
         "last_event": last_event,
     }
     return templates.TemplateResponse(request, "documents.html", values)
