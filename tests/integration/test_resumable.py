@@ -235,6 +235,14 @@ async def test_an_upload_goes_on_by_the_protocol_and_becomes_a_document(client: 
     assert len((await client.get("/api/v1/documents")).json()["documents"]) == 1
 
 
+async def test_what_common_clients_say_of_a_file_is_passed_over_and_a_mistyped_option_is_not(
+    client: httpx.AsyncClient,
+) -> None:
+    uppy = {"filename": "a.txt", "name": "a.txt", "type": "text/plain", "filetype": "text/plain", "relativePath": "x"}
+    assert (await begin(client, 5, **uppy)).status_code == 201
+    assert (await begin(client, 5, filename="a.txt", taks="text")).status_code == 422
+
+
 async def test_an_upload_is_dropped_on_request(client: httpx.AsyncClient) -> None:
     where = (await begin(client, 5)).headers["location"]
     assert (await client.delete(where)).status_code == 204

@@ -2,8 +2,8 @@
 checksum).
 
 The upload's id is the id of its document from the beginning. Metadata: `filename`, `sha256` (of the whole, in hex), and
-the options that any upload takes. A piece with its SHA-256 counts whole or not at all. When the last byte is safely on
-the disk, `Content-Location` names the document.
+the options that any upload takes; what common clients add by themselves is passed over. A piece with its SHA-256 counts
+whole or not at all. When the last byte is safely on the disk, `Content-Location` names the document.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ PIECE_BYTES = 16 << 20
 DAMAGED_PIECE = 460
 """The status that the protocol has for it."""
 CHUNK_TYPE = "application/offset+octet-stream"
+PASSED_OVER = ("filetype", "type", "name", "relativePath")
+"""Sent by tus-js-client's examples and by Uppy with every file. A file's type is told by its bytes."""
 
 
 class PieceDamaged(UsageError):
@@ -59,7 +61,7 @@ async def begin(request: Request, office: Office) -> Response:
     length = _number(request, "upload-length")
     pairs = metadata(request.headers.get("upload-metadata", ""))
     name, sha256 = file_name(pairs.pop("filename", "")), hex_digest(pairs.pop("sha256", None))
-    folder, others = split_folder(list(pairs.items()))
+    folder, others = split_folder([pair for pair in pairs.items() if pair[0] not in PASSED_OVER])
     info = await office.uploads.begin(
         name, length, sha256=sha256, wishes=wishes.gather(others), relpath=f"{folder}{name}"
     )
