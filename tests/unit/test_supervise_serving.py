@@ -119,7 +119,7 @@ def test_the_environment_is_closed() -> None:
         "VLLM_SERVER_DEV_MODE": "1",
         "PYTHONPATH": "/x",
     }
-    inside = serving.environment(outside, Path("/cache"), cpu=False)
+    inside = serving.environment(outside, Path("/cache"))
     assert inside["PATH"] == "/bin"
     assert not {"HF_TOKEN", "https_proxy", "PYTHONPATH"} & set(inside)
     assert inside["VLLM_SERVER_DEV_MODE"] == "0"
@@ -141,12 +141,17 @@ def test_the_command_has_no_network_where_bubblewrap_works() -> None:
 
 
 def test_cards_are_read_from_nvidia_smi_and_the_largest_is_taken() -> None:
-    output = "NVIDIA GeForce RTX 3060, 12288, 8.6, 550.163.01\nNVIDIA GeForce RTX 4090, 24564, 8.9, 550.163.01\n"
+    """A laptop's own card and a larger one in a case beside it."""
+    output = "NVIDIA GeForce RTX 3060, 12288, 8.6, 550.163.01, 0\nNVIDIA GeForce RTX 4090, 24564, 8.9, 550.163.01, 1\n"
     found = machine.look(lambda command, seconds: output)
     assert [card.name for card in found.cards] == ["NVIDIA GeForce RTX 3060", "NVIDIA GeForce RTX 4090"]
-    assert found.card == Card("NVIDIA GeForce RTX 4090", 24564 / 1024, (8, 9), 550)
+    assert found.card == Card("NVIDIA GeForce RTX 4090", 24564 / 1024, (8, 9), 550, 1)
+    inside = serving.environment({}, Path("/cache"), card=found.card)
+    assert (inside["CUDA_DEVICE_ORDER"], inside["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "1"), "and it is what reads"
+    chosen = serving.environment({"CUDA_VISIBLE_DEVICES": "2"}, Path("/cache"), card=found.card)
+    assert chosen["CUDA_VISIBLE_DEVICES"] == "2" and "CUDA_DEVICE_ORDER" not in chosen, "somebody's own choice"
     assert machine.parse("No devices were found\n") == ()
-    assert machine.parse("Card, [N/A], 8.9, 550.1\n") == ()
+    assert machine.parse("Card, [N/A], 8.9, 550.1, 0\n") == ()
 
 
 def test_a_hanging_or_failing_nvidia_smi_is_no_card_and_says_so(
@@ -451,7 +456,7 @@ def test_a_cache_where_no_program_may_run_is_refused_with_the_setting_that_moves
 def test_a_card_that_will_not_do_leaves_the_service_to_the_cpu(tmp_path: Path) -> None:
     """`inkstick engine` goes on and says why: it does not end the tree that it is part of."""
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GeForce GTX 1080, 8192, 6.1, 550.163.01'\n")
+    tool.write_text("#!/bin/sh\necho 'GeForce GTX 1080, 8192, 6.1, 550.163.01, 0'\n")
     tool.chmod(0o755)
     packages = tmp_path / "lib" / "python3.11" / "site-packages" / "vllm"
     packages.mkdir(parents=True)

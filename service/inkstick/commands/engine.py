@@ -105,7 +105,7 @@ def launcher(
         chosen = plan(rung, cap)
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = serving.command(interpreter, chosen.arguments, bwrap)
-        environment = serving.environment(os.environ, cache, cpu=card is None)
+        environment = serving.environment(os.environ, cache, cpu=card is None, card=card)
         return Launch(command, environment, chosen.in_flight, isolated)
 
     plan(Rung("normal"), None)

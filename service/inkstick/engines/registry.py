@@ -64,7 +64,7 @@ def _plain(settings: Settings) -> Engine:
     cache = settings.engine_cache_folder if kept else Path.home() / ".cache" / "inkstick" / "worker"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     bwrap = isolation()
-    environment = serving.environment(os.environ, cache, cpu=False) | ({"PYTHONPATH": str(newer)} if newer else {})
+    environment = serving.environment(os.environ, cache) | ({"PYTHONPATH": str(newer)} if newer else {})
 
     def command(pixels: int) -> list[str]:
         return serving.script(interpreter, transformers.WORKER, (str(served.folder), str(pixels)), bwrap)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inkstick.supervise.process import answer_of
 
-QUERY = ("name", "memory.total", "compute_cap", "driver_version")
+QUERY = ("name", "memory.total", "compute_cap", "driver_version", "index")
 SECONDS = 5.0
 PATIENT_SECONDS = 60.0
 """For a driver that runs but gave no answer at once: a card that is not kept initialized takes seconds, and longer from
@@ -23,12 +23,14 @@ Run = Callable[[Sequence[str], float], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """`gib`: its memory. `capability`: compute capability. `driver`: the NVIDIA driver's branch (550 of 550.163.01)."""
+    """`gib`: its memory. `capability`: compute capability. `driver`: the NVIDIA driver's branch (550 of 550.163.01).
+    `number`: its place in the order of PCI addresses, which is nvidia-smi's."""
 
     name: str
     gib: float
     capability: tuple[int, int]
     driver: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,10 @@ def parse(output: str) -> tuple[Card, ...]:
     cards = []
     for line in output.splitlines():
         try:
-            name, memory, capability, driver = (part.strip() for part in line.split(","))
+            name, memory, capability, driver, number = (part.strip() for part in line.split(","))
             major, minor = (int(part) for part in capability.split("."))
-            cards.append(Card(name, float(memory) / 1024, (major, minor), int(driver.split(".")[0])))
+            branch = int(driver.split(".")[0])
+            cards.append(Card(name, float(memory) / 1024, (major, minor), branch, int(number)))
         except ValueError:
             continue
     return tuple(cards)

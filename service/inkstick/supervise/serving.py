@@ -134,8 +134,11 @@ def _fixed(weights: Path, served: str, socket: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def environment(outside: Mapping[str, str], cache: Path, *, cpu: bool) -> dict[str, str]:
-    """Everything that the engine sees of the environment. All caches lie in `cache`; HOME is there too."""
+def environment(
+    outside: Mapping[str, str], cache: Path, *, cpu: bool = False, card: Card | None = None
+) -> dict[str, str]:
+    """Everything that the engine sees of the environment. All caches lie in `cache`; HOME is there too. `card`: the one
+    that it is to see, where nobody chose one outside; CUDA's own first is the fastest, not always the largest."""
     passed = {name: outside[name] for name in PASSED_ON if name in outside}
     closed = {
         "HOME": str(cache),
@@ -166,7 +169,10 @@ def environment(outside: Mapping[str, str], cache: Path, *, cpu: bool) -> dict[s
         "PYTHONUNBUFFERED": "1",
     }
     on_cpu = {"VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB), "VLLM_CPU_OMP_THREADS_BIND": "nobind"} if cpu else {}
-    return passed | closed | on_cpu
+    chosen = {}
+    if card is not None and "CUDA_VISIBLE_DEVICES" not in passed:
+        chosen = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(card.number)}
+    return passed | closed | on_cpu | chosen
 
 
 def command(python: Path, arguments: tuple[str, ...], bwrap: str | None) -> list[str]:
