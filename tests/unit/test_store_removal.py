@@ -17,6 +17,7 @@ from inkstick.profile import Originals, Profile
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
+from inkstick.store.steps import make_dirs
 
 ERROR = {"code": "damaged", "message": "The file is damaged.", "hint": "Scan it again."}
 
@@ -35,6 +36,7 @@ def spool(data: DataFolder) -> Spool:
 
 def ended(spool: Spool, name: str, content: bytes, profile: Profile | None = None, *, failed: bool = False) -> Claim:
     """A document that was dropped, read and concluded."""
+    make_dirs(spool.disk, (spool.data.inbox / name).parent, at="person")
     spool.disk.write(spool.data.inbox / name, content, at="person")
     claim = spool.claim_file(spool.data.inbox / name, name, profile or Profile())
     if failed:
@@ -86,6 +88,36 @@ def test_a_file_that_took_the_originals_place_is_left_alone(data: DataFolder, sp
     (data.done / "a.pdf").write_bytes(b"somebody else's")
     spool.remove(claim.id, lambda _: None)
     assert (data.done / "a.pdf").read_bytes() == b"somebody else's"
+
+
+def test_what_came_from_a_folder_named_like_a_document_does_not_go_with_it(data: DataFolder, spool: Spool) -> None:
+    report, chapter = ended(spool, "2024.pdf", b"report"), ended(spool, "2024/one.pdf", b"chapter")
+    spool.remove(report.id, lambda _: None)
+    assert not (data.results / "2024").exists()
+    outcome = spool.outcome(chapter.id)
+    assert outcome and outcome.results == "2024 (2)/one"
+    assert (data.results / "2024 (2)/one/text.md").read_bytes() == b"chapter"
+
+
+@pytest.mark.parametrize("started_again", [False, True])
+def test_what_was_carried_away_keeps_its_name_and_takes_nothing_of_another_with_it(
+    data: DataFolder, spool: Spool, *, started_again: bool
+) -> None:
+    """A scanner calls every document scan.pdf, and people carry results away to make room."""
+    first = ended(spool, "scan.pdf", b"one")
+    (data.results / "scan").rename(data.root / "carried away")
+    (data.done / "scan.pdf").rename(data.root / "carried away.pdf")
+    spool = Spool(data, Disk(), SystemClock()) if started_again else spool
+    second = ended(spool, "scan.pdf", b"two")
+    with pytest.raises(UsageError, match="not where it was put"):
+        spool.reopen(first.id)
+    spool.remove(first.id, lambda _: None)
+    outcome = spool.outcome(second.id)
+    assert outcome and (outcome.results, outcome.original) == ("scan (2)", "done/scan (2).pdf")
+    assert (data.results / "scan (2)/text.md").read_bytes() == (data.done / "scan (2).pdf").read_bytes() == b"two"
+    third = ended(spool, "scan.pdf", b"three")  # whose name was deleted with its document is free again
+    outcome = spool.outcome(third.id)
+    assert outcome and (outcome.results, outcome.original) == ("scan", "done/scan.pdf")
 
 
 def test_a_retry_takes_what_was_changed_of_its_wishes(data: DataFolder, spool: Spool) -> None:

@@ -51,6 +51,7 @@ def finish(shelf: Shelf, identifier: str) -> None:
         conclusion.withdraw_explanation(shelf, claim, outcome)
         if outcome.explained is not None:
             _sync(shelf, (shelf.data.root / outcome.explained).parent)
+        shelf.let_go(outcome)
     disk.remove_tree(folder, at="remove.folder")
     disk.sync_dir(shelf.data.spool, at="remove.sync_spool")
 

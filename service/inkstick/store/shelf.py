@@ -6,6 +6,7 @@ Below everything that happens to a document: accepting it whole (`spool`) or in 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -67,6 +68,7 @@ class Shelf:
         self.ids = Ids(entropy)
         self.lock = threading.RLock()
         self._clock = clock
+        self._held: set[str] | None = None  # None: not looked up yet
 
     # -- looking
 
@@ -101,6 +103,27 @@ class Shelf:
             return outcome_from_bytes(self.disk.read(self.folder(identifier) / "outcome.json"))
         except FileNotFoundError:
             return None
+
+    def held(self) -> set[str]:
+        """Names below the data folder that ended documents have, whether or not anything lies there: what people carry
+        away is still theirs, and must not be taken for another's of the same name. Call it with the lock."""
+        if self._held is None:
+            self._held = set()
+            for identifier in self.disk.list(self.data.spool):
+                with contextlib.suppress(*UNREADABLE, NotADirectoryError):
+                    if (outcome := self.outcome(identifier)) is not None:
+                        self._held |= outcome.places
+        return self._held
+
+    def hold(self, outcome: Outcome) -> None:
+        """A document got these names."""
+        if self._held is not None:
+            self._held |= outcome.places
+
+    def let_go(self, outcome: Outcome) -> None:
+        """A document has given these names up."""
+        if self._held is not None:
+            self._held -= outcome.places
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file, 64 hexadecimal digits."""
