@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -462,6 +463,29 @@ def test_an_inbox_on_another_file_system_is_moved_by_copy(tmp_path: Path) -> Non
         assert claim.method == "copy"
         assert office.spool.original(claim.id).read_bytes() == PNG
         assert office.left() == []
+
+
+@pytest.mark.parametrize("code", [errno.ETXTBSY, errno.EIO], ids=["open elsewhere", "taken out"])
+def test_a_copied_file_that_cannot_be_removed_is_not_taken_again_and_again(office: Office, code: int) -> None:
+    """A file server refuses to remove what somebody has open; a stick is pulled out in that very moment."""
+
+    class Refusing(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.unlink_source":
+                raise OSError(code, os.strerror(code)) if code != errno.EIO else Unavailable("It is not there.")
+            return super().step(at)
+
+    office.spool = Spool(office.folder, Refusing(), office.clock)
+    office.watcher = Watcher(office.folder, office.spool, office.clock, office.settings)
+    os.link(office.drop("a.png"), office.folder.root / "other-name")  # a hard link is copied, as from a share
+    assert [claim.name for claim in office.settle()] == ["a.png"]
+    for _ in range(5):
+        assert office.tick(60) == []
+    assert office.names() == ["a.png"]
+    assert (office.left(), office.watcher.status().held) == (["a.png"], ())
+    office.spool.recover()  # which would remove it now, and must not keep the service from starting
+    office.watcher = Watcher(office.folder, office.spool, office.clock, office.settings)
+    assert office.settle() == []
 
 
 def test_an_unmounted_inbox_is_unavailable_and_comes_back(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ Below everything that happens to a document: accepting it whole (`spool`) or in 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from inkstick.clock import Clock
 from inkstick.config import DataFolder
-from inkstick.errors import DiskFull, Unavailable
+from inkstick.errors import Blocked, DiskFull, Unavailable
 from inkstick.profile import Profile
 from inkstick.store.claim import (
     Claim,
@@ -29,13 +28,12 @@ from inkstick.store.claim import (
     outcome_from_bytes,
     plain_result_name,
 )
-from inkstick.store.disk import Disk, Source
+from inkstick.store.disk import Disk, Source, StorageSuspect
 
 CHUNK = 1 << 20
 """Bytes that are read or checked at once."""
 UNREADABLE = (ValueError, KeyError, TypeError)
 """What reading a claim or an outcome raises whose bytes are not what was written."""
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class SourceChanged(Unavailable):
@@ -180,13 +178,14 @@ class Shelf:
             raise SourceChanged
 
     def forget_source(self, source: Source, claim: Claim) -> None:
-        """Remove the dropped file that was copied, if it is still the one. A medium that only reads keeps it."""
+        """Remove the dropped file that was copied, if it is still the one. Where that cannot be (a medium that only
+        reads, a stick that was pulled out, a file server on which somebody has it open) it stays, and is not taken
+        again: the document is accepted, and its claim must not fail."""
         try:
             self.check_unchanged(source, claim)
             source.unlink(at="accept.unlink_source")
             source.sync_dir(at="accept.sync_source_folder")
-        except (FileNotFoundError, SourceChanged):
+        except StorageSuspect:
+            raise
+        except (OSError, Blocked):
             return
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
