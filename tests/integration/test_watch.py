@@ -488,6 +488,33 @@ def test_a_copied_file_that_cannot_be_removed_is_not_taken_again_and_again(offic
     assert office.settle() == []
 
 
+def test_a_stick_that_is_pulled_out_says_nothing_of_our_own_disk(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last sync fails; what lies elsewhere in the inbox is taken all the same."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
+        stick = os.stat(shm).st_dev
+        sync = os.fsync
+
+        def pulled_out(handle: int) -> None:
+            if os.fstat(handle).st_dev == stick:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync(handle)
+
+        monkeypatch.setattr("os.fsync", pulled_out)
+        office.folder.inbox.rmdir()
+        office.folder.inbox.symlink_to(shm)
+        office.start()
+        office.drop("a.png")
+        assert office.settle() == []
+        assert office.watcher.status().state is WatchState.WATCHING
+        assert [name for name, _ in office.watcher.status().held] == ["a.png"]
+        assert office.spool.disk.suspect is None
+        monkeypatch.setattr("os.fsync", sync)  # it was plugged in again
+        assert [claim.name for claim in office.tick(60)] == ["a.png"]
+        assert office.left() == []
+
+
 def test_an_unmounted_inbox_is_unavailable_and_comes_back(tmp_path: Path) -> None:
     office = Office(tmp_path / "data")
     share = tmp_path / "share"

@@ -92,7 +92,7 @@ def _forget_source(shelf: Shelf, claim: Claim) -> None:
     root, path = conclusion.source_path(shelf, claim)
     if not shelf.disk.exists(path):
         return
-    with shelf.disk.source(root, raw_relpath(claim)) as source:
+    with shelf.disk.source(root, raw_relpath(claim), home=shelf.data.spool) as source:
         if claim.method == "copy":
             shelf.forget_source(source, claim)
         elif source.stat().identity.same_file(shelf.disk.stat(shelf.original(claim.id)).identity):
