@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -80,6 +82,23 @@ def test_what_is_still_worked_on_or_would_come_back_is_not_deleted(data: DataFol
     (data.inbox / "b.pdf").unlink()
     spool.remove(kept.id, lambda _: None)
     assert [claim.id for claim, _ in spool.everything()] == [waiting.id]
+
+
+def test_what_was_copied_from_a_medium_that_only_reads_would_come_back_too(data: DataFolder) -> None:
+    class Reading(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.rename" or at == "accept.unlink_source":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return super().step(at)
+
+    spool = Spool(data, Reading(), SystemClock())
+    claim = ended(spool, "a.pdf", b"one")
+    assert (data.inbox / "a.pdf").exists()
+    with pytest.raises(UsageError, match="kept in the inbox"):
+        spool.remove(claim.id, lambda _: pytest.fail("it must not be forgotten"))
+    (data.inbox / "a.pdf").write_bytes(b"another document")
+    spool.remove(claim.id, lambda _: None)
+    assert list(spool.everything()) == []
 
 
 def test_a_file_that_took_the_originals_place_is_left_alone(data: DataFolder, spool: Spool) -> None:
