@@ -31,9 +31,9 @@ from inkstick.config import DataFolder, Settings
 from inkstick.errors import Unavailable, UsageError
 from inkstick.intake import daemon
 from inkstick.intake.daemon import continue_ids, keep_watching, only_watcher
-from inkstick.intake.settle import Phase
+from inkstick.intake.settle import Finding, Phase, Sighting
 from inkstick.intake.status import WatchState
-from inkstick.intake.watcher import Watcher
+from inkstick.intake.watcher import Watcher, look
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
@@ -548,6 +548,25 @@ def test_a_network_folder_gets_a_slower_pace(office: Office, monkeypatch: pytest
     assert 0 < office.watcher.wait_seconds() <= 0.2
     assert len(office.tick(0.1)) == 1
     assert office.watcher.wait_seconds() == 10
+
+
+def test_many_files_on_a_slow_share_are_looked_at_without_seeming_stuck(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service manager ends a watcher that does not get on, and the next one would begin with all of them again."""
+    behind: list[float] = []
+
+    def slow(path: Path, seen: Sighting, *, local: bool = True) -> Finding | None:
+        behind.append(office.clock.monotonic() - office.watcher.progress)
+        office.clock.advance(daemon.STUCK_SECONDS / 2)
+        return look(path, seen, local=local)
+
+    monkeypatch.setattr("inkstick.intake.watcher.look", slow)
+    for number in range(5):
+        office.drop(f"{number}.png")
+    assert len(office.settle()) == 5
+    assert len(behind) == 5
+    assert max(behind) < daemon.STUCK_SECONDS
 
 
 def test_an_inbox_on_a_share_that_is_mounted_after_the_start_is_waited_for(tmp_path: Path) -> None:
