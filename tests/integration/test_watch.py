@@ -29,7 +29,7 @@ from PIL import Image
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder, Settings
 from inkstick.errors import Unavailable, UsageError
-from inkstick.intake import daemon
+from inkstick.intake import daemon, profiles
 from inkstick.intake.daemon import continue_ids, keep_watching, only_watcher
 from inkstick.intake.settle import Finding, Phase, Sighting
 from inkstick.intake.status import WatchState
@@ -373,6 +373,27 @@ def test_a_folder_with_broken_settings_waits_with_a_message_and_goes_on(office: 
     office.drop("bills/.inkstick.toml", b'formats = ["md"]')
     (claim,) = office.settle()
     assert claim.profile["formats"] == ["md", "json"]
+
+
+def test_settings_that_a_share_could_not_be_asked_for_once_are_read_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, broken = profiles.read_regular, [True]
+
+    def shaky(path: str, folder: int | None = None) -> str:
+        if broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path, folder)
+
+    monkeypatch.setattr("inkstick.intake.profiles.read_regular", shaky)
+    office.drop("bills/.inkstick.toml", b'formats = ["md"]')
+    office.drop("bills/a.png")
+    assert office.settle() == []
+    assert [bad.folder for bad in office.watcher.status().bad_profiles] == ["bills"]
+    broken.clear()
+    (claim,) = office.tick(10)
+    assert claim.profile["formats"] == ["md", "json"]
+    assert office.watcher.status().bad_profiles == ()
 
 
 # -- disks
