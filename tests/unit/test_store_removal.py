@@ -145,6 +145,32 @@ def test_a_retry_takes_what_was_changed_of_its_wishes(data: DataFolder, spool: S
     assert spool.reopen(claim.id).profile["passwords"] == ["sesame"]
 
 
+def test_a_deletion_that_a_start_cannot_finish_does_not_hinder_it(data: DataFolder, spool: Spool) -> None:
+    """One because the disk refuses for now, one because what was written down about it is damaged."""
+
+    class Refusing(Disk):
+        refuses = True
+
+        def step(self, at: str) -> bool:
+            if at == "remove.results" and self.refuses:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            return super().step(at)
+
+    spool = Spool(data, disk := Refusing(), SystemClock())
+    busy, torn, waits = ended(spool, "a.pdf", b"one"), ended(spool, "b.pdf", b"two"), ended(spool, "c.pdf", b"three")
+    for claim in (busy, torn):
+        with pytest.raises(OSError, match="busy"):
+            spool.remove(claim.id, lambda _: None)
+    (spool.folder(torn.id) / "removing.json").write_bytes(b"\0" * 50)
+    again = Spool(data, disk, SystemClock())
+    assert again.recover().leftovers == [spool.folder(torn.id)]
+    assert [claim.id for claim, _ in again.everything()] == [waits.id]
+    disk.refuses = False
+    again.finish_removals()
+    assert not (data.results / "a").exists()
+    assert not again.folder(busy.id).exists()
+
+
 # Crashes
 
 

@@ -305,6 +305,7 @@ class Spool(Shelf):
             found = recovery.recover(self)
             self._full.clear()
             self._full.update(found.full)
+            self._going.update(found.going)
             return found
 
 
