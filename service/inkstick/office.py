@@ -176,6 +176,8 @@ class Office:
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
         self._corrections.recover()
+        for scratch in self._folder.state.glob("read-*"):  # of pages that were read or shown when the power failed
+            shutil.rmtree(scratch, ignore_errors=True)
         for leftover in found.leftovers:
             log.warning("nobody knows what this is, it is left alone: %s", leftover)
         if rebuilt.added or rebuilt.healed:

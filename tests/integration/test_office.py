@@ -352,6 +352,17 @@ async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_lef
     assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
 
 
+async def test_a_start_removes_what_a_page_that_was_read_at_once_left_behind(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    """Nothing of it is to stay on the disk, also where the power fails while it is read."""
+    left = settings.folder.state / "read-ab12cd34"
+    (left / "parts").mkdir(parents=True)
+    (left / "image").write_bytes(numbered.png(7))
+    async with open_office(settings, fake):
+        assert not left.exists()
+
+
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
     async with open_office(settings, fake) as office:
         ok = await ended(office, await upload(office, "ok.png", numbered.png(40)))
