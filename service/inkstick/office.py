@@ -555,6 +555,7 @@ class Office:
     def _can_accept(self) -> str:
         """Write and sync a real file, as accepting a document would."""
         try:
+            self._disk.step("probe")
             self._spool.check_space(0)
             probe = self._folder.state / "probe"
             with probe.open("wb") as file:

@@ -25,11 +25,12 @@ from inkstick.document import Task
 from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Request
-from inkstick.errors import DiskFull, TooLarge, UsageError
+from inkstick.errors import DiskFull, TooLarge, Unavailable, UsageError
 from inkstick.office import Office
 from inkstick.pages import pool
 from inkstick.pages.process import Process
 from inkstick.reading.reader import Engines
+from inkstick.recent import Recent
 from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger
@@ -361,6 +362,20 @@ async def test_a_start_removes_what_a_page_that_was_read_at_once_left_behind(
     (left / "image").write_bytes(numbered.png(7))
     async with open_office(settings, fake):
         assert not left.exists()
+
+
+async def test_a_disk_that_failed_to_save_accepts_nothing_and_says_so(settings: Settings, fake: FakeEngine) -> None:
+    disk = Disk()
+    async with open_office(settings, fake, disk) as office:
+        assert (await office.health()).ready
+        disk.suspect = "accept.sync_folder: Input/output error"
+        with pytest.raises(Unavailable, match="failed to save"):
+            await upload(office, "a.png", numbered.png(1))
+        # (what was found out a moment ago is too old)
+        office._probed = Recent(lambda: asyncio.to_thread(office._can_accept), time.monotonic)
+        health = await office.health()
+    assert (health.live, health.ready) == (True, False)
+    assert "failed to save" in health.checks["storage"]
 
 
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
