@@ -33,7 +33,7 @@ from inkstick.reading.reader import Engines
 from inkstick.recent import Recent
 from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
-from inkstick.store.ledger import Ledger
+from inkstick.store.ledger import Ledger, Row
 from inkstick.supervise.process import descendants
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
@@ -376,6 +376,35 @@ async def test_a_disk_that_failed_to_save_accepts_nothing_and_says_so(settings: 
         health = await office.health()
     assert (health.live, health.ready) == (True, False)
     assert "failed to save" in health.checks["storage"]
+
+
+async def test_a_document_that_waits_goes_on_though_the_ledger_could_not_be_asked_for_a_while(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.2)
+    trouble = ["disk"]
+
+    class Full(Disk):
+        def step(self, at: str) -> bool:
+            if at == "stage.make" and trouble:
+                raise DiskFull
+            return super().step(at)
+
+    class Shaky(Ledger):
+        def get(self, identifier: str) -> Row | None:
+            if "ledger" in trouble:
+                raise Unavailable("The ledger cannot be read.")
+            return super().get(identifier)
+
+    monkeypatch.setattr("inkstick.office.Ledger", Shaky)
+    async with open_office(settings, fake, Full()) as office:
+        info = await upload(office, "a.png", numbered.png(1))
+        await until(office, info.id, lambda now: now.state == "blocked")
+        trouble.append("ledger")
+        await asyncio.sleep(0.6)
+        trouble.clear()
+        info = await ended(office, info)
+    assert info.state == "done"
 
 
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:
