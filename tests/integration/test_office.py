@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pymupdf
 import pytest
 
@@ -35,6 +36,7 @@ from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.ledger import Ledger, Row
 from inkstick.supervise.process import descendants
+from inkstick.web.app import create_app
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
@@ -351,6 +353,29 @@ async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_lef
         info = await ended(office, await office.document(info.id))
     assert info.state == "done"
     assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
+
+
+async def test_a_result_that_is_not_there_says_why(settings: Settings, fake: FakeEngine) -> None:
+    """Nobody is to wait for what never comes."""
+
+    async def why(id: str, format: str) -> tuple[int, str]:
+        answer = await client.get(f"/api/v1/documents/{id}/results/{format}")
+        return answer.status_code, answer.json()["message"]
+
+    async with open_office(settings, fake) as office:
+        transport = httpx.ASGITransport(create_app(office))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            good = await ended(office, await upload(office, "good.png", numbered.png(1), formats=["md"]))
+            bad = await ended(office, await upload(office, "bad.pdf", b"%PDF-1.4\n%%EOF\n"))
+            assert await why(good.id, "pdf") == (404, "The document was not written as pdf.")
+            assert await why(good.id, "csv") == (404, "The document has no table.")
+            assert await why(bad.id, "md") == (404, "The document could not be read: it has no results.")
+            assert good.results is not None
+            (settings.folder.results / good.results).rename(settings.data / "carried away")
+            assert await why(good.id, "md") == (404, "The results are not in their place any more.")
+            await fake._deafen()
+            waits = await upload(office, "waits.png", numbered.png(2))
+            assert await why(waits.id, "md") == (409, "The document has no results yet.")
 
 
 async def test_a_start_removes_what_a_page_that_was_read_at_once_left_behind(
