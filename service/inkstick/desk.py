@@ -225,8 +225,14 @@ class Desk:
         if not isinstance(error, DiskFull):
             self._asleep.add(id)
             self.wake()
-        await asyncio.sleep(BLOCKED_SECONDS)
-        self._enqueue([await asyncio.to_thread(self._ledger.get, id)])
+        self._enqueue([await self._later(id)])
+
+    async def _later(self, id: str) -> Row | None:
+        """The document's row, a little later; later still where the ledger cannot be asked."""
+        while True:
+            await asyncio.sleep(BLOCKED_SECONDS)
+            with contextlib.suppress(InkstickError, OSError):
+                return await asyncio.to_thread(self._ledger.get, id)
 
     async def _state(self, id: str, state: str, error: InkstickError | None = None) -> None:
         if error is None:

@@ -176,6 +176,8 @@ class Office:
             found = self._spool.recover()
         rebuilt = self._ledger.rebuild(self._spool)
         self._corrections.recover()
+        for scratch in self._folder.state.glob("read-*"):  # of pages that were read or shown when the power failed
+            shutil.rmtree(scratch, ignore_errors=True)
         for leftover in found.leftovers:
             log.warning("nobody knows what this is, it is left alone: %s", leftover)
         if rebuilt.added or rebuilt.healed:
@@ -283,6 +285,23 @@ class Office:
         folder = self._place(row)
         return folder if folder is not None and folder.is_dir() else None
 
+    def _published(self, row: Row) -> Path:
+        """The document's result folder. Raises UsageError that says why there is none."""
+        folder = self._results(row)
+        if folder is not None:
+            return folder
+        if row.state == "failed":
+            raise UsageError(
+                "The document could not be read: it has no results.", hint="Its error says why.", code="not_found"
+            )
+        if row.results is not None:
+            raise UsageError(
+                "The results are not in their place any more.",
+                hint="Somebody carried them away or deleted them. Read the document again to have them anew.",
+                code="not_found",
+            )
+        raise UsageError("The document has no results yet.", hint="Wait until its state is done.", code="not_ready")
+
     def _files(self, row: Row, format: Format) -> list[Path]:
         folder = self._results(row)
         return files_of(folder, result_name(row.name), format) if folder else []
@@ -379,11 +398,7 @@ class Office:
 
         def files() -> list[Path]:
             row = self._row(id)
-            if self._results(row) is None:
-                raise UsageError(
-                    "The document has no results yet.", hint="Wait until its state is done.", code="not_ready"
-                )
-            return self._files(row, Format(format))
+            return files_of(self._published(row), result_name(row.name), Format(format))
 
         return await asyncio.to_thread(files)
 
@@ -462,10 +477,7 @@ class Office:
         return await asyncio.to_thread(lambda: self._original(self._row(id)))
 
     async def result_folder(self, id: str) -> Path:
-        folder = await asyncio.to_thread(lambda: self._results(self._row(id)))
-        if folder is None:
-            raise UsageError("The document has no results yet.", hint="Wait until its state is done.", code="not_ready")
-        return folder
+        return await asyncio.to_thread(lambda: self._published(self._row(id)))
 
     async def system(self) -> SystemInfo:
         return await self._system.info(self._reader.stats().pages_read)
@@ -553,6 +565,7 @@ class Office:
     def _can_accept(self) -> str:
         """Write and sync a real file, as accepting a document would."""
         try:
+            self._disk.step("probe")
             self._spool.check_space(0)
             probe = self._folder.state / "probe"
             with probe.open("wb") as file:

@@ -334,7 +334,7 @@ class ModelDisk(Disk):
         return 1 << 40
 
     @contextmanager
-    def source(self, root: Path, relative: PurePosixPath) -> Iterator[Source]:
+    def source(self, root: Path, relative: PurePosixPath, home: Path | None = None) -> Iterator[Source]:
         yield ModelSource(self, root / relative)
 
     def add_device(self, path: Path, device: int) -> None:

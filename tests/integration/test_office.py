@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pymupdf
 import pytest
 
@@ -25,15 +26,17 @@ from inkstick.document import Task
 from inkstick.engines.info import EngineInfo, engine_info
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.engines.protocol import Request
-from inkstick.errors import DiskFull, TooLarge, UsageError
+from inkstick.errors import DiskFull, TooLarge, Unavailable, UsageError
 from inkstick.office import Office
 from inkstick.pages import pool
 from inkstick.pages.process import Process
 from inkstick.reading.reader import Engines
+from inkstick.recent import Recent
 from inkstick.store.claim import Outcome
 from inkstick.store.disk import Disk
-from inkstick.store.ledger import Ledger
+from inkstick.store.ledger import Ledger, Row
 from inkstick.supervise.process import descendants
+from inkstick.web.app import create_app
 from inkstick.web.office_port import DocumentInfo
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
@@ -350,6 +353,83 @@ async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_lef
         info = await ended(office, await office.document(info.id))
     assert info.state == "done"
     assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
+
+
+async def test_a_result_that_is_not_there_says_why(settings: Settings, fake: FakeEngine) -> None:
+    """Nobody is to wait for what never comes."""
+
+    async def why(id: str, format: str) -> tuple[int, str]:
+        answer = await client.get(f"/api/v1/documents/{id}/results/{format}")
+        return answer.status_code, answer.json()["message"]
+
+    async with open_office(settings, fake) as office:
+        transport = httpx.ASGITransport(create_app(office))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            good = await ended(office, await upload(office, "good.png", numbered.png(1), formats=["md"]))
+            bad = await ended(office, await upload(office, "bad.pdf", b"%PDF-1.4\n%%EOF\n"))
+            assert await why(good.id, "pdf") == (404, "The document was not written as pdf.")
+            assert await why(good.id, "csv") == (404, "The document has no table.")
+            assert await why(bad.id, "md") == (404, "The document could not be read: it has no results.")
+            assert good.results is not None
+            (settings.folder.results / good.results).rename(settings.data / "carried away")
+            assert await why(good.id, "md") == (404, "The results are not in their place any more.")
+            await fake._deafen()
+            waits = await upload(office, "waits.png", numbered.png(2))
+            assert await why(waits.id, "md") == (409, "The document has no results yet.")
+
+
+async def test_a_start_removes_what_a_page_that_was_read_at_once_left_behind(
+    settings: Settings, fake: FakeEngine
+) -> None:
+    """Nothing of it is to stay on the disk, also where the power fails while it is read."""
+    left = settings.folder.state / "read-ab12cd34"
+    (left / "parts").mkdir(parents=True)
+    (left / "image").write_bytes(numbered.png(7))
+    async with open_office(settings, fake):
+        assert not left.exists()
+
+
+async def test_a_disk_that_failed_to_save_accepts_nothing_and_says_so(settings: Settings, fake: FakeEngine) -> None:
+    disk = Disk()
+    async with open_office(settings, fake, disk) as office:
+        assert (await office.health()).ready
+        disk.suspect = "accept.sync_folder: Input/output error"
+        with pytest.raises(Unavailable, match="failed to save"):
+            await upload(office, "a.png", numbered.png(1))
+        # (what was found out a moment ago is too old)
+        office._probed = Recent(lambda: asyncio.to_thread(office._can_accept), time.monotonic)
+        health = await office.health()
+    assert (health.live, health.ready) == (True, False)
+    assert "failed to save" in health.checks["storage"]
+
+
+async def test_a_document_that_waits_goes_on_though_the_ledger_could_not_be_asked_for_a_while(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.2)
+    trouble = ["disk"]
+
+    class Full(Disk):
+        def step(self, at: str) -> bool:
+            if at == "stage.make" and trouble:
+                raise DiskFull
+            return super().step(at)
+
+    class Shaky(Ledger):
+        def get(self, identifier: str) -> Row | None:
+            if "ledger" in trouble:
+                raise Unavailable("The ledger cannot be read.")
+            return super().get(identifier)
+
+    monkeypatch.setattr("inkstick.office.Ledger", Shaky)
+    async with open_office(settings, fake, Full()) as office:
+        info = await upload(office, "a.png", numbered.png(1))
+        await until(office, info.id, lambda now: now.state == "blocked")
+        trouble.append("ledger")
+        await asyncio.sleep(0.6)
+        trouble.clear()
+        info = await ended(office, info)
+    assert info.state == "done"
 
 
 async def test_a_lost_ledger_is_made_again_from_the_folders(settings: Settings, fake: FakeEngine) -> None:

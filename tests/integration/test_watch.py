@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -28,11 +29,11 @@ from PIL import Image
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder, Settings
 from inkstick.errors import Unavailable, UsageError
-from inkstick.intake import daemon
+from inkstick.intake import daemon, profiles
 from inkstick.intake.daemon import continue_ids, keep_watching, only_watcher
-from inkstick.intake.settle import Phase
+from inkstick.intake.settle import Finding, Phase, Sighting
 from inkstick.intake.status import WatchState
-from inkstick.intake.watcher import Watcher
+from inkstick.intake.watcher import Watcher, look
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
@@ -374,6 +375,27 @@ def test_a_folder_with_broken_settings_waits_with_a_message_and_goes_on(office: 
     assert claim.profile["formats"] == ["md", "json"]
 
 
+def test_settings_that_a_share_could_not_be_asked_for_once_are_read_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, broken = profiles.read_regular, [True]
+
+    def shaky(path: str, folder: int | None = None) -> str:
+        if broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path, folder)
+
+    monkeypatch.setattr("inkstick.intake.profiles.read_regular", shaky)
+    office.drop("bills/.inkstick.toml", b'formats = ["md"]')
+    office.drop("bills/a.png")
+    assert office.settle() == []
+    assert [bad.folder for bad in office.watcher.status().bad_profiles] == ["bills"]
+    broken.clear()
+    (claim,) = office.tick(10)
+    assert claim.profile["formats"] == ["md", "json"]
+    assert office.watcher.status().bad_profiles == ()
+
+
 # -- disks
 
 
@@ -464,6 +486,56 @@ def test_an_inbox_on_another_file_system_is_moved_by_copy(tmp_path: Path) -> Non
         assert office.left() == []
 
 
+@pytest.mark.parametrize("code", [errno.ETXTBSY, errno.EIO], ids=["open elsewhere", "taken out"])
+def test_a_copied_file_that_cannot_be_removed_is_not_taken_again_and_again(office: Office, code: int) -> None:
+    """A file server refuses to remove what somebody has open; a stick is pulled out in that very moment."""
+
+    class Refusing(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.unlink_source":
+                raise OSError(code, os.strerror(code)) if code != errno.EIO else Unavailable("It is not there.")
+            return super().step(at)
+
+    office.spool = Spool(office.folder, Refusing(), office.clock)
+    office.watcher = Watcher(office.folder, office.spool, office.clock, office.settings)
+    os.link(office.drop("a.png"), office.folder.root / "other-name")  # a hard link is copied, as from a share
+    assert [claim.name for claim in office.settle()] == ["a.png"]
+    for _ in range(5):
+        assert office.tick(60) == []
+    assert office.names() == ["a.png"]
+    assert (office.left(), office.watcher.status().held) == (["a.png"], ())
+    office.spool.recover()  # which would remove it now, and must not keep the service from starting
+    office.watcher = Watcher(office.folder, office.spool, office.clock, office.settings)
+    assert office.settle() == []
+
+
+def test_a_stick_that_is_pulled_out_says_nothing_of_our_own_disk(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last sync fails; what lies elsewhere in the inbox is taken all the same."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
+        stick = os.stat(shm).st_dev
+        sync = os.fsync
+
+        def pulled_out(handle: int) -> None:
+            if os.fstat(handle).st_dev == stick:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync(handle)
+
+        monkeypatch.setattr("os.fsync", pulled_out)
+        office.folder.inbox.rmdir()
+        office.folder.inbox.symlink_to(shm)
+        office.start()
+        office.drop("a.png")
+        assert office.settle() == []
+        assert office.watcher.status().state is WatchState.WATCHING
+        assert [name for name, _ in office.watcher.status().held] == ["a.png"]
+        assert office.spool.disk.suspect is None
+        monkeypatch.setattr("os.fsync", sync)  # it was plugged in again
+        assert [claim.name for claim in office.tick(60)] == ["a.png"]
+        assert office.left() == []
+
+
 def test_an_unmounted_inbox_is_unavailable_and_comes_back(tmp_path: Path) -> None:
     office = Office(tmp_path / "data")
     share = tmp_path / "share"
@@ -497,6 +569,25 @@ def test_a_network_folder_gets_a_slower_pace(office: Office, monkeypatch: pytest
     assert 0 < office.watcher.wait_seconds() <= 0.2
     assert len(office.tick(0.1)) == 1
     assert office.watcher.wait_seconds() == 10
+
+
+def test_many_files_on_a_slow_share_are_looked_at_without_seeming_stuck(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service manager ends a watcher that does not get on, and the next one would begin with all of them again."""
+    behind: list[float] = []
+
+    def slow(path: Path, seen: Sighting, *, local: bool = True) -> Finding | None:
+        behind.append(office.clock.monotonic() - office.watcher.progress)
+        office.clock.advance(daemon.STUCK_SECONDS / 2)
+        return look(path, seen, local=local)
+
+    monkeypatch.setattr("inkstick.intake.watcher.look", slow)
+    for number in range(5):
+        office.drop(f"{number}.png")
+    assert len(office.settle()) == 5
+    assert len(behind) == 5
+    assert max(behind) < daemon.STUCK_SECONDS
 
 
 def test_an_inbox_on_a_share_that_is_mounted_after_the_start_is_waited_for(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class FailingDisk(Disk):
 
     failed = False
 
-    def fsync(self, handle: int, at: str) -> None:
+    def fsync(self, handle: int, at: str, *, ours: bool = True) -> None:
         if not self.failed:
             self.failed = True
             self._suspect(at, OSError(errno.EIO, "I/O error"))

@@ -127,7 +127,7 @@ class Recorder(Disk):
         self._note(at)
         return super().step(at)
 
-    def fsync(self, handle: int, at: str) -> None:
+    def fsync(self, handle: int, at: str, *, ours: bool = True) -> None:
         self._note(at)
         if at == self.fail:
             self._suspect(at, OSError(5, "Input/output error"))

@@ -212,6 +212,40 @@ def test_a_damaged_ledger_is_set_aside_and_made_again_from_the_folders(data: Dat
     again.close()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"inkstick": 1,\n "pages": [\n  \xff\xfe\n',
+        b'{"number": "one", "width": 1, "height": 1, "engine": null, "model": null, "prompt": null, "seconds": 0,'
+        b' "attempts": 1, "flags": [], "score": null, "blocks": []}',
+        b"[" * 100_000,
+        None,
+    ],
+    ids=["no text", "no number", "nested", "no file"],
+)
+def test_a_record_that_cannot_be_read_does_not_hinder_the_start(data: DataFolder, content: bytes | None) -> None:
+    """The disk that damaged the ledger may have damaged a result too; and people may write where results lie."""
+    spool = Spool(data, Disk(), ManualClock(1e9))
+    for name in ("a.pdf", "b.pdf"):
+        (data.inbox / name).write_bytes(name.encode())
+        accepted = spool.claim_file(data.inbox / name, name, Profile())
+        header = Header(name, "ab", 5, "application/pdf")
+        record = spool.staging(accepted.id) / f"{name[0]}.json"
+        record.write_text("".join(record_chunks(header, [page(1, "some words")])))
+        spool.conclude(accepted.id, Outcome("done", pages=1))
+    (data.results / "a/a.json").unlink()
+    if content is None:
+        (data.results / "a/a.json").mkdir()
+    else:
+        (data.results / "a/a.json").write_bytes(content)
+    (data.results / "b/notes.json").write_bytes("{somebody's own}".encode("utf-16"))
+    ledger = Ledger(data.ledger)
+    assert ledger.rebuild(spool).added == 2
+    assert [hit.name for hit in ledger.search("some words")] == ["b.pdf"]
+    assert [len(ledger.pages(row.id)) for row in ledger.list()] == [1, 0]
+    ledger.close()
+
+
 def test_rebuilding_heals_states_and_reports_orphans(data: DataFolder, ledger: Ledger) -> None:
     spool = Spool(data, Disk(), ManualClock(1e9))
     (data.inbox / "a.pdf").write_bytes(b"x")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from inkstick.profile import Originals, Profile
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.disk import Disk
 from inkstick.store.spool import Spool
+from inkstick.store.steps import make_dirs
 
 ERROR = {"code": "damaged", "message": "The file is damaged.", "hint": "Scan it again."}
 
@@ -35,6 +38,7 @@ def spool(data: DataFolder) -> Spool:
 
 def ended(spool: Spool, name: str, content: bytes, profile: Profile | None = None, *, failed: bool = False) -> Claim:
     """A document that was dropped, read and concluded."""
+    make_dirs(spool.disk, (spool.data.inbox / name).parent, at="person")
     spool.disk.write(spool.data.inbox / name, content, at="person")
     claim = spool.claim_file(spool.data.inbox / name, name, profile or Profile())
     if failed:
@@ -80,6 +84,23 @@ def test_what_is_still_worked_on_or_would_come_back_is_not_deleted(data: DataFol
     assert [claim.id for claim, _ in spool.everything()] == [waiting.id]
 
 
+def test_what_was_copied_from_a_medium_that_only_reads_would_come_back_too(data: DataFolder) -> None:
+    class Reading(Disk):
+        def step(self, at: str) -> bool:
+            if at == "accept.rename" or at == "accept.unlink_source":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return super().step(at)
+
+    spool = Spool(data, Reading(), SystemClock())
+    claim = ended(spool, "a.pdf", b"one")
+    assert (data.inbox / "a.pdf").exists()
+    with pytest.raises(UsageError, match="kept in the inbox"):
+        spool.remove(claim.id, lambda _: pytest.fail("it must not be forgotten"))
+    (data.inbox / "a.pdf").write_bytes(b"another document")
+    spool.remove(claim.id, lambda _: None)
+    assert list(spool.everything()) == []
+
+
 def test_a_file_that_took_the_originals_place_is_left_alone(data: DataFolder, spool: Spool) -> None:
     claim = ended(spool, "a.pdf", b"one")
     (data.done / "a.pdf").rename(data.root / "carried away")
@@ -88,10 +109,66 @@ def test_a_file_that_took_the_originals_place_is_left_alone(data: DataFolder, sp
     assert (data.done / "a.pdf").read_bytes() == b"somebody else's"
 
 
+def test_what_came_from_a_folder_named_like_a_document_does_not_go_with_it(data: DataFolder, spool: Spool) -> None:
+    report, chapter = ended(spool, "2024.pdf", b"report"), ended(spool, "2024/one.pdf", b"chapter")
+    spool.remove(report.id, lambda _: None)
+    assert not (data.results / "2024").exists()
+    outcome = spool.outcome(chapter.id)
+    assert outcome and outcome.results == "2024 (2)/one"
+    assert (data.results / "2024 (2)/one/text.md").read_bytes() == b"chapter"
+
+
+@pytest.mark.parametrize("started_again", [False, True])
+def test_what_was_carried_away_keeps_its_name_and_takes_nothing_of_another_with_it(
+    data: DataFolder, spool: Spool, *, started_again: bool
+) -> None:
+    """A scanner calls every document scan.pdf, and people carry results away to make room."""
+    first = ended(spool, "scan.pdf", b"one")
+    (data.results / "scan").rename(data.root / "carried away")
+    (data.done / "scan.pdf").rename(data.root / "carried away.pdf")
+    spool = Spool(data, Disk(), SystemClock()) if started_again else spool
+    second = ended(spool, "scan.pdf", b"two")
+    with pytest.raises(UsageError, match="not where it was put"):
+        spool.reopen(first.id)
+    spool.remove(first.id, lambda _: None)
+    outcome = spool.outcome(second.id)
+    assert outcome and (outcome.results, outcome.original) == ("scan (2)", "done/scan (2).pdf")
+    assert (data.results / "scan (2)/text.md").read_bytes() == (data.done / "scan (2).pdf").read_bytes() == b"two"
+    third = ended(spool, "scan.pdf", b"three")  # whose name was deleted with its document is free again
+    outcome = spool.outcome(third.id)
+    assert outcome and (outcome.results, outcome.original) == ("scan", "done/scan.pdf")
+
+
 def test_a_retry_takes_what_was_changed_of_its_wishes(data: DataFolder, spool: Spool) -> None:
     claim = ended(spool, "a.pdf", b"one", failed=True)
     spool.amend(claim.id, {**claim.profile, "passwords": ["sesame"]})
     assert spool.reopen(claim.id).profile["passwords"] == ["sesame"]
+
+
+def test_a_deletion_that_a_start_cannot_finish_does_not_hinder_it(data: DataFolder, spool: Spool) -> None:
+    """One because the disk refuses for now, one because what was written down about it is damaged."""
+
+    class Refusing(Disk):
+        refuses = True
+
+        def step(self, at: str) -> bool:
+            if at == "remove.results" and self.refuses:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            return super().step(at)
+
+    spool = Spool(data, disk := Refusing(), SystemClock())
+    busy, torn, waits = ended(spool, "a.pdf", b"one"), ended(spool, "b.pdf", b"two"), ended(spool, "c.pdf", b"three")
+    for claim in (busy, torn):
+        with pytest.raises(OSError, match="busy"):
+            spool.remove(claim.id, lambda _: None)
+    (spool.folder(torn.id) / "removing.json").write_bytes(b"\0" * 50)
+    again = Spool(data, disk, SystemClock())
+    assert again.recover().leftovers == [spool.folder(torn.id)]
+    assert [claim.id for claim, _ in again.everything()] == [waits.id]
+    disk.refuses = False
+    again.finish_removals()
+    assert not (data.results / "a").exists()
+    assert not again.folder(busy.id).exists()
 
 
 # Crashes

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -320,6 +322,31 @@ async def test_a_fault_of_our_own_tells_nothing_of_its_inside(client: httpx.Asyn
     answer = await client.get("/api/v1/documents/1")
     problem(answer, 500, "internal")
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "code"),
+    [
+        (errno.ENOSPC, 507, "disk_full"),
+        (errno.EDQUOT, 507, "disk_full"),
+        (errno.EIO, 503, "unavailable"),
+        (errno.EROFS, 503, "unavailable"),
+        (errno.ENOENT, 500, "internal"),
+    ],
+)
+async def test_a_disk_that_refuses_is_no_fault_of_our_own(
+    client: httpx.AsyncClient, office: MemoryOffice, number: int, status: int, code: str
+) -> None:
+    """A page that is shown or read at once needs a little room, too."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/secret/path")
+
+    office.page_image = office.read_image = refused  # type: ignore[assignment,method-assign]
+    answer = await client.get(f"/api/v1/documents/{'0' * 26}/pages/1/image")
+    problem(answer, status, code)
+    assert "secret" not in answer.text
+    problem(await client.post("/v1/chat/completions", json=chat(PICTURE)), status, code)
 
 
 # The service

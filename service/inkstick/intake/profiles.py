@@ -46,15 +46,18 @@ class Profiles:
         self._seen: dict[bytes, Candidate | None] = {}
         self._texts: dict[bytes, str | BadProfile] = {}
         self._resolved: dict[bytes, Resolved] = {}
+        self._refused: set[bytes] = set()  # what the disk or share would not give: asked for again
 
     def update(self, settings: Mapping[bytes, Sighting | None], now: float, rules: Rules) -> None:
         """Take over what a scan saw: settings files by folder (None: there, but not a regular file)."""
         seen: dict[bytes, Candidate | None] = {}
         for folder, sighting in settings.items():
             seen[folder] = None if sighting is None else observe(self._seen.get(folder), sighting, now, rules)
-        if seen == self._seen:
+        if seen == self._seen and not self._refused:
             return
         changed = {folder for folder, new in seen.items() if folder not in self._seen or new != self._seen[folder]}
+        changed |= self._refused
+        self._refused.clear()
         self._texts = {f: text for f, text in self._texts.items() if f in seen and f not in changed}
         self._seen = seen
         self._resolved.clear()
@@ -99,6 +102,7 @@ class Profiles:
         except UnicodeDecodeError:
             reason = "it is not UTF-8 text"
         except OSError as error:
+            self._refused.add(folder)
             reason = error.strerror or str(error)
         return BadProfile(
             display(folder),

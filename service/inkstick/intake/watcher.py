@@ -198,6 +198,8 @@ class Watcher:
             except OSError as error:
                 self._hold(path, _reason(error), now)
                 continue
+            finally:
+                self.progress = self._clock.monotonic()
             if finding is not None:
                 self._candidates[path] = looked(candidate, finding, now, self._rules(candidate.sighting))
 

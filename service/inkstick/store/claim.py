@@ -78,6 +78,12 @@ class Outcome:
     def as_bytes(self) -> bytes:
         return _dump(self)
 
+    @property
+    def places(self) -> set[str]:
+        """Names below the data folder that are this document's, also while what had them is carried away."""
+        results = f"results/{self.results}" if self.results is not None else None
+        return {place for place in (results, self.original, self.explained) if place is not None}
+
 
 def claim_from_bytes(data: bytes) -> Claim:
     """Inverse of `Claim.as_bytes`. Raises ValueError, KeyError or TypeError on anything else."""

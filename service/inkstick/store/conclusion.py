@@ -37,6 +37,7 @@ def intend(shelf: Shelf, claim: Claim, wish: Outcome) -> Outcome:
 
 def write_outcome(shelf: Shelf, claim: Claim, outcome: Outcome) -> None:
     write_atomic(shelf.disk, shelf.folder(claim.id) / "outcome.json", outcome.as_bytes(), at="conclude.intent")
+    shelf.hold(outcome)
 
 
 def finish(shelf: Shelf, claim: Claim, outcome: Outcome) -> Outcome:
@@ -153,7 +154,7 @@ def _put_away(shelf: Shelf, claim: Claim, outcome: Outcome) -> bool:
 def _free_results(shelf: Shelf, claim: Claim) -> str:
     parent = _free_parent(shelf, shelf.data.results, claim.relpath)
     name, number = shelf.name_of(claim.name), 1
-    while shelf.disk.exists(shelf.data.results / parent / numbered(name, number)):
+    while not _is_free(shelf, f"{shelf.data.results.name}/{parent}{numbered(name, number)}"):
         number += 1
     return f"{parent}{numbered(name, number)}"
 
@@ -169,10 +170,15 @@ def _with_place(shelf: Shelf, claim: Claim, outcome: Outcome) -> Outcome:
     while True:
         place = f"{where.name}/{parent}{numbered(stem, number, suffix=suffix, room=len(_EXPLANATION))}"
         explained = place + _EXPLANATION if failed else None
-        if not any(shelf.disk.exists(shelf.data.root / name) for name in (place, explained) if name):
+        if all(_is_free(shelf, name) for name in (place, explained) if name):
             break
         number += 1
     return replace(outcome, original=None if _stays(claim, outcome) else place, explained=explained)
+
+
+def _is_free(shelf: Shelf, place: str) -> bool:
+    """Nothing lies there, and it is no other document's name."""
+    return place not in shelf.held() and not shelf.disk.exists(shelf.data.root / place)
 
 
 def _stays(claim: Claim, outcome: Outcome) -> bool:
@@ -183,11 +189,12 @@ def _stays(claim: Claim, outcome: Outcome) -> bool:
 
 
 def _free_parent(shelf: Shelf, root: Path, relpath: str) -> str:
-    """The sub-folders of `relpath` below `root`, with a slash behind; numbered where a file has such a name."""
+    """The sub-folders of `relpath` below `root`, with a slash behind; numbered where a file has such a name, or the
+    results of a document: what lay among them would be replaced and deleted with them."""
     chosen = ""
     for part in relpath.split("/")[:-1]:
         number = 1
-        while _is_file(shelf, root / (chosen + numbered(part, number))):
+        while _is_no_parent(shelf, root, chosen + numbered(part, number)):
             number += 1
         deeper = f"{chosen}{numbered(part, number)}/"
         if len(deeper.encode()) > _DEEP:
@@ -196,8 +203,10 @@ def _free_parent(shelf: Shelf, root: Path, relpath: str) -> str:
     return chosen
 
 
-def _is_file(shelf: Shelf, path: Path) -> bool:
-    return shelf.disk.exists(path) and shelf.disk.stat(path).kind != "folder"
+def _is_no_parent(shelf: Shelf, root: Path, place: str) -> bool:
+    if f"{root.name}/{place}" in shelf.held():
+        return True
+    return shelf.disk.exists(root / place) and shelf.disk.stat(root / place).kind != "folder"
 
 
 # -- again
@@ -217,6 +226,7 @@ def reopen(shelf: Shelf, claim: Claim) -> Claim:
             code="not_ready",
         )
     shelf.disk.rename(folder / "outcome.json", folder / "reopening.json", at="reopen.intent")
+    shelf.let_go(outcome)
     finish_reopening(shelf, claim)
     return claim
 
@@ -230,6 +240,7 @@ def finish_reopening(shelf: Shelf, claim: Claim) -> bool:
     if not disk.exists(original):
         if outcome.original is None or not disk.exists(place):
             disk.rename(folder / "reopening.json", folder / "outcome.json", at="reopen.give_up")
+            shelf.hold(outcome)
             return False
         disk.rename_new(place, original, at="reopen.take_back")
     elif disk.exists(place) and disk.stat(place).identity.same_file(disk.stat(original).identity):

@@ -221,15 +221,17 @@ class Disk:
         return figures.f_bavail * figures.f_frsize
 
     @contextmanager
-    def source(self, root: Path, relative: PurePosixPath) -> Iterator[Source]:
-        """The file `relative` below `root`, its folder opened component by component without following links."""
+    def source(self, root: Path, relative: PurePosixPath, home: Path | None = None) -> Iterator[Source]:
+        """The file `relative` below `root`, its folder opened component by component without following links. `home`
+        lies on the disk that we write to: a sync that fails on another one (a stick, a share) says nothing of ours."""
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in relative.parts[:-1]:
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
                 os.close(handle)
                 handle = inner
-            yield _FileSource(self, handle, relative.parts[-1])
+            ours = home is None or os.fstat(handle).st_dev == home.stat().st_dev
+            yield _FileSource(self, handle, relative.parts[-1], ours=ours)
         finally:
             os.close(handle)
 
@@ -243,13 +245,17 @@ class Disk:
         finally:
             os.close(handle)
 
-    def fsync(self, handle: int, at: str) -> None:
-        """fsync, once. An error makes the disk suspect; a file system that only reads, or has no fsync, is no error."""
+    def fsync(self, handle: int, at: str, *, ours: bool = True) -> None:
+        """fsync, once. An error makes the disk suspect if it is `ours`, and is Unavailable if not; a file system that
+        only reads, or has no fsync, is no error."""
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in _NO_SYNC:
+            if error.errno in _NO_SYNC:
+                return
+            if ours:
                 self._suspect(at, error)
+            raise _unavailable(error) from error
 
     def _suspect(self, at: str, error: OSError) -> None:
         self.suspect = f"{at}: {os.strerror(error.errno or 0)}"
@@ -271,8 +277,8 @@ class _FileSink:
 
 
 class _FileSource:
-    def __init__(self, disk: Disk, folder: int, name: str) -> None:
-        self._disk, self._folder, self._name = disk, folder, name
+    def __init__(self, disk: Disk, folder: int, name: str, *, ours: bool) -> None:
+        self._disk, self._folder, self._name, self._ours = disk, folder, name, ours
 
     def stat(self) -> Stat:
         with _translated():
@@ -285,7 +291,7 @@ class _FileSource:
     def sync(self, at: str) -> None:
         if self._disk.step(at):
             with self.open() as file:
-                self._disk.fsync(file.fileno(), at)
+                self._disk.fsync(file.fileno(), at, ours=self._ours)
 
     def move_to(self, target: Path, at: str) -> None:
         if self._disk.step(at):
@@ -299,7 +305,7 @@ class _FileSource:
 
     def sync_dir(self, at: str) -> None:
         if self._disk.step(at):
-            self._disk.fsync(self._folder, at)
+            self._disk.fsync(self._folder, at, ours=self._ours)
 
 
 def rename_noreplace(source: Path, target: Path) -> None:
@@ -371,5 +377,9 @@ def _translated() -> Iterator[None]:
         if no_room(error):
             raise DiskFull from error
         if error.errno in _GONE:
-            raise Unavailable(f"A folder or device is not there: {os.strerror(error.errno)}.") from error
+            raise _unavailable(error) from error
         raise
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    return Unavailable(f"A folder or device is not there: {os.strerror(error.errno or 0)}.")

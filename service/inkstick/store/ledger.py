@@ -20,7 +20,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ EVENTS_KEPT = 10_000
 _MINIMUM = (3, 51, 3)
 _PAGE_BITS = 24  # a search row's number: the document's seq, then the page's number (0: the document's name)
 _MOST = 1 << 38  # more documents than there will be: with the page's bits it still is a number to SQLite
+_NO_PAGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what a line that is no page raises
 _FTS_MINIMUM = 3  # characters; a trigram index cannot answer for fewer
 
 _SCHEMA = """
@@ -490,14 +491,16 @@ class Ledger:
             _tell(db, claim.id)
             done.healed += not added
         if added and outcome is not None and outcome.results is not None:
-            self._read_results(db, claim.id, spool.data.results / outcome.results)
+            record = spool.data.results / outcome.results / f"{spool.name_of(claim.name)}.json"
+            self._read_results(db, claim.id, record)
 
-    def _read_results(self, db: apsw.Cursor, identifier: str, folder: Path) -> None:
+    def _read_results(self, db: apsw.Cursor, identifier: str, record: Path) -> None:
         seq = _seq(db, identifier)
         if seq is None:
             return
-        for page in _published_pages(folder):
-            _put_page(db, seq, page)
+        for page in _published_pages(record):
+            with suppress(*_NO_PAGE):
+                _put_page(db, seq, page)
         _sum_pages(db, seq)
 
     # -- below
@@ -626,10 +629,10 @@ def _seq(db: apsw.Cursor, identifier: str) -> int | None:
 
 def _put_page(db: apsw.Cursor, seq: int, page: Page) -> None:
     state, flags = "failed" if page.error else "done", " ".join(page.flags)
-    values = (seq, page.number, state, page.engine, flags, page.score, page.seconds, page.attempts)
-    db.execute("INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
     row = seq << _PAGE_BITS | page.number
     db.execute("DELETE FROM search WHERE rowid = ?", (row,))
+    values = (seq, page.number, state, page.engine, flags, page.score, page.seconds, page.attempts)
+    db.execute("INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
     text = page.text()
     if text:
         db.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (row, text))
@@ -697,13 +700,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _published_pages(folder: Path) -> Iterator[Page]:
-    """Pages from the record in a results folder, a line each (see `document.record_chunks`); what cannot be read is
-    left out, for the search index is all that suffers."""
-    for record in folder.glob("*.json"):
-        with record.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield page_from_json(json.loads(line.strip().removesuffix("]}").rstrip(",")))
-                except (ValueError, KeyError, TypeError):
-                    continue
+def _published_pages(record: Path) -> Iterator[Page]:
+    """Pages from a document's record, a line each (see `document.record_chunks`); what cannot be read is left out, for
+    the search index is all that suffers."""
+    with suppress(OSError), record.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(*_NO_PAGE):
+                yield page_from_json(json.loads(line.strip().removesuffix("]}").rstrip(",")))

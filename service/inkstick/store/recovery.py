@@ -8,22 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inkstick.errors import DiskFull
+from inkstick.errors import Blocked, DiskFull
 from inkstick.profile import Originals
 from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
+from inkstick.store.disk import StorageSuspect
 from inkstick.store.shelf import UNREADABLE, Shelf
 
 
 @dataclass(slots=True)
 class Recovery:
     """`undone`: claims that had not been accepted (their files are still in the inbox). `finished`: documents whose
-    end was completed. `full`: documents whose end is written down, and the disk is too full for it. `accepted`: how
-    many wait to be read. `leftovers`: folders nobody can explain, left alone."""
+    end was completed. `full`: documents whose end is written down, and the disk is too full for it. `going`: those
+    whose deletion is written down, and the disk refuses it for now. `accepted`: how many wait to be read. `leftovers`:
+    folders nobody can explain, left alone."""
 
     undone: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
+    going: list[str] = field(default_factory=list)
     accepted: int = 0
     leftovers: list[Path] = field(default_factory=list)
 
@@ -53,7 +56,7 @@ def _entries(shelf: Shelf, identifier: str) -> list[str] | None:
 
 def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) -> None:
     if removal.INTENT in names:
-        removal.finish(shelf, identifier)
+        _remove(shelf, identifier, found)
         return
     ended = {"outcome.json", "reopening.json"} & set(names)
     if "original" not in names and not ended and growing.PLAN in names:
@@ -68,6 +71,17 @@ def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) ->
     except DiskFull:
         found.full.append(identifier)  # the others come in all the same, and somebody can make room
     except (*UNREADABLE, FileNotFoundError):
+        found.leftovers.append(shelf.folder(identifier))
+
+
+def _remove(shelf: Shelf, identifier: str, found: Recovery) -> None:
+    try:
+        removal.finish(shelf, identifier)
+    except StorageSuspect:
+        raise
+    except (Blocked, OSError):
+        found.going.append(identifier)
+    except UNREADABLE:
         found.leftovers.append(shelf.folder(identifier))
 
 
@@ -92,7 +106,7 @@ def _forget_source(shelf: Shelf, claim: Claim) -> None:
     root, path = conclusion.source_path(shelf, claim)
     if not shelf.disk.exists(path):
         return
-    with shelf.disk.source(root, raw_relpath(claim)) as source:
+    with shelf.disk.source(root, raw_relpath(claim), home=shelf.data.spool) as source:
         if claim.method == "copy":
             shelf.forget_source(source, claim)
         elif source.stat().identity.same_file(shelf.disk.stat(shelf.original(claim.id)).identity):

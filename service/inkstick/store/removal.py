@@ -8,10 +8,10 @@ last, when all the other names are durably gone. A file that somebody else put i
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from inkstick.errors import UsageError
-from inkstick.profile import Originals
 from inkstick.store import conclusion
 from inkstick.store.claim import Claim, Outcome, outcome_from_bytes
 from inkstick.store.shelf import Shelf
@@ -51,6 +51,7 @@ def finish(shelf: Shelf, identifier: str) -> None:
         conclusion.withdraw_explanation(shelf, claim, outcome)
         if outcome.explained is not None:
             _sync(shelf, (shelf.data.root / outcome.explained).parent)
+        shelf.let_go(outcome)
     disk.remove_tree(folder, at="remove.folder")
     disk.sync_dir(shelf.data.spool, at="remove.sync_spool")
 
@@ -90,7 +91,11 @@ def _is_ours(shelf: Shelf, claim: Claim, outcome: Outcome, place: Path) -> bool:
 
 
 def _lies_in_inbox(shelf: Shelf, claim: Claim) -> bool:
-    if claim.originals is not Originals.KEEP or claim.identity is None:
+    """Is the dropped file still there, kept or left alone because it could not be removed? Only of a copy can it be."""
+    if claim.method != "copy" or claim.identity is None:
         return False
     _, path = conclusion.source_path(shelf, claim)
-    return shelf.disk.exists(path) and shelf.disk.stat(path).identity == claim.identity
+    if not shelf.disk.exists(path):
+        return False
+    # The watcher does not look at the device's number either: it does not survive a reboot.
+    return replace(shelf.disk.stat(path).identity, dev=claim.identity.dev) == claim.identity

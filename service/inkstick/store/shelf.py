@@ -6,7 +6,7 @@ Below everything that happens to a document: accepting it whole (`spool`) or in 
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import os
 import threading
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from inkstick.clock import Clock
 from inkstick.config import DataFolder
-from inkstick.errors import DiskFull, Unavailable
+from inkstick.errors import Blocked, DiskFull, Unavailable
 from inkstick.profile import Profile
 from inkstick.store.claim import (
     Claim,
@@ -28,13 +28,12 @@ from inkstick.store.claim import (
     outcome_from_bytes,
     plain_result_name,
 )
-from inkstick.store.disk import Disk, Source
+from inkstick.store.disk import Disk, Source, StorageSuspect
 
 CHUNK = 1 << 20
 """Bytes that are read or checked at once."""
 UNREADABLE = (ValueError, KeyError, TypeError)
 """What reading a claim or an outcome raises whose bytes are not what was written."""
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class SourceChanged(Unavailable):
@@ -67,6 +66,7 @@ class Shelf:
         self.ids = Ids(entropy)
         self.lock = threading.RLock()
         self._clock = clock
+        self._held: set[str] | None = None  # None: not looked up yet
 
     # -- looking
 
@@ -101,6 +101,27 @@ class Shelf:
             return outcome_from_bytes(self.disk.read(self.folder(identifier) / "outcome.json"))
         except FileNotFoundError:
             return None
+
+    def held(self) -> set[str]:
+        """Names below the data folder that ended documents have, whether or not anything lies there: what people carry
+        away is still theirs, and must not be taken for another's of the same name. Call it with the lock."""
+        if self._held is None:
+            self._held = set()
+            for identifier in self.disk.list(self.data.spool):
+                with contextlib.suppress(*UNREADABLE, NotADirectoryError):
+                    if (outcome := self.outcome(identifier)) is not None:
+                        self._held |= outcome.places
+        return self._held
+
+    def hold(self, outcome: Outcome) -> None:
+        """A document got these names."""
+        if self._held is not None:
+            self._held |= outcome.places
+
+    def let_go(self, outcome: Outcome) -> None:
+        """A document has given these names up."""
+        if self._held is not None:
+            self._held -= outcome.places
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file, 64 hexadecimal digits."""
@@ -157,13 +178,14 @@ class Shelf:
             raise SourceChanged
 
     def forget_source(self, source: Source, claim: Claim) -> None:
-        """Remove the dropped file that was copied, if it is still the one. A medium that only reads keeps it."""
+        """Remove the dropped file that was copied, if it is still the one. Where that cannot be (a medium that only
+        reads, a stick that was pulled out, a file server on which somebody has it open) it stays, and is not taken
+        again: the document is accepted, and its claim must not fail."""
         try:
             self.check_unchanged(source, claim)
             source.unlink(at="accept.unlink_source")
             source.sync_dir(at="accept.sync_source_folder")
-        except (FileNotFoundError, SourceChanged):
+        except StorageSuspect:
+            raise
+        except (OSError, Blocked):
             return
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise

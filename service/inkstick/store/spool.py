@@ -62,7 +62,7 @@ class Spool(Shelf):
         root = path.parents[len(relative.parts) - 1]
         if root / relative != path:
             raise UsageError(f"{path} is not {relpath!r} below an inbox")
-        with self.disk.source(root, relative) as source:
+        with self.disk.source(root, relative, home=self.data.spool) as source:
             found = source.stat()
             if found.kind != "file":
                 raise Unsupported("Only regular files are read: this is a link, a device or a pipe.")
@@ -305,6 +305,7 @@ class Spool(Shelf):
             found = recovery.recover(self)
             self._full.clear()
             self._full.update(found.full)
+            self._going.update(found.going)
             return found
 
 

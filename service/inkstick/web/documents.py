@@ -399,8 +399,11 @@ def created(response: Response, row: DocumentInfo) -> Document:
 
 async def result(format: Format, files: Sequence[FilePath]) -> Response:
     """The file of a result as a download; tables as one ZIP."""
-    if not files:
+    if not files and format is Format.CSV:
         raise UsageError("The document has no table.", hint="Fetch another format.", code="not_found")
+    if not files:
+        hint = "Its `formats` are those that there are."
+        raise UsageError(f"The document was not written as {format}.", hint=hint, code="not_found")
     if format is not Format.CSV:
         return Download(files[0], media_type=MEDIA[format], filename=files[0].name)
     spooled = await run_in_threadpool(_zip, files)

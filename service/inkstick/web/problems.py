@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from fastapi.templating import Jinja2Templates
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from inkstick.errors import InkstickError, Internal
+from inkstick.errors import DiskFull, InkstickError, Internal, Unavailable, no_room
 
 log = logging.getLogger("inkstick.web")
 
@@ -51,6 +52,9 @@ _HTTP: Mapping[int, tuple[str, str, str]] = {
 }
 
 
+_DISK = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EROFS)
+
+
 def status_of(error: InkstickError) -> int:
     return STATUS.get(error.code, 422)
 
@@ -74,7 +78,8 @@ def refusal_page(request: Request, templates: Jinja2Templates, error: InkstickEr
 
 
 def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
-    """Handlers for our errors, FastAPI's validation, unknown addresses and methods, and faults of our own."""
+    """Handlers for our errors, a disk that refuses, FastAPI's validation, unknown addresses and methods, and faults of
+    our own."""
 
     def answer(request: Request, body: Mapping[str, Any], status: int) -> Response:
         if request.url.path.startswith("/v1/"):
@@ -91,6 +96,14 @@ def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
         if response.status_code == 429:
             response.headers["Retry-After"] = "60"
         return response
+
+    async def disk(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        if no_room(error):
+            return await ours(request, DiskFull())
+        if error.errno in _DISK:
+            return await ours(request, Unavailable(f"The disk says: {error.strerror}."))
+        raise error  # a fault of our own
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -110,6 +123,7 @@ def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
         return answer(request, Internal().as_json(), 500)
 
     app.add_exception_handler(InkstickError, ours)
+    app.add_exception_handler(OSError, disk)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, fault)
