@@ -112,6 +112,16 @@ async def test_spotting_gives_each_line_its_box(engine: RapidOcrEngine) -> None:
     assert len(first.lines) == 1 and first.lines[0].box == first.box
 
 
+async def test_a_long_receipt_is_read_to_its_last_line(engine: RapidOcrEngine) -> None:
+    sheet = Sheet(size=(500, 6500), margin=20, y=20)
+    prices = [f"{n * 37 % 997 / 10:.2f}" for n in range(170)]
+    for n, price in enumerate(prices):
+        sheet.write(f"Item {n:03d} {price}", 26, leading=1.4, after=0)
+    reading = await engine.read(sheet.pixels(), Request(Task.SPOTTING))
+    found = [re.sub(r"\s", "", block.text) for block in reading.blocks]
+    assert found == [f"Item{n:03d}{price}" for n, price in enumerate(prices)]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (5000, 1), (1, 5000), (9000, 12), (40, 40), (12, 6000)])
 async def test_extreme_images_are_read_as_empty_within_seconds(engine: RapidOcrEngine, size: tuple[int, int]) -> None:
     width, height = size

@@ -79,6 +79,25 @@ def test_a_caption_over_a_scanned_letter_is_not_the_pages_text(tmp_path: Path) -
     assert (layer.good, layer.born_digital, layer.reason) == (False, False, "partial")
 
 
+@pytest.mark.parametrize("turn", (0, 90))
+def test_a_raised_figure_is_not_read_into_the_number_beside_it(tmp_path: Path, turn: int) -> None:
+    document = written(LINES[:3])
+    page, at = document[0], 200.0
+    for n, (base, figure, size, lift) in enumerate(
+        (("1,250", "2", 6, 4), ("10", "-3", 7, 4), ("12", "99", 12, 2), ("CO", "2", 7, -2), ("1,250", "3", 6, 0))
+    ):
+        page.insert_text((at, 150 + 20 * n), base, fontsize=12)
+        after = at + pymupdf.get_text_length(base, fontsize=12)
+        page.insert_text((after, 150 + 20 * n - lift), figure, fontsize=size)
+    page.insert_text((at, 300 - 4), "1", fontsize=6)
+    page.insert_text((at + pymupdf.get_text_length("1", fontsize=6), 300), "2024", fontsize=12)
+    page.set_rotation(turn)
+    layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
+    assert layer is not None
+    words = [word.text for word in layer.words][-6:]
+    assert words == ["1,250²", "10⁻³", "1299", "CO2", "1,2503", "¹2024"]
+
+
 @pytest.mark.parametrize("with_photo", [False, True])
 def test_a_written_page_is_its_text_also_with_a_photograph_on_it(tmp_path: Path, with_photo: bool) -> None:
     document = written(LINES)

@@ -6,7 +6,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,13 @@ MANY_PAGES = 2_000
 MAX_WORDS = 50_000
 MAX_IN_MEMORY = 256 << 20
 COVERING = 0.8
+SMALLER, RAISED = 0.8, 0.1
+"""A figure is a raised one from this size on down, and from this height above its neighbour's line, both in sizes of
+the neighbour."""
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
+_FIGURE = re.compile(r"\s*[-+\u2212(]?[0-9][0-9,)]{0,4}\s*")
+_AS_RAISED = str.maketrans("0123456789+-\u2212()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
 _MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
 _FAULTY = re.compile(f"error|premature end|{_MISSING.pattern}")
 
@@ -145,8 +151,10 @@ class PdfSheet:
     def _words(self) -> list[Word]:
         """Words in the page's order, their boxes after /Rotate."""
         matrix = to_display(self.page)
+        text = self.page.get_textpage(flags=pymupdf.TEXTFLAGS_WORDS)
+        found = self.page.get_text("words", textpage=text, sort=False)[:MAX_WORDS]
         words = []
-        for word in self.page.get_text("words", sort=False)[:MAX_WORDS]:
+        for word in with_raised(found, self.page.get_text("dict", textpage=text)):
             box = pymupdf.Rect(word[:4]) * matrix
             rect = (box.x0 / self.width, box.y0 / self.height, box.x1 / self.width, box.y1 / self.height)
             if all(map(math.isfinite, rect)) and rect[0] < 1 and rect[1] < 1 and rect[2] > 0 and rect[3] > 0:
@@ -189,6 +197,36 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def with_raised(words: Sequence[Any], text: Any) -> list[Any]:
+    """PyMuPDF's words with raised figures as such: the note mark in 1,250² would make it 1,2502 otherwise, and 10³
+    would be 103. `text`: its dictionary of the same page."""
+    raised = list(_raised(text))
+    out = []
+    for word in words:
+        x0, y0, x1, y1, written, *rest = word
+        for x, y, plain, shown in raised:
+            if x0 <= x <= x1 and y0 <= y <= y1:
+                written = shown.join(written.rsplit(plain, 1))
+        out.append((x0, y0, x1, y1, written, *rest))
+    return out
+
+
+def _raised(text: Any) -> Iterator[tuple[float, float, str, str]]:
+    """Of each raised figure that touches another word the middle, and how both are written: flat, and as they stand."""
+    for line in (line for block in text["blocks"] for line in block.get("lines", ())):
+        across, down = line["dir"]
+        for before, after in pairwise(line["spans"]):
+            for base, figure in ((before, after), (after, before)):
+                x, y = (base["origin"][n] - figure["origin"][n] for n in (0, 1))
+                small = figure["size"] <= SMALLER * base["size"] and _FIGURE.fullmatch(figure["text"])
+                if small and y * across - x * down > RAISED * base["size"]:
+                    left, right = before["text"].split(" ")[-1], after["text"].split(" ")[0]
+                    shown = (left + right.translate(_AS_RAISED), left.translate(_AS_RAISED) + right)[base is after]
+                    box = figure["bbox"]
+                    if left and right:
+                        yield (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, left + right, shown
 
 
 def in_its_paper(page: Any) -> Any:
