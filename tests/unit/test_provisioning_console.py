@@ -185,6 +185,8 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("py", [Request("power")]),
         ("ly", [Request("lock")]),
         ("lx", []),
+        ("pz", [Request("power")]),  # Y on a German keyboard
+        ("lZ", [Request("lock")]),
         ("w\r", []),
         ("wwipe\r", []),
         ("wWIPE\r", [Request("wipe")]),
@@ -192,6 +194,7 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("wWIPX\x7fE\r", [Request("wipe")]),
         ("wWI\x1bPE\r", []),  # escaped: P asks, and E is no yes
         ("y", [Request("stick", "sdb1")]),
+        ("z", [Request("stick", "sdb1")]),
         ("x", [Request("decline", "sdb1")]),
         ("b", []),
         ("\x1b[A?!", []),
