@@ -128,7 +128,16 @@ class Screen:
 
     def _write(self, lines: list[str]) -> None:
         text = "\r\n".join(lines).replace("…", ".")  # the kernel's letters have no ellipsis
+        self._let_on()
         os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
+
+    def _let_on(self) -> None:
+        """Scroll Lock and Ctrl-S hold a terminal up, and whoever writes on it, until they are pressed again, or Ctrl-Q:
+        who knows that? To the kernel it is held up by us then, and we let it go."""
+        if not select.select([], [self._out], [], 0)[1]:
+            with contextlib.suppress(termios.error):
+                termios.tcflow(self._out, termios.TCOOFF)
+                termios.tcflow(self._out, termios.TCOON)
 
     def _switch(self, *, painting: bool) -> None:
         """In graphics mode the kernel leaves the picture alone."""

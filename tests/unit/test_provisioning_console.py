@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -346,26 +347,21 @@ def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert framebuffer.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
 
 
-def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
-    """Started on a pseudo-terminal: it draws, a key becomes a request, and it ends when it is told to."""
-    status.save(tmp_path / "status.json", FULL)
+@contextlib.contextmanager
+def on_a_terminal(folder: Path) -> Iterator[int]:
+    """The process on a pseudo-terminal, FULL on its screen and its requests in `folder`; the other end. It ends when it
+    is told to."""
+    status.save(folder / "status.json", FULL)
     code = (
         "import sys; from pathlib import Path; from inkstick_provisioning import status, terminal\n"
-        f"status.PATH = Path({str(tmp_path / 'status.json')!r}); terminal.QUESTION = Path('/nonexistent')\n"
-        f"terminal.REQUESTS = Path({str(tmp_path)!r}); sys.exit(terminal.main())"
+        f"status.PATH = Path({str(folder / 'status.json')!r}); terminal.QUESTION = Path('/nonexistent')\n"
+        f"terminal.REQUESTS = Path({str(folder)!r}); sys.exit(terminal.main())"
     )
     child, handle = pty.fork()
     if child == 0:
         os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": ":".join(sys.path)})
     try:
-        seen, until = b"", time.monotonic() + 60
-        while b"W wipe" not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
-            seen += os.read(handle, 65536)
-        assert b"W wipe" in seen, seen
-        os.write(handle, b"n")
-        while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+        yield handle
     finally:
         os.kill(child, signal.SIGTERM)
         with contextlib.suppress(OSError):  # EIO: its end of the terminal is closed
@@ -374,6 +370,33 @@ def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
         ended = os.waitpid(child, 0)[1]
         os.close(handle)
         assert ended == 0
+
+
+def shows(handle: int, words: bytes, seconds: float = 60.0) -> bool:
+    seen, until = b"", time.monotonic() + seconds
+    while words not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
+        seen += os.read(handle, 65536)
+    return words in seen
+
+
+def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path) as handle:
+        assert shows(handle, b"W wipe")
+        os.write(handle, b"n")
+        until = time.monotonic() + 60
+        while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+
+
+def test_scroll_lock_and_ctrl_s_do_not_hold_the_screen_up(tmp_path: Path) -> None:
+    """It stood still, and no key did anything. (To the kernel both are one; a pseudo-terminal has the second alone.)"""
+    with on_a_terminal(tmp_path) as handle:
+        assert shows(handle, b"W wipe")
+        os.write(handle, b"\x13p")
+        said = shows(handle, b"Power off?", 10.0)
+        os.write(handle, b"\x11")  # (else what held it up would hold up its end as well)
+        assert said
 
 
 @pytest.mark.parametrize(
