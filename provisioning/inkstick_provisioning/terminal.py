@@ -188,9 +188,11 @@ class Terminal:
         self._at = 0.0
 
     def key(self, key: str) -> None:
-        question, now = _question(), status.load(status.PATH) or Status()
+        question, now = _question(), status.load(status.PATH)
+        if question is None and now is None:
+            return  # the keeper has said nothing yet: what is typed is an answer to its first question, and no wish
         if question is None:
-            self._view, request = console.press(self._view, now, key)
+            self._view, request = console.press(self._view, now or Status(), key)
             if request:
                 ask(self._requests, {"what": request.what, "value": request.value})
             return

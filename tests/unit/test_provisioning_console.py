@@ -338,6 +338,21 @@ def test_a_request_is_a_whole_file_for_root_only(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 and not path.name.startswith(".") for path in files)
 
 
+def test_what_is_typed_before_there_is_a_question_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase that somebody began too early had switched the network and the share over, before anybody asked."""
+    monkeypatch.setattr(status, "PATH", tmp_path / "status.json")
+    monkeypatch.setattr(terminal, "QUESTION", tmp_path / "first-start.json")
+    shown = terminal.Terminal(terminal.Screen(1), tmp_path)
+    for key in "snowy pines\r":
+        shown.key(key)
+    assert not list(tmp_path.iterdir())
+    status.save(status.PATH, FULL)
+    shown.key("n")
+    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "network"
+
+
 def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
