@@ -66,26 +66,28 @@ def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) ->
     """The first start's screen as lines. A secret is never shown, not even how long it is."""
     code, picture = str(question.get("language", "en")), console.code_of(str(question.get("code", "")), view)
     columns = view.columns - 4 - (width(picture[0]) + console.GAP if picture else 0)
-    lines = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
-    for text in question["lines"]:
-        lines += [f"  {line}" for line in wrap(str(text), columns)]
-    lines.append("")
+    top = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
+    told = [f"  {line}" for text in question["lines"] for line in wrap(str(text), columns)]
+    asked, more = [""], []
     for number, text in enumerate(question["choices"], 1):
         first, *rest = wrap(str(text), columns - 6)
-        lines += [f"    {number}  {first}", *(f"       {line}" for line in rest)]
+        asked += [f"    {number}  {first}", *(f"       {line}" for line in rest)]
     if question["problem"]:
-        lines += ["", *(f"  !! {line}" for line in wrap(str(question["problem"]), columns - 3))]
+        asked += ["", *(f"  !! {line}" for line in wrap(str(question["problem"]), columns - 3))]
     if question["field"] != "nothing":
         shown = "" if question["field"] == "secret" else entry.text
-        lines += ["", f"  {say(code, 'Your answer: {place}', place=shown)}_"]
+        asked += ["", f"  {say(code, 'Your answer: {place}', place=shown)}_"]
     if question["back"]:
-        lines += ["", f"  {say(code, 'An empty line goes back.')}"]
+        more += ["", f"  {say(code, 'An empty line goes back.')}"]
     if now.addresses:
         place = f"{now.addresses[0]}  {now.pin}".strip()
-        lines += [
-            "",
-            *(f"  {line}" for line in wrap(say(code, "Or answer in a browser: {place}", place=place), columns)),
-        ]
+        browser = wrap(say(code, "Or answer in a browser: {place}", place=place), columns)
+        more += ["", *(f"  {line}" for line in browser)]
+    room = view.rows - 1 - len(top) - len(asked)
+    if len(told) + len(more) > room:  # many disks that stay as they are, say: what can be answered is never cut off
+        more = more if room - len(more) > 2 else []
+        told = [*told[: max(0, room - len(more) - 1)], "  ..."]
+    lines = [*top, *told, *asked, *more]
     lines = [cut(line, columns + 3) for line in lines[: view.rows - 1]]
     return console.beside(lines, picture, view.columns - width(picture[0]) - 1) if picture else lines
 

@@ -306,6 +306,26 @@ def test_the_first_start_fits_every_screen(columns: int, rows: int) -> None:
         assert "1  On this stick" in text and "Type one of the numbers." in text and "https://10.77.0.1/" in text
 
 
+@pytest.mark.parametrize("disks", [0, 4, 6, 12])
+def test_however_many_disks_stay_as_they_are_the_places_and_the_answer_are_on_the_screen(disks: int) -> None:
+    """In a computer with six disks the choices were below the screen's end, and so was what was typed."""
+    name = "Samsung SSD 970 EVO Plus 1TB, 1 TB: It is in use or not empty and stays as it is."
+    question = {**QUESTION, "lines": ["Documents and results are kept encrypted.", *[name] * disks]}
+    lines = terminal.dialogue(question, Entry(4, "12"), FULL, View())
+    text = "\n".join(lines)
+    assert len(lines) < 25
+    for part in (
+        "kept encrypted",
+        "1  On this stick",
+        "2  In memory only",
+        "!! Type one",
+        "Your answer: 12_",
+        "goes back",
+    ):
+        assert part in text, part
+    assert ("  ..." in lines) is (disks > 4)
+
+
 @pytest.mark.parametrize("view", [View(), View(128, 48)])
 def test_the_recovery_key_is_shown_whole_and_as_a_code_beside_it(view: View) -> None:
     key = recovery.make()
