@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from inkstick_provisioning import blocks, luks, recovery, volume
+from inkstick_provisioning import blocks, firststart, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.firststart import Situation
+from inkstick_provisioning.moment import Clock
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
 
 GB = 10**9
@@ -180,6 +183,26 @@ def test_a_full_volume_is_told() -> None:
     assert volume.fullness(Room(10 * GB, 60 * GB, 2 * GB)) == ""
     assert "nearly full" in volume.fullness(Room(5 * GB, 60 * GB, 2 * GB))
     assert "Nothing is lost" in volume.fullness(Room(2 * GB, 60 * GB, 2 * GB))
+
+
+@pytest.mark.parametrize(
+    ("disk", "said"),
+    [
+        (stick(size=4 * GB), "Only 3.3 GB are free on it; 4.29 GB are needed."),
+        (stick(ro=True), "It is write-protected."),
+        (stick(pttype="dos"), "Its partition table cannot hold a volume: write the image raw, with dd."),
+        (entry("/dev/sdb", GB), "It is too small: 1 GB."),
+        (windows(), "It is in use or not empty and stays as it is."),
+        (stick(part("/dev/sda3", 700 << 20, GB, **{**OURS, "fstype": "ntfs"})), "formatted by another computer"),
+        (stick(part("/dev/sda3", 700 << 20, GB, **OURS), ro=True), "It has a data volume, but it is write-protected."),
+    ],
+)
+def test_why_a_disk_is_not_offered_is_said_in_the_person_s_language(disk: dict[str, Any], said: str) -> None:
+    """What had a size in it was in English on the Chinese screen."""
+    found = Situation(survey(disk), Clock(2.0, 1.0, True))
+    english, chinese = (firststart.screen(firststart.answer(firststart.begin(found), code)) for code in "12")
+    assert said in english.lines[1]
+    assert not re.search("[a-z]{2,} [a-z]{2,}", chinese.lines[1].partition(": ")[2]), chinese.lines[1]
 
 
 def test_what_is_not_lsblk_is_refused() -> None:
