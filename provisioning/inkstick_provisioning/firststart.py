@@ -154,10 +154,10 @@ def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
     """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open. Where
-    somebody is asked anyway, so is what the network is for, if the file does not say."""
+    somebody is asked anyway, so is what the network is for, if the file does not say, and the time, if it is wrong."""
     dialogue = replace(begin(situation, wishes.language), wishes=wishes)
     asks = situation.ports and not wishes.network_given
-    asked = _to(dialogue, Step.NETWORK) if asks else _volume(dialogue)
+    asked = _to(dialogue, Step.NETWORK) if asks else _after_network(dialogue)
     if wishes.where is None:
         return asked
     offer, problem = choose(situation.survey, wishes)

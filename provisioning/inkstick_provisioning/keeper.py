@@ -206,7 +206,10 @@ class Keeper:
             wishes = unattended.parse(found.text)
             if wishes.disk:  # a name that stays is a link to the one of today
                 wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
-            return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
+            dialogue = firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
+            if dialogue.unattended and not situation.clock.right:
+                self.tell_clock()
+            return dialogue
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)
             self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
@@ -284,9 +287,14 @@ class Keeper:
             return None
         _set_clock(clock.best)
         if dialogue.unattended:
-            self.lines.append(Line("The clock is wrong. Documents get the wrong date."))
+            self.tell_clock()
             return None
         return replace(clock, floor=_built())
+
+    def tell_clock(self) -> None:
+        """Where nobody is asked what time it is."""
+        if (told := Line("The clock is wrong. Documents get the wrong date.")) not in self.lines:
+            self.lines.append(told)
 
     def put(self, wishes: Wishes) -> None:
         """Network, lid and USB as wished."""

@@ -597,7 +597,34 @@ def test_a_clock_that_is_behind_is_set_forward_where_nobody_is_asked(
     found = start()
     found.tick()
     assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0, 2_000_000.0]
+    assert str(place.status().warnings).count("clock is wrong") == 1
+
+
+@pytest.mark.parametrize("file", ['[data]\nwhere = "memory"\n', '[data]\nwhere = "stick"\npassphrase = "four words"\n'])
+def test_a_clock_that_is_wrong_is_told_where_nobody_is_asked_and_no_volume_knows_better(
+    file: str, place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a new volume, or none, it was set to the day of the image, and nobody was told."""
+    clock[0] = 0.0
+    monkeypatch.setattr(Keeper, "take_volume", lambda *_: None)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text(file)
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0]
     assert "clock is wrong" in str(place.status().warnings)
+
+
+def test_a_file_that_leaves_something_to_be_asked_does_not_answer_for_the_clock(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock[0] = 0.0
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text('language = "en"\n[network]\nmode = "none"\n')
+    found = start()
+    assert place.question()["step"] == "clock"
+    say(place, found, place.console, "1970-01-15 00:00")
+    assert (place.question()["step"], clock[-1]) == ("unlock", 1_209_600.0)
 
 
 def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
