@@ -335,6 +335,12 @@ def test_a_file_that_is_no_utf_8_is_told_and_not_passed_over(
         assert "UTF-8" in dict(place.status().warnings[0].values)["place"]
 
 
+def test_a_key_file_s_first_mark_is_no_letter_of_the_passphrase(tmp_path: Path) -> None:
+    """Of a file that Windows' editor saved: typed by hand, the passphrase did not fit, and nobody can see why."""
+    (tmp_path / "key").write_bytes("four plain words\r\n".encode("utf-8-sig"))
+    assert given.Given("", tmp_path).key("key") == "four plain words"
+
+
 def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
     found = start()
     say(place, found, place.console, "1", "3", "1", "1")
