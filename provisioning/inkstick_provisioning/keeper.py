@@ -97,13 +97,19 @@ def put_network(modes: dict[str, Mode]) -> bool:
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
-    """The page's addresses, from `ip -json -4 address`: those that are fixed first, then those that were given."""
-    fixed = list(network.direct_addresses(modes).values())
-    leased = []
+    """The page's addresses, from `ip -json -4 address`: those at whose ports a cable is in come first, and of these the
+    fixed ones. Where a network gave none, the one that the port took by itself: its neighbours may have such ones."""
+    found, empty = list(network.direct_addresses(modes).items()), set()
     for entry in json.loads(listed or "[]"):
-        if modes.get(str(entry.get("ifname", ""))) in (Mode.JOIN, Mode.DIRECT):
-            leased += [str(a["local"]) for a in entry.get("addr_info", ()) if a.get("scope") == "global"]
-    hosts = dict.fromkeys([*fixed, *leased])
+        name, own = str(entry.get("ifname", "")), entry.get("addr_info", ())
+        given = [str(a["local"]) for a in own if a.get("scope") == "global"]
+        if modes.get(name) is Mode.JOIN and not given:
+            given = [str(a["local"]) for a in own if a.get("scope") == "link"]
+        if modes.get(name) in (Mode.JOIN, Mode.DIRECT):
+            found += [(name, host) for host in given]
+        if "NO-CARRIER" in entry.get("flags", ()):
+            empty.add(name)
+    hosts = dict.fromkeys(host for _, host in sorted(found, key=lambda each: each[0] in empty))
     return tuple(f"https://{host}/" for host in hosts)
 
 

@@ -837,6 +837,31 @@ def test_addresses_are_those_of_ports_in_use() -> None:
     assert addresses({}, "") == ()
 
 
+def test_a_network_that_gives_no_address_is_reached_at_the_one_that_the_port_took_itself() -> None:
+    """The page answered at it, and the screen said that there is no address yet."""
+    link = {"ifname": "b", "addr_info": [{"local": "169.254.7.9", "scope": "link"}]}
+    given = {"ifname": "b", "addr_info": [{"local": "192.168.1.9", "scope": "global"}, *link["addr_info"]]}
+    assert addresses({"b": Mode.JOIN}, json.dumps([link])) == ("https://169.254.7.9/",)
+    assert addresses({"b": Mode.JOIN}, json.dumps([given])) == ("https://192.168.1.9/",)
+    assert addresses({"b": Mode.NONE}, json.dumps([link])) == ()
+
+
+def test_of_several_ports_the_one_with_a_cable_in_it_has_the_first_address_and_the_code() -> None:
+    """Whoever typed the first one, or scanned it, waited for a port with nothing in it. The share stays as it is."""
+    modes = {"a": Mode.DIRECT, "b": Mode.DIRECT}
+    two = [
+        {"ifname": name, "flags": flags, "addr_info": [{"local": f"10.77.{at}.1", "scope": "global"}]}
+        for at, (name, flags) in enumerate((("a", ["NO-CARRIER", "UP"]), ("b", ["UP", "LOWER_UP"])))
+    ]
+    found = addresses(modes, json.dumps(two))
+    assert found == ("https://10.77.1.1/", "https://10.77.0.1/")
+    both = addresses(modes, "")
+    assert both == ("https://10.77.0.1/", "https://10.77.1.1/")
+    assert share.reached(found, modes, wished=True, settled=True) == share.reached(
+        both, modes, wished=True, settled=True
+    )
+
+
 def test_what_systemd_says() -> None:
     shown = "Id=inkstick-serve.service\nActiveState=active\nStatusText=a=b\n\n"
     shown += "Id=inkstick-watch.service\nActiveState=failed\n"
