@@ -280,8 +280,9 @@ class Keeper:
             told = _fault(error)
             message = say("en", told.sentence, **dict(told.values))
             sys.stderr.write(f"first start: {message}\n")
-            with contextlib.suppress(Exception):
-                self.close_volume()
+            if Path(volume.MAPPER).exists():  # not after a wrong passphrase: whoever typed it in a browser waits for us
+                with contextlib.suppress(Exception):
+                    self.close_volume()
             now = replace(dialogue, situation=self._situation())
             self.dialogue = firststart.failed(now, message, told.action)
 

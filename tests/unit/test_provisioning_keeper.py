@@ -32,7 +32,7 @@ from inkstick_provisioning import (
     units,
     volume,
 )
-from inkstick_provisioning.faults import SetupError, StillWriting
+from inkstick_provisioning.faults import SetupError, StillWriting, WrongKey
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
 from inkstick_provisioning.keeper import Keeper, addresses
@@ -992,6 +992,24 @@ def test_after_a_lock_the_network_stays_as_it_is_whatever_is_answered(place: Pla
     assert (place.question()["step"], modes()) == ("network", "direct")
     say(place, found, place.console, "2", "1", "1")
     assert found.dialogue.step is Step.DONE and modes() == "join"
+
+
+def test_a_wrong_passphrase_stops_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service was started anew after each: the page was gone for whoever typed it there, and what was being read.
+    What came as far as an open volume is closed."""
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "prepare", lambda *_: (_ for _ in ()).throw(WrongKey()))
+    found = start()
+    say(place, found, place.console, "1", "3")
+    before = len(place.calls)
+    say(place, found, place.page, "not these words")
+    assert (place.question()["step"], "does not open" in str(place.question()["problem"])) == ("unlock", True)
+    assert "systemctl stop" not in place.calls[before:]
+    monkeypatch.setattr(volume, "MAPPER", str(place.root / "log"))
+    monkeypatch.setattr(luks, "close", lambda: None)
+    say(place, found, place.page, "four plain words")
+    assert "systemctl stop" in place.calls[before:]
 
 
 def test_a_volume_that_an_attempt_left_open_is_closed_before_another_is_opened(
