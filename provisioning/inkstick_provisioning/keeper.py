@@ -338,6 +338,13 @@ class Keeper:
         if lan:
             self.new_pin()
 
+    def pair_anew(self) -> None:
+        """Another data folder has a key of its own, and a PIN of the one before is none there: neither is shown now."""
+        self.pairing, self.slow_at = {}, -1e9
+        if any(mode is not Mode.NONE for mode in self.modes.values()):
+            as_service(_make_state)
+            self.new_pin()
+
     def new_pin(self) -> None:
         self.send_for_pin("new")
         self.slow_at = -1e9
@@ -392,6 +399,7 @@ class Keeper:
         _empty(DATA)
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
+        self.pair_anew()
         self.resume()
 
     def resume(self) -> None:
@@ -424,6 +432,7 @@ class Keeper:
             luks.close()
             self.wishes = replace(self.wishes, where=None)
             self.device = ""
+            self.pair_anew()
         except (SetupError, subprocess.SubprocessError) as error:
             raise StillOpen from error
         finally:

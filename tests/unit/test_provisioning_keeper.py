@@ -1012,6 +1012,49 @@ def test_a_wrong_passphrase_stops_nobody(place: Place, monkeypatch: pytest.Monke
     assert "systemctl stop" in place.calls[before:]
 
 
+def test_with_another_data_folder_its_own_pin_and_fingerprint_are_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a minute after the passphrase was typed the screen showed PIN and fingerprint of the folder in memory: the
+    one was refused, the other meant that somebody is in between. After a lock there was no PIN at all."""
+    answers = place.root / "answers"
+    (place.root / "bin/inkstick").write_text(SCRIPT.format(name="inkstick", log=place.log, answer=f'cat "{answers}"'))
+
+    def serves(pin: str, fingerprint: str) -> None:
+        answers.write_text(json.dumps({"pin": pin, "fingerprint": fingerprint}))
+
+    def shown() -> tuple[str, str]:
+        errand(found)
+        found.tick()
+        return place.status().pin, place.status().fingerprint
+
+    serves("11111111", "AA:AA")
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "prepare", lambda *_: Checked.CLEAN)
+    monkeypatch.setattr(luks, "slots", lambda _: 2)
+    monkeypatch.setattr(luks, "mount", lambda *_: None)
+    monkeypatch.setattr(luks, "close", lambda: None)
+    monkeypatch.setattr(keeper, "_mount", lambda _: None)
+    monkeypatch.setattr(keeper, "OPENED", place.root / "volume")
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    monkeypatch.setattr(units, "stop_writers", lambda _: None)
+    (place.root / "volume").mkdir()
+    found = start()
+    say(place, found, place.console, "1", "1")
+    assert shown() == ("1111 1111", "AA:AA")
+    serves("22222222", "BB:BB")
+    say(place, found, place.console, "four plain words")
+    assert place.status().pin != "1111 1111" and place.status().fingerprint != "AA:AA"
+    assert found.dialogue.step is Step.DONE and shown() == ("2222 2222", "BB:BB")
+    serves("33333333", "CC:CC")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    found.tick()
+    assert place.question()["step"] == "unlock" and (place.root / "data/state").is_dir()
+    assert place.status().pin != "2222 2222" and place.status().fingerprint != "BB:BB"
+    assert shown() == ("3333 3333", "CC:CC")
+
+
 def test_a_volume_that_an_attempt_left_open_is_closed_before_another_is_opened(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
