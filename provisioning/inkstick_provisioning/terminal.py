@@ -80,8 +80,8 @@ def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) ->
     if question["back"]:
         more += ["", f"  {say(code, 'An empty line goes back.')}"]
     if now.addresses:
-        place = f"{now.addresses[0]}  {now.pin}".strip()
-        browser = wrap(say(code, "Or answer in a browser: {place}", place=place), columns)
+        place, pin = f"{now.addresses[0]}  {now.pin}".strip(), "" if now.pin else say(code, "Tab brings a PIN.")
+        browser = wrap(f"{say(code, 'Or answer in a browser: {place}', place=place)}  {pin}", columns)
         more += ["", *(f"  {line}" for line in browser)]
     room = view.rows - 1 - len(top) - len(asked)
     if len(told) + len(more) > room:  # many disks that stay as they are, say: what can be answered is never cut off
@@ -200,6 +200,8 @@ class Terminal:
             return
         if self._entry.number != question["number"]:
             self._entry = Entry(question["number"])
+        if key == "\t":
+            ask(self._requests, {"what": "pin", "value": ""})
         self._entry, line = typed(self._entry, key)
         if line is not None and question["field"] != "nothing":
             ask(self._requests, {"what": "answer", "number": question["number"], "value": line})

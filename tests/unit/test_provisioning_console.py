@@ -373,6 +373,23 @@ def test_what_is_typed_before_there_is_a_question_asks_for_nothing(
     assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "network"
 
 
+def test_a_pin_can_be_had_while_a_question_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes after the start there was none any more, I was a letter of the answer, and the browser, in which
+    alone some passphrases can be typed, could not be paired."""
+    monkeypatch.setattr(status, "PATH", tmp_path / "status.json")
+    monkeypatch.setattr(terminal, "QUESTION", tmp_path / "first-start.json")
+    (tmp_path / "first-start.json").write_text(json.dumps({**QUESTION, "field": "secret", "choices": []}))
+    status.save(status.PATH, replace(FULL, pin=""))
+    shown = terminal.Terminal(terminal.Screen(1), tmp_path)
+    assert "https://10.77.0.1/  Tab brings a PIN." in "\n".join(shown._lines())
+    for key in "four\t words\r":
+        shown.key(key)
+    asked = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*-*[0-9].json"))]
+    assert [(one["what"], one["value"]) for one in asked] == [("pin", ""), ("answer", "four words")]
+    status.save(status.PATH, FULL)
+    assert "Tab" not in "\n".join(shown._lines())
+
+
 def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
