@@ -55,6 +55,8 @@ class View:
 _CONFIRMED = {"p": "power", "l": "lock"}
 _AT_ONCE = {"n": "network", "i": "pin", "s": "share", "e": "eject", "g": "card"}
 WIPE_WORD = "WIPE"
+_YES = ("y", "z")
+"""The kernel takes every keyboard for an American one: on a German one Z is what comes from the key Y."""
 
 
 def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
@@ -63,7 +65,7 @@ def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
         return _wiping(view, key)
     letter = key.lower()
     if view.asking:
-        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if letter == "y" else None
+        return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if letter in _YES else None
     if letter in _CONFIRMED or letter == "w":
         return replace(view, asking=letter, typed=""), None
     if letter in _AT_ONCE:
@@ -85,8 +87,8 @@ def _wiping(view: View, key: str) -> tuple[View, Request | None]:
 def _about_stick(status: Status, letter: str) -> Request | None:
     """Y reads the stick that is offered, X declines it, B brings its results back."""
     offered = next((stick for stick in status.sticks if stick.state == "offered"), None)
-    if offered and letter in ("y", "x"):
-        return Request("stick" if letter == "y" else "decline", offered.id)
+    if offered and letter in (*_YES, "x"):
+        return Request("decline" if letter == "x" else "stick", offered.id)
     copied = next((stick for stick in status.sticks if stick.state in ("copied", "partly", "exported", "full")), None)
     return Request("export", copied.id) if copied and letter == "b" else None
 

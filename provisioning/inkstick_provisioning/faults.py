@@ -17,8 +17,8 @@ class WrongKey(SetupError):
     code = "wrong_key"
     default_message = "This passphrase does not open the data volume."
     default_hint = (
-        "Look at capital letters. This computer's own keyboard counts as an American one: "
-        "on yours, Y and Z or A and Q may have changed places."
+        "Look at capital letters. This computer's own keyboard counts as an American, German or French one: "
+        "on another, signs and letters may have changed places."
     )
 
 

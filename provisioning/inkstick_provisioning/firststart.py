@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from inkstick_provisioning import moment
-from inkstick_provisioning.language import LANGUAGES, say
+from inkstick_provisioning.language import LANGUAGES, clean, say
 from inkstick_provisioning.moment import Clock
 from inkstick_provisioning.network import Mode, Port
 from inkstick_provisioning.unattended import Wishes, weakness
-from inkstick_provisioning.volume import Offer, State, Survey, Where, first_locked, locked, size
+from inkstick_provisioning.volume import Offer, Refusal, State, Survey, Where, first_locked, locked, size
 
 
 class Step(StrEnum):
@@ -154,10 +154,10 @@ def late(dialogue: Dialogue, clock: Clock) -> Dialogue:
 
 def unattended(situation: Situation, wishes: Wishes, secret: str) -> Dialogue:
     """The dialogue with the file's answers: WORKING if they are enough, else at the first question that is open. Where
-    somebody is asked anyway, so is what the network is for, if the file does not say."""
+    somebody is asked anyway, so is what the network is for, if the file does not say, and the time, if it is wrong."""
     dialogue = replace(begin(situation, wishes.language), wishes=wishes)
     asks = situation.ports and not wishes.network_given
-    asked = _to(dialogue, Step.NETWORK) if asks else _volume(dialogue)
+    asked = _to(dialogue, Step.NETWORK) if asks else _after_network(dialogue)
     if wishes.where is None:
         return asked
     offer, problem = choose(situation.survey, wishes)
@@ -356,7 +356,7 @@ def _show_unlock(dialogue: Dialogue, code: str) -> Screen:
 def _show_where(dialogue: Dialogue, code: str) -> Screen:
     offers = places(dialogue.situation.survey)
     lines = [say(code, "Documents and results are kept encrypted. Nothing that is on this computer is changed.")]
-    lines += [f"{refusal.text}: {_reason(refusal.reason, code)}" for refusal in dialogue.situation.survey.refused]
+    lines += [f"{clean(refusal.text)}: {_reason(refusal, code)}" for refusal in dialogue.situation.survey.refused]
     choices = tuple(_place(offer, code) for offer in offers)
     return Screen(Step.WHERE, say(code, "Where shall documents be kept?"), tuple(lines), choices)
 
@@ -373,8 +373,10 @@ def _place(offer: Offer, code: str) -> str:
     return say(code, "On an empty disk: {place}", place=offer.text)
 
 
-def _reason(reason: str, code: str) -> str:
-    return say(code, "It is in use or not empty and stays as it is.") if "touches" in reason else say(code, reason)
+def _reason(refusal: Refusal, code: str) -> str:
+    if "touches" in refusal.reason:
+        return say(code, "It is in use or not empty and stays as it is.")
+    return say(code, refusal.reason, **refusal.values)
 
 
 def _show_passphrase(dialogue: Dialogue, code: str) -> Screen:

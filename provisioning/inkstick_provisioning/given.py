@@ -41,7 +41,7 @@ def find() -> Given | None:
 
 def _text(path: Path) -> str:
     try:
-        return untrusted.content(path, untrusted.LARGEST).decode("utf-8")
+        return untrusted.content(path, untrusted.LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnattendedError((f"{path.name} is not UTF-8 text: save it as UTF-8",)) from error
     except (OSError, ValueError):

@@ -97,13 +97,19 @@ def put_network(modes: dict[str, Mode]) -> bool:
 
 
 def addresses(modes: dict[str, Mode], listed: str) -> tuple[str, ...]:
-    """The page's addresses, from `ip -json -4 address`: those that are fixed first, then those that were given."""
-    fixed = list(network.direct_addresses(modes).values())
-    leased = []
+    """The page's addresses, from `ip -json -4 address`: those at whose ports a cable is in come first, and of these the
+    fixed ones. Where a network gave none, the one that the port took by itself: its neighbours may have such ones."""
+    found, empty = list(network.direct_addresses(modes).items()), set()
     for entry in json.loads(listed or "[]"):
-        if modes.get(str(entry.get("ifname", ""))) in (Mode.JOIN, Mode.DIRECT):
-            leased += [str(a["local"]) for a in entry.get("addr_info", ()) if a.get("scope") == "global"]
-    hosts = dict.fromkeys([*fixed, *leased])
+        name, own = str(entry.get("ifname", "")), entry.get("addr_info", ())
+        given = [str(a["local"]) for a in own if a.get("scope") == "global"]
+        if modes.get(name) is Mode.JOIN and not given:
+            given = [str(a["local"]) for a in own if a.get("scope") == "link"]
+        if modes.get(name) in (Mode.JOIN, Mode.DIRECT):
+            found += [(name, host) for host in given]
+        if "NO-CARRIER" in entry.get("flags", ()):
+            empty.add(name)
+    hosts = dict.fromkeys(host for _, host in sorted(found, key=lambda each: each[0] in empty))
     return tuple(f"https://{host}/" for host in hosts)
 
 
@@ -206,7 +212,10 @@ class Keeper:
             wishes = unattended.parse(found.text)
             if wishes.disk:  # a name that stays is a link to the one of today
                 wishes = replace(wishes, disk=os.path.realpath(wishes.disk))
-            return firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
+            dialogue = firststart.unattended(situation, wishes, wishes.passphrase or found.key(wishes.key_file))
+            if dialogue.unattended and not situation.clock.right:
+                self.tell_clock()
+            return dialogue
         except UnattendedError as error:
             told = (("place", "; ".join(error.problems)),)
             self.lines.append(Line("inkstick.toml cannot be used: {place}", "", told))
@@ -271,8 +280,9 @@ class Keeper:
             told = _fault(error)
             message = say("en", told.sentence, **dict(told.values))
             sys.stderr.write(f"first start: {message}\n")
-            with contextlib.suppress(Exception):
-                self.close_volume()
+            if Path(volume.MAPPER).exists():  # not after a wrong passphrase: whoever typed it in a browser waits for us
+                with contextlib.suppress(Exception):
+                    self.close_volume()
             now = replace(dialogue, situation=self._situation())
             self.dialogue = firststart.failed(now, message, told.action)
 
@@ -284,9 +294,14 @@ class Keeper:
             return None
         _set_clock(clock.best)
         if dialogue.unattended:
-            self.lines.append(Line("The clock is wrong. Documents get the wrong date."))
+            self.tell_clock()
             return None
         return replace(clock, floor=_built())
+
+    def tell_clock(self) -> None:
+        """Where nobody is asked what time it is."""
+        if (told := Line("The clock is wrong. Documents get the wrong date.")) not in self.lines:
+            self.lines.append(told)
 
     def put(self, wishes: Wishes) -> None:
         """Network, lid and USB as wished."""
@@ -321,6 +336,13 @@ class Keeper:
             path.write_text(text, encoding="ascii")
             units.systemctl("try-restart", "--no-block", "inkstick-serve.service")
         if lan:
+            self.new_pin()
+
+    def pair_anew(self) -> None:
+        """Another data folder has a key of its own, and a PIN of the one before is none there: neither is shown now."""
+        self.pairing, self.slow_at = {}, -1e9
+        if any(mode is not Mode.NONE for mode in self.modes.values()):
+            as_service(_make_state)
             self.new_pin()
 
     def new_pin(self) -> None:
@@ -377,6 +399,7 @@ class Keeper:
         _empty(DATA)
         luks.mount(DATA)  # over the memory, which comes to light again when the volume is locked
         self.wishes = replace(self.wishes, where=offer.where)
+        self.pair_anew()
         self.resume()
 
     def resume(self) -> None:
@@ -409,6 +432,7 @@ class Keeper:
             luks.close()
             self.wishes = replace(self.wishes, where=None)
             self.device = ""
+            self.pair_anew()
         except (SetupError, subprocess.SubprocessError) as error:
             raise StillOpen from error
         finally:

@@ -10,12 +10,12 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inkstick.config import DataFolder
 from inkstick.errors import no_room
-from inkstick_provisioning import blocks, copying, recovery, volume
+from inkstick_provisioning import blocks, copying, keyboards, recovery, volume
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
 from inkstick_provisioning.volume import Action, Checked, Offer, Survey, Where
 
@@ -133,16 +133,26 @@ def fits(device: str, secret: bytes) -> bool:
 
 
 def unlock(device: str, secret: bytes) -> None:
-    """By the passphrase or by the recovery key. Raises WrongKey, or SetupError for another reason."""
-    recovered = recovery.read(secret.decode(errors="replace")).encode()
+    """By the passphrase or by the recovery key, on whatever keyboard. Raises WrongKey, or SetupError for another
+    reason."""
     command = volume.try_command(device) if Path(volume.MAPPER).exists() else volume.open_command(device)
-    for key in filter(None, (secret, recovered)):
+    for key in _meant(secret):
         done = subprocess.run(command, input=key, capture_output=True)
         if done.returncode == 0:
             return
         if done.returncode != WRONG:
             raise SetupError(f"cryptsetup failed: {done.stderr.decode(errors='replace').strip()}")
     raise WrongKey
+
+
+def _meant(secret: bytes) -> Iterator[bytes]:
+    """The keys that may be meant: as it was typed first. Each costs as long as one wrong passphrase."""
+    typed = secret.decode(errors="replace")
+    if typed.encode() != secret:
+        yield secret
+        return
+    for reading in (typed, *keyboards.readings(typed)):
+        yield from (key.encode() for key in dict.fromkeys((reading, recovery.read(reading))) if key)
 
 
 def remember(device: str, settings: str) -> None:
@@ -161,14 +171,21 @@ def recall(device: str) -> str:
 
 
 def add_recovery(device: str, secret: bytes, key: str) -> None:
-    """A second way in. The key goes in by a pipe; it is nowhere else."""
-    reading, writing = os.pipe()
-    try:
-        os.write(writing, key.encode())
-        os.close(writing)
-        _run(volume.recovery_command(device, f"/dev/fd/{reading}"), secret, keep=(reading,))
-    finally:
-        os.close(reading)
+    """A second way in. The key goes in by a pipe; it is nowhere else. `secret`: as it was typed. Raises WrongKey."""
+    for known in _meant(secret):
+        reading, writing = os.pipe()
+        try:
+            os.write(writing, key.encode())
+            os.close(writing)
+            command = volume.recovery_command(device, f"/dev/fd/{reading}")
+            done = subprocess.run(command, input=known, capture_output=True, pass_fds=(reading,))
+        finally:
+            os.close(reading)
+        if done.returncode == 0:
+            return
+        if done.returncode != WRONG:
+            raise SetupError(f"cryptsetup failed: {done.stderr.decode(errors='replace').strip()}")
+    raise WrongKey
 
 
 def check(device: str = volume.MAPPER) -> Checked:
@@ -237,12 +254,9 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _run(
-    command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0, keep: tuple[int, ...] = ()
-) -> str:
-    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything). `keep`: open files
-    that it inherits."""
-    done = subprocess.run(list(command), input=secret or b"", capture_output=True, pass_fds=keep)
+def _run(command: Sequence[str], secret: bytes | None = None, *, status: int | None = 0) -> str:
+    """What it printed. Raises SetupError where it ends otherwise than `status` (None: anything)."""
+    done = subprocess.run(list(command), input=secret or b"", capture_output=True)
     if status is not None and done.returncode != status:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         raise SetupError(f"{command[0]} failed: {told[-1] if told else done.returncode}")

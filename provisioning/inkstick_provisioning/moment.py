@@ -46,8 +46,9 @@ def parse_seen(text: str) -> float | None:
 
 
 def parse_typed(text: str) -> float | None:
-    """A date and time as a person types them, `2026-11-20 14:05`, taken as UTC; None where it is none."""
-    match = re.fullmatch(r"\s*(\d{4})[-./](\d{1,2})[-./](\d{1,2})[ T]+(\d{1,2})[:.](\d{2})\s*", text)
+    """A date and time as a person types them, `2026-11-20 14:05`, taken as UTC; None where it is none. Between numbers
+    stands whatever their keyboard has: `2026年11月20日 14：05`; blanks, where it has neither hyphen nor colon."""
+    match = re.fullmatch(r"\s*(\d{4})\D{1,3}(\d{1,2})\D{1,3}(\d{1,2})\D{1,3}(\d{1,2})\D{1,3}(\d{2})\D{0,3}", text)
     if match is None:
         return None
     year, month, day, hour, minute = map(int, match.groups())

@@ -60,10 +60,11 @@ def password(choice: Callable[[str], str] = secrets.choice) -> str:
 
 def reached(pages: Sequence[str], modes: Mapping[str, Mode], *, wished: bool, settled: bool) -> tuple[str, ...]:
     """The addresses where the share answers: those of the page (`https://ADDRESS/`), none where it is not wished, where
-    no port is in use, or before the first start is `settled` (the data folder may still be exchanged under it)."""
+    no port is in use, or before the first start is `settled` (the data folder may still be exchanged under it). Always
+    in one order, whichever cable is in: in another one the share would start anew."""
     if not (wished and settled and any(mode is not Mode.NONE for mode in modes.values())):
         return ()
-    return tuple(map(network.host, pages))
+    return tuple(sorted(map(network.host, pages)))
 
 
 def read(text: str) -> Share | None:

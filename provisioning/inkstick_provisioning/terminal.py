@@ -66,26 +66,28 @@ def dialogue(question: dict[str, Any], entry: Entry, now: Status, view: View) ->
     """The first start's screen as lines. A secret is never shown, not even how long it is."""
     code, picture = str(question.get("language", "en")), console.code_of(str(question.get("code", "")), view)
     columns = view.columns - 4 - (width(picture[0]) + console.GAP if picture else 0)
-    lines = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
-    for text in question["lines"]:
-        lines += [f"  {line}" for line in wrap(str(text), columns)]
-    lines.append("")
+    top = ["", f"  {question['title']}", f"  {'─' * min(columns, width(question['title']))}", ""]
+    told = [f"  {line}" for text in question["lines"] for line in wrap(str(text), columns)]
+    asked, more = [""], []
     for number, text in enumerate(question["choices"], 1):
         first, *rest = wrap(str(text), columns - 6)
-        lines += [f"    {number}  {first}", *(f"       {line}" for line in rest)]
+        asked += [f"    {number}  {first}", *(f"       {line}" for line in rest)]
     if question["problem"]:
-        lines += ["", *(f"  !! {line}" for line in wrap(str(question["problem"]), columns - 3))]
+        asked += ["", *(f"  !! {line}" for line in wrap(str(question["problem"]), columns - 3))]
     if question["field"] != "nothing":
         shown = "" if question["field"] == "secret" else entry.text
-        lines += ["", f"  {say(code, 'Your answer: {place}', place=shown)}_"]
+        asked += ["", f"  {say(code, 'Your answer: {place}', place=shown)}_"]
     if question["back"]:
-        lines += ["", f"  {say(code, 'An empty line goes back.')}"]
+        more += ["", f"  {say(code, 'An empty line goes back.')}"]
     if now.addresses:
-        place = f"{now.addresses[0]}  {now.pin}".strip()
-        lines += [
-            "",
-            *(f"  {line}" for line in wrap(say(code, "Or answer in a browser: {place}", place=place), columns)),
-        ]
+        place, pin = f"{now.addresses[0]}  {now.pin}".strip(), "" if now.pin else say(code, "Tab brings a PIN.")
+        browser = wrap(f"{say(code, 'Or answer in a browser: {place}', place=place)}  {pin}", columns)
+        more += ["", *(f"  {line}" for line in browser)]
+    room = view.rows - 1 - len(top) - len(asked)
+    if len(told) + len(more) > room:  # many disks that stay as they are, say: what can be answered is never cut off
+        more = more if room - len(more) > 2 else []
+        told = [*told[: max(0, room - len(more) - 1)], "  ..."]
+    lines = [*top, *told, *asked, *more]
     lines = [cut(line, columns + 3) for line in lines[: view.rows - 1]]
     return console.beside(lines, picture, view.columns - width(picture[0]) - 1) if picture else lines
 
@@ -128,7 +130,16 @@ class Screen:
 
     def _write(self, lines: list[str]) -> None:
         text = "\r\n".join(lines).replace("…", ".")  # the kernel's letters have no ellipsis
+        self._let_on()
         os.write(self._out, f"\x1b[?25l\x1b[0m\x1b[2J\x1b[H{text}".encode())
+
+    def _let_on(self) -> None:
+        """Scroll Lock and Ctrl-S hold a terminal up, and whoever writes on it, until they are pressed again, or Ctrl-Q:
+        who knows that? To the kernel it is held up by us then, and we let it go."""
+        if not select.select([], [self._out], [], 0)[1]:
+            with contextlib.suppress(termios.error):
+                termios.tcflow(self._out, termios.TCOOFF)
+                termios.tcflow(self._out, termios.TCOON)
 
     def _switch(self, *, painting: bool) -> None:
         """In graphics mode the kernel leaves the picture alone."""
@@ -179,14 +190,18 @@ class Terminal:
         self._at = 0.0
 
     def key(self, key: str) -> None:
-        question, now = _question(), status.load(status.PATH) or Status()
+        question, now = _question(), status.load(status.PATH)
+        if question is None and now is None:
+            return  # the keeper has said nothing yet: what is typed is an answer to its first question, and no wish
         if question is None:
-            self._view, request = console.press(self._view, now, key)
+            self._view, request = console.press(self._view, now or Status(), key)
             if request:
                 ask(self._requests, {"what": request.what, "value": request.value})
             return
         if self._entry.number != question["number"]:
             self._entry = Entry(question["number"])
+        if key == "\t":
+            ask(self._requests, {"what": "pin", "value": ""})
         self._entry, line = typed(self._entry, key)
         if line is not None and question["field"] != "nothing":
             ask(self._requests, {"what": "answer", "number": question["number"], "value": line})

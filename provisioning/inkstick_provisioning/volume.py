@@ -7,8 +7,8 @@ the device itself once more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from inkstick_provisioning.blocks import Block, walk
@@ -69,11 +69,12 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A disk that is not offered, and why, in a sentence."""
+    """A disk that is not offered, and why, in an English sentence; `values` fill its placeholders."""
 
     device: str
     text: str
     reason: str
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def _stick(disk: Block) -> Offer | Refusal:
             disk.path, _name(disk), "Its partition table cannot hold a volume: write the image raw, with dd."
         )
     if free < LEAST:
-        return Refusal(disk.path, _name(disk), f"Only {size(free)} are free on it; {size(LEAST)} are needed.")
+        values = {"size": size(free), "place": size(LEAST)}
+        return Refusal(disk.path, _name(disk), "Only {size} are free on it; {place} are needed.", values)
     return Offer(Where.STICK, State.FREE, disk.path, free, _name(disk))
 
 
@@ -188,7 +190,7 @@ def _disk(disk: Block) -> Offer | Refusal:
     if disk.inside or disk.filesystem or disk.table or any(block.mounts for block in disk.everything()):
         return Refusal(disk.path, _name(disk), f"It holds {_content(disk)}. Inkstick never touches it.")
     if disk.size < LEAST:
-        return Refusal(disk.path, _name(disk), f"It is too small: {size(disk.size)}.")
+        return Refusal(disk.path, _name(disk), "It is too small: {size}.", {"size": size(disk.size)})
     return Offer(Where.DISK, State.FREE, disk.path, disk.size - 2 * TAIL, _name(disk))
 
 

@@ -182,6 +182,19 @@ async def test_a_browser_is_paired_works_and_leaves(tmp_path: Path) -> None:
         assert (await browser.get("/api/v1/documents", cookies=kept)).status_code == 401
 
 
+async def test_whoever_has_no_pin_is_told_how_one_is_made_at_this_machine(tmp_path: Path) -> None:
+    """The appliance has no command line to type `inkstick pin new` at."""
+    told = tmp_path / "run"
+    told.mkdir()
+    async with lan(tmp_path / "data", appliance=told) as served, served.client() as client:
+        at_a_computer = (await client.post("/pair", data={"pin": "0000"})).text
+        assert "<code>inkstick pin new</code>" in at_a_computer
+        (told / "status.json").write_text("{}")
+        served.pin(Role.ADMIN)
+        on_the_appliance = (await client.post("/pair", data={"pin": "0000"})).text
+        assert "press I on its keyboard" in on_the_appliance and "pin new" not in on_the_appliance
+
+
 async def test_wrong_pins_must_wait_and_the_wait_outlives_the_service(tmp_path: Path) -> None:
     async with lan(tmp_path) as served, served.client() as client:
         pin = served.pin(Role.ADMIN)

@@ -335,6 +335,18 @@ def test_the_key_is_private_made_once_and_its_dates_come_from_no_clock(tmp_path:
     assert not os.path.exists(tmp_path / "tls" / "config")
 
 
+@pytest.mark.parametrize("name", ["key.pem", "certificate.pem"])
+@pytest.mark.parametrize("left", [b"", b"\0" * 300, b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"])
+def test_a_key_that_a_damaged_disk_garbled_is_made_anew(name: str, left: bytes, tmp_path: Path) -> None:
+    """The service ended with it at each start, and nothing was read any more."""
+    before = keys.ensure(tmp_path, ["inkstick"]).fingerprint
+    (tmp_path / "tls" / name).write_bytes(left)
+    key = keys.ensure(tmp_path, ["inkstick"])
+    key.context()
+    assert key.fingerprint != before
+    assert keys.ensure(tmp_path, ["inkstick"]).fingerprint == key.fingerprint, "made once"
+
+
 @pytest.mark.parametrize(
     ("host", "local", "own"),
     [

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -185,6 +186,8 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("py", [Request("power")]),
         ("ly", [Request("lock")]),
         ("lx", []),
+        ("pz", [Request("power")]),  # Y on a German keyboard
+        ("lZ", [Request("lock")]),
         ("w\r", []),
         ("wwipe\r", []),
         ("wWIPE\r", [Request("wipe")]),
@@ -192,6 +195,7 @@ def keys(status: Status, typed: str) -> list[Request | None]:
         ("wWIPX\x7fE\r", [Request("wipe")]),
         ("wWI\x1bPE\r", []),  # escaped: P asks, and E is no yes
         ("y", [Request("stick", "sdb1")]),
+        ("z", [Request("stick", "sdb1")]),
         ("x", [Request("decline", "sdb1")]),
         ("b", []),
         ("\x1b[A?!", []),
@@ -302,6 +306,26 @@ def test_the_first_start_fits_every_screen(columns: int, rows: int) -> None:
         assert "1  On this stick" in text and "Type one of the numbers." in text and "https://10.77.0.1/" in text
 
 
+@pytest.mark.parametrize("disks", [0, 4, 6, 12])
+def test_however_many_disks_stay_as_they_are_the_places_and_the_answer_are_on_the_screen(disks: int) -> None:
+    """In a computer with six disks the choices were below the screen's end, and so was what was typed."""
+    name = "Samsung SSD 970 EVO Plus 1TB, 1 TB: It is in use or not empty and stays as it is."
+    question = {**QUESTION, "lines": ["Documents and results are kept encrypted.", *[name] * disks]}
+    lines = terminal.dialogue(question, Entry(4, "12"), FULL, View())
+    text = "\n".join(lines)
+    assert len(lines) < 25
+    for part in (
+        "kept encrypted",
+        "1  On this stick",
+        "2  In memory only",
+        "!! Type one",
+        "Your answer: 12_",
+        "goes back",
+    ):
+        assert part in text, part
+    assert ("  ..." in lines) is (disks > 4)
+
+
 @pytest.mark.parametrize("view", [View(), View(128, 48)])
 def test_the_recovery_key_is_shown_whole_and_as_a_code_beside_it(view: View) -> None:
     key = recovery.make()
@@ -334,6 +358,38 @@ def test_a_request_is_a_whole_file_for_root_only(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 and not path.name.startswith(".") for path in files)
 
 
+def test_what_is_typed_before_there_is_a_question_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase that somebody began too early had switched the network and the share over, before anybody asked."""
+    monkeypatch.setattr(status, "PATH", tmp_path / "status.json")
+    monkeypatch.setattr(terminal, "QUESTION", tmp_path / "first-start.json")
+    shown = terminal.Terminal(terminal.Screen(1), tmp_path)
+    for key in "snowy pines\r":
+        shown.key(key)
+    assert not list(tmp_path.iterdir())
+    status.save(status.PATH, FULL)
+    shown.key("n")
+    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "network"
+
+
+def test_a_pin_can_be_had_while_a_question_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes after the start there was none any more, I was a letter of the answer, and the browser, in which
+    alone some passphrases can be typed, could not be paired."""
+    monkeypatch.setattr(status, "PATH", tmp_path / "status.json")
+    monkeypatch.setattr(terminal, "QUESTION", tmp_path / "first-start.json")
+    (tmp_path / "first-start.json").write_text(json.dumps({**QUESTION, "field": "secret", "choices": []}))
+    status.save(status.PATH, replace(FULL, pin=""))
+    shown = terminal.Terminal(terminal.Screen(1), tmp_path)
+    assert "https://10.77.0.1/  Tab brings a PIN." in "\n".join(shown._lines())
+    for key in "four\t words\r":
+        shown.key(key)
+    asked = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*-*[0-9].json"))]
+    assert [(one["what"], one["value"]) for one in asked] == [("pin", ""), ("answer", "four words")]
+    status.save(status.PATH, FULL)
+    assert "Tab" not in "\n".join(shown._lines())
+
+
 def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert framebuffer.look(tmp_path / "fb0", tmp_path) is None
     for name, text in (("virtual_size", "1024,768\n"), ("stride", "4096\n"), ("bits_per_pixel", "32\n")):
@@ -343,26 +399,21 @@ def test_a_machine_without_a_framebuffer_is_not_painted(tmp_path: Path) -> None:
     assert framebuffer.look(tmp_path / "fb0", tmp_path) == Frame(1024, 768, 4096, 32)
 
 
-def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
-    """Started on a pseudo-terminal: it draws, a key becomes a request, and it ends when it is told to."""
-    status.save(tmp_path / "status.json", FULL)
+@contextlib.contextmanager
+def on_a_terminal(folder: Path) -> Iterator[int]:
+    """The process on a pseudo-terminal, FULL on its screen and its requests in `folder`; the other end. It ends when it
+    is told to."""
+    status.save(folder / "status.json", FULL)
     code = (
         "import sys; from pathlib import Path; from inkstick_provisioning import status, terminal\n"
-        f"status.PATH = Path({str(tmp_path / 'status.json')!r}); terminal.QUESTION = Path('/nonexistent')\n"
-        f"terminal.REQUESTS = Path({str(tmp_path)!r}); sys.exit(terminal.main())"
+        f"status.PATH = Path({str(folder / 'status.json')!r}); terminal.QUESTION = Path('/nonexistent')\n"
+        f"terminal.REQUESTS = Path({str(folder)!r}); sys.exit(terminal.main())"
     )
     child, handle = pty.fork()
     if child == 0:
         os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": ":".join(sys.path)})
     try:
-        seen, until = b"", time.monotonic() + 60
-        while b"W wipe" not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
-            seen += os.read(handle, 65536)
-        assert b"W wipe" in seen, seen
-        os.write(handle, b"n")
-        while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+        yield handle
     finally:
         os.kill(child, signal.SIGTERM)
         with contextlib.suppress(OSError):  # EIO: its end of the terminal is closed
@@ -371,6 +422,33 @@ def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
         ended = os.waitpid(child, 0)[1]
         os.close(handle)
         assert ended == 0
+
+
+def shows(handle: int, words: bytes, seconds: float = 60.0) -> bool:
+    seen, until = b"", time.monotonic() + seconds
+    while words not in seen and select.select([handle], [], [], max(0.0, until - time.monotonic()))[0]:
+        seen += os.read(handle, 65536)
+    return words in seen
+
+
+def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path) as handle:
+        assert shows(handle, b"W wipe")
+        os.write(handle, b"n")
+        until = time.monotonic() + 60
+        while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+
+
+def test_scroll_lock_and_ctrl_s_do_not_hold_the_screen_up(tmp_path: Path) -> None:
+    """It stood still, and no key did anything. (To the kernel both are one; a pseudo-terminal has the second alone.)"""
+    with on_a_terminal(tmp_path) as handle:
+        assert shows(handle, b"W wipe")
+        os.write(handle, b"\x13p")
+        said = shows(handle, b"Power off?", 10.0)
+        os.write(handle, b"\x11")  # (else what held it up would hold up its end as well)
+        assert said
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from inkstick_provisioning import (
     units,
     volume,
 )
-from inkstick_provisioning.faults import SetupError, StillWriting
+from inkstick_provisioning.faults import SetupError, StillWriting, WrongKey
 from inkstick_provisioning.firststart import Step
 from inkstick_provisioning.hardware import GIB, NVIDIA, Driven, Facts, Pci
 from inkstick_provisioning.keeper import Keeper, addresses
@@ -335,6 +335,12 @@ def test_a_file_that_is_no_utf_8_is_told_and_not_passed_over(
         assert "UTF-8" in dict(place.status().warnings[0].values)["place"]
 
 
+def test_a_key_file_s_first_mark_is_no_letter_of_the_passphrase(tmp_path: Path) -> None:
+    """Of a file that Windows' editor saved: typed by hand, the passphrase did not fit, and nobody can see why."""
+    (tmp_path / "key").write_bytes("four plain words\r\n".encode("utf-8-sig"))
+    assert given.Given("", tmp_path).key("key") == "four plain words"
+
+
 def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
     found = start()
     say(place, found, place.console, "1", "3", "1", "1")
@@ -597,7 +603,34 @@ def test_a_clock_that_is_behind_is_set_forward_where_nobody_is_asked(
     found = start()
     found.tick()
     assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0, 2_000_000.0]
+    assert str(place.status().warnings).count("clock is wrong") == 1
+
+
+@pytest.mark.parametrize("file", ['[data]\nwhere = "memory"\n', '[data]\nwhere = "stick"\npassphrase = "four words"\n'])
+def test_a_clock_that_is_wrong_is_told_where_nobody_is_asked_and_no_volume_knows_better(
+    file: str, place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a new volume, or none, it was set to the day of the image, and nobody was told."""
+    clock[0] = 0.0
+    monkeypatch.setattr(Keeper, "take_volume", lambda *_: None)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text(file)
+    found = start()
+    found.tick()
+    assert found.dialogue.step is Step.DONE and clock[1:] == [1_000_000.0]
     assert "clock is wrong" in str(place.status().warnings)
+
+
+def test_a_file_that_leaves_something_to_be_asked_does_not_answer_for_the_clock(
+    place: Place, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock[0] = 0.0
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(place.root))
+    (place.root / unattended.NAME).write_text('language = "en"\n[network]\nmode = "none"\n')
+    found = start()
+    assert place.question()["step"] == "clock"
+    say(place, found, place.console, "1970-01-15 00:00")
+    assert (place.question()["step"], clock[-1]) == ("unlock", 1_209_600.0)
 
 
 def test_a_clock_that_was_typed_is_set_at_once_once_and_holds(place: Place, clock: list[float]) -> None:
@@ -804,6 +837,31 @@ def test_addresses_are_those_of_ports_in_use() -> None:
     assert addresses({}, "") == ()
 
 
+def test_a_network_that_gives_no_address_is_reached_at_the_one_that_the_port_took_itself() -> None:
+    """The page answered at it, and the screen said that there is no address yet."""
+    link = {"ifname": "b", "addr_info": [{"local": "169.254.7.9", "scope": "link"}]}
+    given = {"ifname": "b", "addr_info": [{"local": "192.168.1.9", "scope": "global"}, *link["addr_info"]]}
+    assert addresses({"b": Mode.JOIN}, json.dumps([link])) == ("https://169.254.7.9/",)
+    assert addresses({"b": Mode.JOIN}, json.dumps([given])) == ("https://192.168.1.9/",)
+    assert addresses({"b": Mode.NONE}, json.dumps([link])) == ()
+
+
+def test_of_several_ports_the_one_with_a_cable_in_it_has_the_first_address_and_the_code() -> None:
+    """Whoever typed the first one, or scanned it, waited for a port with nothing in it. The share stays as it is."""
+    modes = {"a": Mode.DIRECT, "b": Mode.DIRECT}
+    two = [
+        {"ifname": name, "flags": flags, "addr_info": [{"local": f"10.77.{at}.1", "scope": "global"}]}
+        for at, (name, flags) in enumerate((("a", ["NO-CARRIER", "UP"]), ("b", ["UP", "LOWER_UP"])))
+    ]
+    found = addresses(modes, json.dumps(two))
+    assert found == ("https://10.77.1.1/", "https://10.77.0.1/")
+    both = addresses(modes, "")
+    assert both == ("https://10.77.0.1/", "https://10.77.1.1/")
+    assert share.reached(found, modes, wished=True, settled=True) == share.reached(
+        both, modes, wished=True, settled=True
+    )
+
+
 def test_what_systemd_says() -> None:
     shown = "Id=inkstick-serve.service\nActiveState=active\nStatusText=a=b\n\n"
     shown += "Id=inkstick-watch.service\nActiveState=failed\n"
@@ -934,6 +992,67 @@ def test_after_a_lock_the_network_stays_as_it_is_whatever_is_answered(place: Pla
     assert (place.question()["step"], modes()) == ("network", "direct")
     say(place, found, place.console, "2", "1", "1")
     assert found.dialogue.step is Step.DONE and modes() == "join"
+
+
+def test_a_wrong_passphrase_stops_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service was started anew after each: the page was gone for whoever typed it there, and what was being read.
+    What came as far as an open volume is closed."""
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "prepare", lambda *_: (_ for _ in ()).throw(WrongKey()))
+    found = start()
+    say(place, found, place.console, "1", "3")
+    before = len(place.calls)
+    say(place, found, place.page, "not these words")
+    assert (place.question()["step"], "does not open" in str(place.question()["problem"])) == ("unlock", True)
+    assert "systemctl stop" not in place.calls[before:]
+    monkeypatch.setattr(volume, "MAPPER", str(place.root / "log"))
+    monkeypatch.setattr(luks, "close", lambda: None)
+    say(place, found, place.page, "four plain words")
+    assert "systemctl stop" in place.calls[before:]
+
+
+def test_with_another_data_folder_its_own_pin_and_fingerprint_are_shown(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a minute after the passphrase was typed the screen showed PIN and fingerprint of the folder in memory: the
+    one was refused, the other meant that somebody is in between. After a lock there was no PIN at all."""
+    answers = place.root / "answers"
+    (place.root / "bin/inkstick").write_text(SCRIPT.format(name="inkstick", log=place.log, answer=f'cat "{answers}"'))
+
+    def serves(pin: str, fingerprint: str) -> None:
+        answers.write_text(json.dumps({"pin": pin, "fingerprint": fingerprint}))
+
+    def shown() -> tuple[str, str]:
+        errand(found)
+        found.tick()
+        return place.status().pin, place.status().fingerprint
+
+    serves("11111111", "AA:AA")
+    offer = Offer(Where.STICK, State.LOCKED, "/dev/sda3", 10**10, "KINGSTON")
+    monkeypatch.setattr(luks, "look", lambda: Survey((offer,), (Offer(Where.MEMORY, State.FREE),), ()))
+    monkeypatch.setattr(luks, "prepare", lambda *_: Checked.CLEAN)
+    monkeypatch.setattr(luks, "slots", lambda _: 2)
+    monkeypatch.setattr(luks, "mount", lambda *_: None)
+    monkeypatch.setattr(luks, "close", lambda: None)
+    monkeypatch.setattr(keeper, "_mount", lambda _: None)
+    monkeypatch.setattr(keeper, "OPENED", place.root / "volume")
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    monkeypatch.setattr(units, "stop_writers", lambda _: None)
+    (place.root / "volume").mkdir()
+    found = start()
+    say(place, found, place.console, "1", "1")
+    assert shown() == ("1111 1111", "AA:AA")
+    serves("22222222", "BB:BB")
+    say(place, found, place.console, "four plain words")
+    assert place.status().pin != "1111 1111" and place.status().fingerprint != "AA:AA"
+    assert found.dialogue.step is Step.DONE and shown() == ("2222 2222", "BB:BB")
+    serves("33333333", "CC:CC")
+    terminal.ask(place.console, {"what": "lock", "value": ""})
+    found.tick()
+    assert place.question()["step"] == "unlock" and (place.root / "data/state").is_dir()
+    assert place.status().pin != "2222 2222" and place.status().fingerprint != "BB:BB"
+    assert shown() == ("3333 3333", "CC:CC")
 
 
 def test_a_volume_that_an_attempt_left_open_is_closed_before_another_is_opened(

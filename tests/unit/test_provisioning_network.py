@@ -179,11 +179,31 @@ def test_a_clock_before_the_floor_is_wrong(now: float, seen: float | None, right
     assert (clock.right, clock.best) == (right, best)
 
 
-def test_dates_as_people_type_them() -> None:
-    assert moment.parse_typed("2026-11-20 14:05") == moment.parse_typed(" 2026/11/20  14.05 ")
-    assert moment.shown(moment.parse_typed("2026-11-20 14:05") or 0) == "2026-11-20 14:05"
-    for wrong in ("", "yesterday", "2026-13-01 10:00", "2026-11-20", "2026-11-20 25:00"):
-        assert moment.parse_typed(wrong) is None
+@pytest.mark.parametrize(
+    "typed",
+    [
+        " 2026/11/20  14.05 ",
+        "2026-11-20T14:05",
+        "2026/11/20 14>05",  # 2026-11-20 14:05 on a German keyboard that counts as an American one
+        "2026 11 20 14 05",  # a French one has no hyphen there but among the digits
+        "2026年11月20日 14：05",
+        "２０２６-１１-２０ １４：０５",
+        "2026年11月20日 14时05分",
+    ],
+)
+def test_dates_as_people_type_them(typed: str) -> None:
+    assert moment.parse_typed(typed) == moment.parse_typed("2026-11-20 14:05") is not None
+    assert moment.shown(moment.parse_typed(typed) or 0) == "2026-11-20 14:05"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "yesterday", "2026-13-01 10:00", "2026-11-20", "2026-11-20 25:00", "202611201405", "20-11-2026 14:05"]
+)
+def test_what_is_no_date_is_none(wrong: str) -> None:
+    assert moment.parse_typed(wrong) is None
+
+
+def test_the_moment_that_the_volume_has_seen_is_read_from_its_file() -> None:
     assert moment.parse_seen("12.5\n") == 12.5
     assert moment.parse_seen("") is None
 

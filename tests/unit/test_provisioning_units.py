@@ -12,7 +12,7 @@ import pytest
 
 from inkstick.config import Settings
 from inkstick.pages.pool import RECYCLE_SECONDS
-from inkstick_provisioning import keeper, network, sticks, units
+from inkstick_provisioning import keeper, network, sticks, units, volume
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC = ROOT / "image/overlay/app/etc"
@@ -115,6 +115,12 @@ def test_a_disk_in_a_usb_case_is_looked_at_as_a_stick_is() -> None:
         line for line in (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines() if '=="usb"' in line
     ]
     assert 'SUBSYSTEMS=="usb"' in rule and "ID_BUS" not in rule
+
+
+def test_the_data_volume_on_the_boot_stick_is_no_stick_that_was_plugged_in() -> None:
+    """It started a process that looked for it among the sticks, and found nothing, at each start."""
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text()
+    assert rules.count(f'ENV{{ID_PART_ENTRY_TYPE}}!="{volume.PARTITION_TYPE}"') == rules.count("ACTION==") > 0
 
 
 def test_a_small_laptop_s_own_disk_is_no_memory_card() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from inkstick_provisioning import blocks, luks, recovery, volume
+from inkstick_provisioning import blocks, firststart, keyboards, luks, recovery, volume
 from inkstick_provisioning.blocks import SECTOR, Block
 from inkstick_provisioning.faults import NoRoom, NotEmpty, SetupError, VolumeDamaged, WrongKey
+from inkstick_provisioning.firststart import Situation
+from inkstick_provisioning.moment import Clock
 from inkstick_provisioning.volume import Action, Checked, Offer, Room, State, Where
 
 GB = 10**9
@@ -182,6 +185,26 @@ def test_a_full_volume_is_told() -> None:
     assert "Nothing is lost" in volume.fullness(Room(2 * GB, 60 * GB, 2 * GB))
 
 
+@pytest.mark.parametrize(
+    ("disk", "said"),
+    [
+        (stick(size=4 * GB), "Only 3.3 GB are free on it; 4.29 GB are needed."),
+        (stick(ro=True), "It is write-protected."),
+        (stick(pttype="dos"), "Its partition table cannot hold a volume: write the image raw, with dd."),
+        (entry("/dev/sdb", GB), "It is too small: 1 GB."),
+        (windows(), "It is in use or not empty and stays as it is."),
+        (stick(part("/dev/sda3", 700 << 20, GB, **{**OURS, "fstype": "ntfs"})), "formatted by another computer"),
+        (stick(part("/dev/sda3", 700 << 20, GB, **OURS), ro=True), "It has a data volume, but it is write-protected."),
+    ],
+)
+def test_why_a_disk_is_not_offered_is_said_in_the_person_s_language(disk: dict[str, Any], said: str) -> None:
+    """What had a size in it was in English on the Chinese screen."""
+    found = Situation(survey(disk), Clock(2.0, 1.0, True))
+    english, chinese = (firststart.screen(firststart.answer(firststart.begin(found), code)) for code in "12")
+    assert said in english.lines[1]
+    assert not re.search("[a-z]{2,} [a-z]{2,}", chinese.lines[1].partition(": ")[2]), chinese.lines[1]
+
+
 def test_what_is_not_lsblk_is_refused() -> None:
     for text in ("", "[]", "{}", '{"blockdevices": 3}'):
         with pytest.raises(ValueError):
@@ -302,6 +325,45 @@ def test_settings_in_the_header_can_be_read_without_the_passphrase_and_replaced(
 def test_lsblk_is_asked_in_the_way_in_which_it_tells_what_lies_inside_a_disk() -> None:
     """Without NAME it writes one flat list, in which the stick is a disk of somebody else."""
     assert "NAME" in blocks.COLUMNS.split(",") and "--json" in blocks.COMMAND
+
+
+HEARD = [
+    ("zwei Yaks? Nein!", "ywei Zaks_ Nein!"),  # a German keyboard
+    ("quiche, azur; maman 12", "auichem qwur, ;q;qn !@"),  # a French one
+]
+"""What was typed by the letters on the keys, and what the console heard."""
+
+
+@pytest.mark.parametrize(("typed", "heard"), HEARD)
+def test_what_was_typed_is_known_on_another_keyboard_too(typed: str, heard: str) -> None:
+    assert typed in keyboards.readings(heard) and heard in keyboards.readings(typed)
+    assert [*keyboards.readings("the onset of this script")] == [], "the same on all of them"
+    assert len(set(keyboards.readings(heard)) - {heard}) == len([*keyboards.readings(heard)]), "each once"
+
+
+@needs("cryptsetup", "blkid")
+@pytest.mark.parametrize("chosen", range(2))
+@pytest.mark.parametrize("words", HEARD)
+def test_a_passphrase_chosen_at_the_one_keyboard_opens_the_volume_at_the_other(
+    words: tuple[str, str], chosen: int, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chosen in a browser and typed at the console at the next start, or the other way round, it did not fit, and
+    nothing shows what was typed. Such a volume gets its recovery key, too, and that key is taken from any keyboard."""
+    monkeypatch.setattr(volume, "MAPPER", str(disk))  # so that nothing is opened
+    kept, typed, device = words[chosen].encode(), words[1 - chosen].encode(), str(disk)
+    luks.encrypt(device, kept, memory_kib=1024, iterations=4)
+    luks.unlock(device, kept)
+    luks.unlock(device, typed)
+    with pytest.raises(WrongKey):
+        luks.unlock(device, typed + b"z")
+    key = "0123456789ABCDEFGHJKMNPQRSTVWXYZ".ljust(40, "M")
+    key = "-".join(key[at : at + 5] for at in range(0, 40, 5))
+    with pytest.raises(WrongKey):
+        luks.add_recovery(device, typed + b"z", key)
+    luks.add_recovery(device, typed, key)
+    assert luks.slots(device) == 2
+    at_a_french_console = key.lower().translate(str.maketrans("0123456789-aqwzm", ")!@#$%^&*(6qazw;"))
+    luks.unlock(device, at_a_french_console.encode())
 
 
 def test_what_is_no_recovery_key_is_none() -> None:

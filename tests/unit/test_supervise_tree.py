@@ -86,6 +86,23 @@ def test_a_child_that_refuses_its_options_ends_the_tree() -> None:
     assert process.returncode == -signal.SIGTERM
 
 
+def test_a_child_that_took_its_options_once_and_refuses_them_later_does_not_take_the_others_with_it(
+    tmp_path: Path,
+) -> None:
+    """An engine that was killed, and whose model was deleted meanwhile: service and watcher ended with it."""
+    log = tmp_path / "lives"
+    code = f"open({str(log)!r}, 'a').write('x'); raise SystemExit(2 if len(open({str(log)!r}).read()) > 1 else 1)"
+    tree = Tree([python("engine", code), python("long", SLEEP)])
+
+    def stop_in_its_third_life() -> None:
+        until(lambda: tree.children[0].restarts >= 2)
+        tree.stop()
+
+    threading.Thread(target=stop_in_its_third_life, daemon=True).start()
+    assert tree.run() == 0
+    assert tree.children[1].restarts == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_all(number: signal.Signals) -> None:
     process = supervised(python("a", SLEEP), python("b", SLEEP))

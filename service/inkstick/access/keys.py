@@ -86,11 +86,12 @@ def _colons(pem: str) -> str:
 
 
 def ensure(state: Path, names: Sequence[str]) -> Key:
-    """The key of the data folder, made now if there is none. `names`: host names and addresses of this machine.
+    """The key of the data folder, made now if there is none, or none that TLS can be spoken with: what a damaged disk
+    garbled would keep the service from starting for good. `names`: host names and addresses of this machine.
 
     Raises UsageError where the openssl command is missing, Internal where it fails, DiskFull or Unavailable."""
     key = Key(state / "tls")
-    if key.private.exists() and key.certificate.exists():
+    if _is_whole(key):
         return key
     try:
         with tempfile.TemporaryDirectory(dir=state, prefix=".tls-") as work:
@@ -105,6 +106,14 @@ def ensure(state: Path, names: Sequence[str]) -> Key:
     except OSError as error:
         raise private.translated(error) from error
     return key
+
+
+def _is_whole(key: Key) -> bool:
+    try:
+        key.context()
+    except (FileNotFoundError, ssl.SSLError):
+        return False
+    return True
 
 
 def _install(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 In the manner of uvicorn's multiprocess supervisor:
 - A child that dies is started again, after a pause that doubles from half a second to thirty; a minute of health
   forgives. A child that refuses its options (exit status 2) would do so for ever: then the tree ends with that status.
+  Not where it had taken them before: something that it needs is gone, a model say, and may come back.
 - SIGTERM and SIGINT end the tree: terminate, wait, kill; within `GRACE_SECONDS` all are gone.
 - A child never outlives its parent, however that died: the kernel kills it (PR_SET_PDEATHSIG).
 """
@@ -81,7 +82,7 @@ class Child:
                 self.start()
             return None
         status = self.process.poll()
-        if status is None or status == USAGE:
+        if status is None or (status == USAGE and not self.restarts):
             return status
         self._back_off = self._back_off.after(self._clock() - self._started)
         self._due = self._clock() + self._back_off.pause
