@@ -32,7 +32,7 @@ from inkstick.errors import (
     Internal,
     Unavailable,
     by_code,
-    no_room,
+    refused_by,
 )
 from inkstick.pages.pool import PagePool
 from inkstick.profile import Format, Priority, Profile, merge
@@ -206,7 +206,7 @@ class Desk:
         try:
             await self._take(id)
         except (Blocked, OSError) as error:
-            await self._wait(id, error if isinstance(error, Blocked) else _blocked(error))
+            await self._wait(id, error if isinstance(error, Blocked) else refused_by(error))
         except Exception:
             log.exception("document %s was left waiting by a fault of our own", id)
             await self._wait(id, Unavailable("Inkstick stumbled over this document and will try again."))
@@ -418,13 +418,6 @@ class Desk:
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
         self._notify()
-
-
-def _blocked(error: OSError) -> Blocked:
-    """What the operating system refused, as what the document waits for: without the path, which has its name."""
-    if no_room(error):
-        return DiskFull()
-    return Unavailable(f"The disk says: {error.strerror or type(error).__name__}.")
 
 
 def _is_intact(record: Path, row: Row) -> bool:

@@ -164,6 +164,13 @@ def no_room(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def refused_by(error: OSError) -> Blocked:
+    """What the operating system refused, as what somebody waits for: without the path, which has a document's name."""
+    if no_room(error):
+        return DiskFull()
+    return Unavailable(f"The disk says: {error.strerror or type(error).__name__}.")
+
+
 def no_such_page() -> UsageError:
     """For a page number behind a document's last one."""
     return UsageError("There is no such page.", hint="The document has fewer pages.", code="not_found")

@@ -404,15 +404,16 @@ class Office:
 
     async def retry(self, id: str, *, password: str | None = None) -> DocumentInfo:
         def reopen() -> None:
-            row = self._row(id)
-            if row.state not in ("failed", "partial", "done"):
-                raise UsageError("The document is still being read.", hint="Wait for its end.", code="not_ready")
-            if password:
-                profile = {**row.profile, "passwords": [password, *_passwords(row)]}
-                self._spool.amend(id, profile)
-                self._ledger.set_profile(id, profile)
-            self._spool.reopen(id)
-            self._ledger.reopened(id)
+            with self._spool.lock:  # of two who ask at once the second is told that it is being read
+                row = self._row(id)
+                if row.state not in ("failed", "partial", "done"):
+                    raise UsageError("The document is still being read.", hint="Wait for its end.", code="not_ready")
+                if password:
+                    profile = {**row.profile, "passwords": [password, *_passwords(row)]}
+                    self._spool.amend(id, profile)
+                    self._ledger.set_profile(id, profile)
+                self._spool.reopen(id)
+                self._ledger.reopened(id)
 
         await asyncio.to_thread(reopen)
         self._desk.again(id)

@@ -26,11 +26,14 @@ class Uploads:
         self._busy: set[str] = set()
         self._writers: dict[str, Writer] = {}
         """Who appended last, by id: only for what it has hashed."""
+        self._begun: dict[str, None] | None = None
+        """Those that are not whole, the oldest first. None: not looked up yet, among all documents that there are."""
 
     async def resume(self) -> None:
         """After a start: accept what came whole just before the service ended. One that is not what was announced, or
         for which there is no room, is its sender's concern and keeps nobody else from starting."""
-        for id in await asyncio.to_thread(growing.growing, self._spool):
+        self._begun = dict.fromkeys(await asyncio.to_thread(growing.growing, self._spool))
+        for id in list(self._begun):
             with contextlib.suppress(UsageError, Blocked):
                 await self.look(id)
 
@@ -48,6 +51,8 @@ class Uploads:
             raise TooLarge(f"The file has {length:,} bytes; this appliance accepts {self._max_bytes:,}.")
         await asyncio.to_thread(self._forget_oldest)
         plan = await asyncio.to_thread(growing.begin, self._spool, name, profile, length, sha256, relpath)
+        if self._begun is not None:
+            self._begun[plan.claim.id] = None
         return await self.look(plan.claim.id)
 
     async def look(self, id: str) -> UploadInfo:
@@ -71,6 +76,7 @@ class Uploads:
         if await asyncio.to_thread(growing.plan, self._spool, id) is None:
             raise _unknown()
         self._writers.pop(id, None)
+        self._ends(id)
         await asyncio.to_thread(growing.drop, self._spool, id)
 
     async def _append(self, plan: Plan, offset: int, chunks: AsyncIterator[bytes]) -> UploadInfo:
@@ -87,11 +93,23 @@ class Uploads:
             if writer.offset < plan.length:
                 self._writers[id] = writer
                 return UploadInfo(id, writer.offset, plan.length)
-            await asyncio.to_thread(writer.finish)
+            await self._finish(writer)
         finally:
             self._busy.discard(id)
         await self._accepted(id)
         return UploadInfo(id, plan.length, plan.length, document=id)
+
+    async def _finish(self, writer: Writer) -> None:
+        try:
+            await asyncio.to_thread(writer.finish)
+        except UsageError:  # it is not what was announced, and forgotten
+            self._ends(writer.plan.claim.id)
+            raise
+        self._ends(writer.plan.claim.id)
+
+    def _ends(self, id: str) -> None:
+        if self._begun is not None:
+            self._begun.pop(id, None)
 
     async def _fill(self, writer: Writer, offset: int, chunks: AsyncIterator[bytes]) -> None:
         if offset != writer.offset:
@@ -109,9 +127,12 @@ class Uploads:
         return UploadInfo(id, size, size, document=id)
 
     def _forget_oldest(self) -> None:
-        idle = [id for id in growing.growing(self._spool) if id not in self._busy]
+        if self._begun is None:
+            self._begun = dict.fromkeys(growing.growing(self._spool))
+        idle = [id for id in list(self._begun) if id not in self._busy]
         for id in idle[: max(0, len(idle) - MOST + 1)]:
             self._writers.pop(id, None)
+            self._ends(id)
             growing.drop(self._spool, id)
 
 

@@ -355,6 +355,22 @@ async def test_a_page_that_the_disk_gives_back_damaged_is_read_again_and_not_lef
     assert page_numbers(settings, info) == [f"Page {code}" for code in range(20, 26)]
 
 
+async def test_of_two_who_retry_a_document_at_once_one_does(settings: Settings, fake: FakeEngine) -> None:
+    class Slow(Disk):
+        def step(self, at: str) -> bool:
+            if at == "reopen.intent":
+                time.sleep(0.3)
+            return super().step(at)
+
+    async with open_office(settings, fake, Slow()) as office:
+        bad = await ended(office, await upload(office, "bad.pdf", b"%PDF-1.4\n%%EOF\n"))
+        answers = await asyncio.gather(office.retry(bad.id), office.retry(bad.id), return_exceptions=True)
+        refused = [answer.code for answer in answers if isinstance(answer, UsageError)]
+        bad = await ended(office, bad)
+    assert refused == ["not_ready"]
+    assert bad.attempts == 2
+
+
 async def test_a_result_that_is_not_there_says_why(settings: Settings, fake: FakeEngine) -> None:
     """Nobody is to wait for what never comes."""
 

@@ -176,6 +176,27 @@ async def test_wrong_bytes_are_refused_and_forgotten(tmp_path: Path) -> None:
         await service.append(info.id, 0, pieces(b"12345"))
 
 
+async def test_a_beginning_does_not_look_at_every_document_that_there_is(tmp_path: Path) -> None:
+    """A person drops a thousand files on the page of a machine that has read twenty thousand."""
+
+    class Counting(Disk):
+        looks = 0
+
+        def exists(self, path: Path) -> bool:
+            self.looks += 1
+            return super().exists(path)
+
+    folder, disk = DataFolder(tmp_path / "data"), Counting()
+    folder.create()
+    service, spool = uploads(folder, disk)
+    for _ in range(20):
+        await send(service, None)
+    disk.looks = 0
+    await service.begin("a", 1)
+    assert disk.looks < 10
+    assert len(list(spool.claims())) == 20
+
+
 async def test_only_so_many_unfinished_uploads_are_kept(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.create()

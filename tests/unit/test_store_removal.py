@@ -84,6 +84,24 @@ def test_what_is_still_worked_on_or_would_come_back_is_not_deleted(data: DataFol
     assert [claim.id for claim, _ in spool.everything()] == [waiting.id]
 
 
+def test_the_results_of_earlier_readings_go_too(data: DataFolder, spool: Spool) -> None:
+    claim = ended(spool, "a.pdf", b"half")
+    for content in (b"more", b"all"):
+        spool.reopen(claim.id)
+        spool.disk.write(spool.staging(claim.id) / "text.md", content, at="stage.write")
+        spool.conclude(claim.id, Outcome("done", pages=1))
+    stays = ended(spool, "b.pdf", b"another")
+    assert {path.name for path in data.results.iterdir()} == {"a", "a (2)", "a (3)", "b"}
+    (data.results / "a").rename(data.root / "carried away")  # it is still this document's name
+    assert spool.outcome(ended(spool, "a.pdf", b"later").id) == Outcome(
+        "done", results="a (4)", original="done/a (2).pdf", pages=1
+    )
+    spool.remove(claim.id, lambda _: None)
+    assert {path.name for path in data.results.iterdir()} == {"a (4)", "b"}
+    assert not spool.folder(claim.id).exists()
+    assert spool.outcome(stays.id)
+
+
 def test_what_was_copied_from_a_medium_that_only_reads_would_come_back_too(data: DataFolder) -> None:
     class Reading(Disk):
         def step(self, at: str) -> bool:

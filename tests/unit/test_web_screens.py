@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -141,6 +143,23 @@ async def test_many_are_retried_and_what_is_refused_hinders_no_other(client: htt
     }
     assert (await settled(client, ids["c.txt"]))["attempts"] == 2
     problem(await client.post("/api/v1/bulk", json={"action": "burn", "ids": ["x"]}), 422, "usage")
+
+
+async def test_a_deletion_that_the_disk_refuses_hinders_no_other(
+    client: httpx.AsyncClient, office: MemoryOffice
+) -> None:
+    ids, remove = await several(client), office.remove
+
+    async def refusing(id: str) -> None:
+        if id == ids["a.txt"]:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/data/results/a")
+        await remove(id)
+
+    office.remove = refusing  # type: ignore[method-assign]
+    asked = {"action": "delete", "ids": [ids["a.txt"], ids["b.txt"]]}
+    answer = (await client.post("/api/v1/bulk", json=asked)).json()
+    assert answer["done"] == [ids["b.txt"]]
+    assert [(item["id"], item["error"]["code"]) for item in answer["refused"]] == [(ids["a.txt"], "unavailable")]
 
 
 async def test_a_deletion_asks_first_and_then_takes_everything(client: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from inkstick.errors import UsageError
 from inkstick.profile import Originals
 from inkstick.store.claim import Claim, Outcome, numbered, outcome_from_bytes, raw_relpath
-from inkstick.store.shelf import Shelf
+from inkstick.store.shelf import EARLIER, Shelf
 from inkstick.store.steps import make_dirs, sync_tree, write_atomic
 
 _EXPLANATION = ".error.json"
@@ -226,7 +226,7 @@ def reopen(shelf: Shelf, claim: Claim) -> Claim:
             code="not_ready",
         )
     shelf.disk.rename(folder / "outcome.json", folder / "reopening.json", at="reopen.intent")
-    shelf.let_go(outcome)
+    shelf.let_go(replace(outcome, results=None))
     finish_reopening(shelf, claim)
     return claim
 
@@ -248,8 +248,19 @@ def finish_reopening(shelf: Shelf, claim: Claim) -> bool:
     disk.sync_dir(folder, at="reopen.sync_taken")  # and with it the intent: the one without the other is undone
     withdraw_explanation(shelf, claim, outcome)
     disk.sync_dir(place.parent, at="reopen.sync_left")
-    disk.unlink(folder / "reopening.json", at="reopen.done")  # not synced: should it come back, this is done again
+    # Not synced: should it come back, this is done again. What was published stays, and goes with the document.
+    if outcome.results is None:
+        disk.unlink(folder / "reopening.json", at="reopen.done")
+    else:
+        disk.rename(folder / "reopening.json", folder / _next_earlier(shelf, claim.id), at="reopen.done")
     return True
+
+
+def _next_earlier(shelf: Shelf, identifier: str) -> str:
+    number = 1
+    while shelf.disk.exists(shelf.folder(identifier) / f"{EARLIER}{number}.json"):
+        number += 1
+    return f"{EARLIER}{number}.json"
 
 
 def source_path(shelf: Shelf, claim: Claim) -> tuple[Path, Path]:

@@ -44,14 +44,17 @@ def finish(shelf: Shelf, identifier: str) -> None:
     folder, disk = shelf.folder(identifier), shelf.disk
     with contextlib.suppress(FileNotFoundError):  # without one of them all the rest is gone already
         claim, outcome = shelf.claim(identifier), outcome_from_bytes(disk.read(folder / INTENT))
-        _remove_results(shelf, outcome)
+        published = [outcome, *shelf.earlier(identifier)]
+        for one in published:
+            _remove_results(shelf, one)
         disk.remove_tree(shelf.data.edits / identifier, at="remove.edits")
         _sync(shelf, shelf.data.edits)
         _remove_original(shelf, claim, outcome)
         conclusion.withdraw_explanation(shelf, claim, outcome)
         if outcome.explained is not None:
             _sync(shelf, (shelf.data.root / outcome.explained).parent)
-        shelf.let_go(outcome)
+        for one in published:
+            shelf.let_go(one)
     disk.remove_tree(folder, at="remove.folder")
     disk.sync_dir(shelf.data.spool, at="remove.sync_spool")
 

@@ -32,6 +32,8 @@ from inkstick.store.disk import Disk, Source, StorageSuspect
 
 CHUNK = 1 << 20
 """Bytes that are read or checked at once."""
+EARLIER = "earlier-"
+"""How the outcomes of earlier readings are called, of which there are results."""
 UNREADABLE = (ValueError, KeyError, TypeError)
 """What reading a claim or an outcome raises whose bytes are not what was written."""
 
@@ -111,7 +113,15 @@ class Shelf:
                 with contextlib.suppress(*UNREADABLE, NotADirectoryError):
                     if (outcome := self.outcome(identifier)) is not None:
                         self._held |= outcome.places
+                    for earlier in self.earlier(identifier):
+                        self._held |= earlier.places
         return self._held
+
+    def earlier(self, identifier: str) -> list[Outcome]:
+        """What earlier readings of the document published: only `results` still counts of them."""
+        names = [name for name in self.entries(identifier) if name.startswith(EARLIER)]
+        outcomes = [outcome_from_bytes(self.disk.read(self.folder(identifier) / name)) for name in names]
+        return [replace(outcome, original=None, explained=None) for outcome in outcomes]
 
     def hold(self, outcome: Outcome) -> None:
         """A document got these names."""

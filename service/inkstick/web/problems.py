@@ -15,7 +15,7 @@ from fastapi.templating import Jinja2Templates
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from inkstick.errors import DiskFull, InkstickError, Internal, Unavailable, no_room
+from inkstick.errors import InkstickError, Internal, no_room, refused_by
 
 log = logging.getLogger("inkstick.web")
 
@@ -99,11 +99,9 @@ def install(app: FastAPI, templates: Jinja2Templates | None = None) -> None:
 
     async def disk(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
-        if no_room(error):
-            return await ours(request, DiskFull())
-        if error.errno in _DISK:
-            return await ours(request, Unavailable(f"The disk says: {error.strerror}."))
-        raise error  # a fault of our own
+        if not no_room(error) and error.errno not in _DISK:
+            raise error  # a fault of our own
+        return await ours(request, refused_by(error))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

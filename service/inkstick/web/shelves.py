@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from inkstick.errors import InkstickError, UsageError
+from inkstick.errors import InkstickError, UsageError, refused_by
 from inkstick.store.listing import Filter
 from inkstick.web import bundle
 from inkstick.web.documents import PROBLEMS, Download, Id, Wanted, attachment, file_answer
@@ -135,8 +135,9 @@ async def do_all(office: OfficePort, action: str, ids: Sequence[str]) -> BulkDon
         try:
             await (office.retry(id) if action == "retry" else office.remove(id))
             done.append(id)
-        except InkstickError as error:
-            refused.append(Refused(id=id, error=Problem(**error.as_json())))
+        except (InkstickError, OSError) as error:
+            told = error if isinstance(error, InkstickError) else refused_by(error)
+            refused.append(Refused(id=id, error=Problem(**told.as_json())))
     return BulkDone(done=done, refused=refused)
 
 
