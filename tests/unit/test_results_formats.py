@@ -363,3 +363,17 @@ def test_broken_tables_give_a_rectangle_and_clean_html(source: str) -> None:
 def test_a_number_that_begins_a_line_of_a_list_stays_one_number(line: str) -> None:
     shown = _RENDER.render(block_markdown(Block(1, Kind.LIST, line)))
     assert re.sub(r"<[^>]*>", "", shown).strip() == line
+
+
+@pytest.mark.parametrize(
+    "lists", [["1. a\n2. b\n5. c\n6. d"], ["10. a\n20. b\n• x\n30. c"], ["007. a", "1. b"], ["3. a", "9. b"]]
+)
+def test_a_viewer_shows_the_numbers_of_a_list_that_are_printed(tmp_path: Path, lists: list[str]) -> None:
+    page = Page(1, 100, 100, "vllm", blocks=tuple(Block(n, Kind.LIST, text) for n, text in enumerate(lists, 1)))
+    shown = etree.fromstring(f"<x>{_RENDER.render(written(tmp_path, Format.MD, [page]))}</x>")
+    seen = []
+    for items in shown.iter("ul", "ol"):
+        for n, item in enumerate(items.iter("li"), int(items.get("start", 1))):
+            number = f"{n}. " if items.tag == "ol" else ""
+            seen.append(number + " ".join("".join(item.itertext()).split()))
+    assert seen == [line.removeprefix("• ") for text in lists for line in text.splitlines()]
