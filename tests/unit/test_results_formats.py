@@ -377,3 +377,26 @@ def test_a_viewer_shows_the_numbers_of_a_list_that_are_printed(tmp_path: Path, l
             number = f"{n}. " if items.tag == "ol" else ""
             seen.append(number + " ".join("".join(item.itertext()).split()))
     assert seen == [line.removeprefix("• ") for text in lists for line in text.splitlines()]
+
+
+NUMBERS = (
+    ("<td><p>1</p><p>2</p></td>", "1\n2"),
+    ("<td><ul><li>10<li>20</ul></td>", "10\n20"),
+    ("<td>1,250<sup>2</sup></td>", "1,250²"),
+    ("<td>4<sup>th</sup> of <b>1</b>2</td>", "4th of 12"),
+    ("<td>1<table><tr><td>2</td><td>3</td></tr></table>4</td>", "1\n2\n3\n4"),
+)
+
+
+@pytest.mark.parametrize(("cell", "text"), NUMBERS)
+def test_numbers_that_stand_apart_in_a_cell_are_not_one_number(cell: str, text: str) -> None:
+    assert grid(parse_table(f"<table><tr>{cell}</tr></table>")) == [[text]]
+
+
+def test_a_row_that_cells_above_fill_is_a_row() -> None:
+    source = (
+        '<table><tr></tr><tr><td rowspan="2">a</td><td rowspan="2">1</td></tr><tr></tr>'
+        "<tr><td>b</td><td>2</td></tr><tr></tr></table>"
+    )
+    assert grid(parse_table(source)) == [["a", "1"], ["a", "1"], ["b", "2"]]
+    assert grid(parse_table(clean_html(source))) == grid(parse_table(source))
