@@ -160,3 +160,13 @@ def test_a_number_is_not_guessed_in_a_text_that_has_changed() -> None:
     page = replace(page, second=Second("rapidocr", 0.9, (NumberPair("7", "1"),)))
     with pytest.raises(UsageError, match="changed"):
         apply(page, [Text(1, "There were 7 of 7, and 7 more"), Settle("digits:0", "1")])
+
+
+def test_a_number_with_a_sign_is_not_found_in_a_longer_one() -> None:
+    lines = (Line("carried -12.505 forward", (0, 0, 500, 20)), Line("and -12.50 back", (0, 20, 500, 40)))
+    text = "carried -12.505 forward and -12.50 back"
+    pair = NumberPair("-12.50", "12.50", (0, 0, 500, 20))
+    page = replace(PAGE, blocks=(Block(1, Kind.PARAGRAPH, text, (0, 0, 500, 40), lines=lines),), flags=())
+    page = replace(page, second=Second("rapidocr", 0.9, digits=(pair,)))
+    changed = apply(page, [Settle("digits:0", "12.50")]).blocks[0].text
+    assert changed == "carried -12.505 forward and 12.50 back"

@@ -9,6 +9,7 @@ import pytest
 
 from inkstick.document import Task
 from inkstick.engines import answers
+from inkstick.results.tables import grid, parse_table
 
 
 def kinds(answer: str, task: Task) -> list[tuple[str, str]]:
@@ -64,3 +65,12 @@ def test_a_sign_in_a_cell_that_begins_no_tag_is_kept() -> None:
     assert kinds("<table><tr><td>a < b &lt; c<d</td></tr></table>", Task.PARSE) == [
         ("table", "<table><tr><td>a &lt; b &lt; c&lt;d</td></tr></table>")
     ]
+
+
+def test_cells_keep_their_numbers_apart_and_rows_their_place() -> None:
+    answer = (
+        '<table><tr><td rowspan="2"><p>1</p><p>2</p></td><td rowspan="2">10<sup>3</sup></td></tr><tr></tr>'
+        "<tr><td>5</td><td><ul><li>6</li><li>7</li></ul></td></tr><tr></tr></table>"
+    )
+    (block,) = answers.parse(answer, Task.PARSE)
+    assert grid(parse_table(block.text)) == [["1 2", "10³"], ["1 2", "10³"], ["5", "6 7"]]

@@ -176,6 +176,25 @@ def test_a_page_that_is_stated_and_not_there_costs_no_other_and_is_told(
                 assert page.ink is not Ink.BLANK
 
 
+@pytest.mark.parametrize("nested", (False, True))
+def test_pages_that_are_there_and_not_counted_are_read_and_copied(tmp_path: Path, nested: bool) -> None:
+    path, lines = tmp_path / "a.pdf", tmp_path / "a.jsonl"
+    data = tree(b"3 0 R 3 0 R 3 0 R", 1)
+    if nested:
+        data = tree(b"3 0 R <</Type /Pages /Parent 2 0 R /Kids [3 0 R 3 0 R] /Count 1>>", 2)
+    with opened(path, data) as document:
+        assert (document.pages, document.warnings) == (3, ())
+        assert view(document.sheet(3), Budget(), TextLayerMode.AUTO, False, lambda rgb: 0).ink is not Ink.BLANK
+    lines.write_text("")
+    add_text_layer(path, "application/pdf", lines, tmp_path / "b.pdf")
+    assert [page.get_text() for page in pymupdf.open(tmp_path / "b.pdf")] == [pymupdf.open(path)[0].get_text()] * 3
+
+
+def test_a_page_tree_that_bites_its_tail_is_counted_once(tmp_path: Path) -> None:
+    with opened(tmp_path / "a.pdf", tree(b"3 0 R 2 0 R 3 0 R", 1)) as document:
+        assert 1 <= document.pages <= 3
+
+
 @pytest.mark.parametrize(
     "says", [b"Please wait...", b"Bitte warten. Wenn diese Meldung nicht ersetzt wird, fehlt etwas."]
 )

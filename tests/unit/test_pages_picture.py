@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from pathlib import Path
 
 import numpy as np
+import pymupdf
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
 
+from inkstick.errors import Damaged
 from inkstick.pages.ink import ink
-from inkstick.pages.picture import PictureFile
+from inkstick.pages.picture import PictureFile, tiff_pages
 from inkstick.pages.sheet import RGB
 from inkstick.pages.view import Ink
 from inkstick.results.imagepdf import pictures
+from inkstick.results.pdf import add_text_layer
 from support.pages import font
 
 TEXT = "The accounts for the year were complete and correct.\n" * 12
@@ -42,9 +48,61 @@ def test_paper_is_white_whatever_depth_a_scanner_packs_into_sixteen_bits(tmp_pat
     rgb = seen(path, "image/tiff")
     assert np.median(rgb) > 200
     assert ink(rgb) is Ink.PRINTED
-    (copy,) = pictures(path, "image/tiff")
-    assert "/BitsPerComponent 8" in copy.dictionary
-    assert copy.data != b""
+    assert np.abs(copied(path, rgb.shape) - rgb.astype(int)).mean() < 2
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5, 0.5), (0.0, 255.0), (-1.0, 2.0)])
+def test_the_copy_of_an_image_of_real_numbers_looks_as_it_was_read(tmp_path: Path, scale: tuple[float, float]) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray((np.asarray(sheet()) / 255 * scale[1] + scale[0]).astype(np.float32)).save(path)
+    rgb = seen(path, "image/tiff")
+    assert ink(rgb) is Ink.PRINTED
+    assert np.abs(copied(path, rgb.shape) - rgb.astype(int)).mean() < 2
+
+
+def tiff(*kinds: int) -> bytes:
+    """A frame for each of `kinds` (NewSubfileType: 1 is a thumbnail)."""
+    out = io.BytesIO()
+    with AppendingTiffWriter(out) as writer:
+        for kind in kinds:
+            told = ImageFileDirectory_v2()
+            told[254] = kind
+            sheet().resize((620, 877)).save(writer, "TIFF", tiffinfo=told)
+            writer.newFrame()
+    return out.getvalue()
+
+
+def test_pages_that_are_all_called_thumbnails_are_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(1, 1, 1))
+    with path.open("rb") as file:
+        assert (tiff_pages(file), len(list(pictures(path, "image/tiff")))) == ([0, 1, 2], 3)
+    path.write_bytes(tiff(0, 1, 0))
+    with path.open("rb") as file:
+        assert (tiff_pages(file), len(list(pictures(path, "image/tiff")))) == ([0, 2], 2)
+
+
+def test_a_fax_that_was_cut_off_between_two_pages_says_so(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.tif", tiff(0, 0, 0)
+    path.write_bytes(data[: len(data) * 5 // 9])
+    with path.open("rb") as file:
+        document = PictureFile(file.fileno(), "image/tiff")
+        assert document.pages == 3
+        assert ink(document.sheet(1).rgb) is Ink.PRINTED
+        with pytest.raises(Damaged):
+            document.sheet(3)
+        document.close()
+
+
+def copied(path: Path, shape: tuple[int, ...]) -> NDArray[np.int_]:
+    """What the searchable copy of an image shows, in as many pixels."""
+    out = path.with_suffix(".pdf")
+    path.with_suffix(".jsonl").write_text("")
+    add_text_layer(path, "image/tiff", path.with_suffix(".jsonl"), out)
+    with pymupdf.open(out) as document:
+        page = document[0]
+        drawn = page.get_pixmap(matrix=pymupdf.Matrix(shape[1] / page.rect.width, shape[0] / page.rect.height))
+        return np.frombuffer(drawn.samples, np.uint8).reshape(drawn.h, drawn.w, 3)[: shape[0], : shape[1]].astype(int)
 
 
 def exif(*entries: tuple[int, int, int, bytes]) -> bytes:

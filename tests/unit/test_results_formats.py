@@ -363,3 +363,40 @@ def test_broken_tables_give_a_rectangle_and_clean_html(source: str) -> None:
 def test_a_number_that_begins_a_line_of_a_list_stays_one_number(line: str) -> None:
     shown = _RENDER.render(block_markdown(Block(1, Kind.LIST, line)))
     assert re.sub(r"<[^>]*>", "", shown).strip() == line
+
+
+@pytest.mark.parametrize(
+    "lists", [["1. a\n2. b\n5. c\n6. d"], ["10. a\n20. b\n• x\n30. c"], ["007. a", "1. b"], ["3. a", "9. b"]]
+)
+def test_a_viewer_shows_the_numbers_of_a_list_that_are_printed(tmp_path: Path, lists: list[str]) -> None:
+    page = Page(1, 100, 100, "vllm", blocks=tuple(Block(n, Kind.LIST, text) for n, text in enumerate(lists, 1)))
+    shown = etree.fromstring(f"<x>{_RENDER.render(written(tmp_path, Format.MD, [page]))}</x>")
+    seen = []
+    for items in shown.iter("ul", "ol"):
+        for n, item in enumerate(items.iter("li"), int(items.get("start", 1))):
+            number = f"{n}. " if items.tag == "ol" else ""
+            seen.append(number + " ".join("".join(item.itertext()).split()))
+    assert seen == [line.removeprefix("• ") for text in lists for line in text.splitlines()]
+
+
+NUMBERS = (
+    ("<td><p>1</p><p>2</p></td>", "1\n2"),
+    ("<td><ul><li>10<li>20</ul></td>", "10\n20"),
+    ("<td>1,250<sup>2</sup></td>", "1,250²"),
+    ("<td>4<sup>th</sup> of <b>1</b>2</td>", "4th of 12"),
+    ("<td>1<table><tr><td>2</td><td>3</td></tr></table>4</td>", "1\n2\n3\n4"),
+)
+
+
+@pytest.mark.parametrize(("cell", "text"), NUMBERS)
+def test_numbers_that_stand_apart_in_a_cell_are_not_one_number(cell: str, text: str) -> None:
+    assert grid(parse_table(f"<table><tr>{cell}</tr></table>")) == [[text]]
+
+
+def test_a_row_that_cells_above_fill_is_a_row() -> None:
+    source = (
+        '<table><tr></tr><tr><td rowspan="2">a</td><td rowspan="2">1</td></tr><tr></tr>'
+        "<tr><td>b</td><td>2</td></tr><tr></tr></table>"
+    )
+    assert grid(parse_table(source)) == [["a", "1"], ["a", "1"], ["b", "2"]]
+    assert grid(parse_table(clean_html(source))) == grid(parse_table(source))

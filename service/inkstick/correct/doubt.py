@@ -97,7 +97,8 @@ def find(page: Page, text: str, box: Box | None) -> tuple[int | None, int | None
 
 def occurrences(block: Block, text: str) -> list[int]:
     """Where `text` stands in the block's text; a number only where it is not a part of a longer one."""
-    pattern = re.compile(rf"(?<!\d){re.escape(text)}(?!\d)" if text[:1].isdigit() else re.escape(text))
+    before, after = "(?<!\\d)" * text[:1].isdigit(), "(?!\\d)" * text[-1:].isdigit()
+    pattern = re.compile(before + re.escape(text) + after)
     return [match.start() for match in pattern.finditer(_without_tags(block))]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from inkstick.document import Block, Box, Kind, Line, Task
 from inkstick.engines import otsl
+from inkstick.results.tables import APART, RAISED, with_cells
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)(?:\n```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"<table\b.*?(?:</table\s*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -163,9 +164,12 @@ class _Table(HTMLParser):
         self.rows: list[list[tuple[str, str, list[str]]]] = []
         self._beside: list[str] = []
         self._cell: list[str] | None = None
+        self._apart = self._raised = False
         self._hidden = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._apart |= tag in APART
+        self._raised = tag == "sup"
         if tag in ("script", "style"):
             self._hidden += 1
         elif tag == "tr":
@@ -174,20 +178,29 @@ class _Table(HTMLParser):
         elif tag in ("td", "th"):
             if not self.rows:
                 self.rows.append([])
-            self._cell = []
+            self._cell, self._apart = [], False
             self.rows[-1].append((tag, _spans(attrs), self._cell))
         elif tag == "br" and self._cell is not None:
             self._cell.append("\n")
 
     def handle_endtag(self, tag: str) -> None:
+        self._apart |= tag in APART
+        self._raised = False
         if tag in ("script", "style"):
             self._hidden = max(0, self._hidden - 1)
         elif tag in ("td", "th", "tr"):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            (self._cell if self._cell is not None else self._beside).append(data)
+        if self._hidden:
+            return
+        if self._cell is None:
+            self._beside.append(data)
+            return
+        if self._apart and data.strip():
+            self._cell.append("\n")
+            self._apart = False
+        self._cell.append(data.translate(RAISED) if self._raised else data)
 
     def caption(self) -> str:
         """What stands in no cell: a caption, mostly."""
@@ -195,7 +208,7 @@ class _Table(HTMLParser):
 
     def clean(self) -> str:
         """HTML with nothing in it but rows and cells; "" if there is no cell."""
-        rows = [row for row in self.rows if row]
+        rows = list(with_cells(self.rows, _tall))
         return "<table>" + "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows) + "</table>" if rows else ""
 
 
@@ -206,6 +219,11 @@ def _spans(attrs: list[tuple[str, str | None]]) -> str:
         for name, value in found.items()
         if value and re.fullmatch(r"\d{1,3}", value) and int(value) > 1
     )
+
+
+def _tall(cell: tuple[str, str, list[str]]) -> int:
+    found = re.search(r'rowspan="(\d+)"', cell[1])
+    return int(found[1]) if found else 1
 
 
 def _parsed(text: str) -> _Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -23,6 +24,7 @@ MAX_PAGES = 1_000_000
 MANY_PAGES = 2_000
 MAX_WORDS = 50_000
 MAX_IN_MEMORY = 256 << 20
+MAX_COUNTED, MAX_DEPTH = 100_000, 60
 COVERING = 0.8
 SMALLER, RAISED = 0.8, 0.1
 """A figure is a raised one from this size on down, and from this height above its neighbour's line, both in sizes of
@@ -50,6 +52,7 @@ class PdfFile:
             _unlock(self.doc, passwords)
             if kind == "txt":
                 self.doc.layout(width=_A4[0], height=_A4[1], fontsize=11)
+            count_all(self.doc)
             stated = self.doc.page_count
             self.pages, lacks = _real_pages(self.doc, stated)
         except (*_ERRORS, AttributeError, TypeError) as error:
@@ -281,6 +284,37 @@ def _open(fd: int, kind: str) -> Any:
 def _unlock(doc: Any, passwords: Sequence[str]) -> None:
     if doc.needs_pass and not any(doc.authenticate(password) for password in passwords):
         raise Encrypted.despite(passwords)
+
+
+def count_all(document: Any) -> None:
+    """Have MuPDF know all pages where the tree states fewer than hang in it: it would show the first ones only."""
+    if not document.is_pdf:
+        return
+    trailer = pymupdf.mupdf.pdf_trailer(pymupdf._as_pdf_document(document))
+    with contextlib.suppress(*_ERRORS):  # a tree that cannot be walked is as large as it says
+        _counted(pymupdf.mupdf.pdf_dict_getp(trailer, "Root/Pages"), MAX_COUNTED, frozenset())
+
+
+def _counted(node: Any, most: int, above: frozenset[int]) -> int:
+    """How many pages hang in a node of the page tree; in it and in those below it that number is put right where less
+    is stated. At most `most` nodes are looked at, and a plain list of pages as long as it says is believed."""
+    mupdf, number = pymupdf.mupdf, pymupdf.mupdf.pdf_to_num(node)
+    kids, stated = mupdf.pdf_dict_gets(node, "Kids"), int(mupdf.pdf_to_int(mupdf.pdf_dict_gets(node, "Count")))
+    length = int(mupdf.pdf_array_len(kids))
+    if (number and number in above) or len(above) > MAX_DEPTH or length > most:
+        return stated
+    if length == stated and not any(_has_kids(mupdf.pdf_array_get(kids, n)) for n in (0, length - 1)):
+        return stated
+    found, left = 0, most - length
+    for kid in (mupdf.pdf_array_get(kids, n) for n in range(length)):
+        found += _counted(kid, left // length, above | {number}) if _has_kids(kid) else mupdf.pdf_is_dict(kid)
+    if found > stated:
+        mupdf.pdf_dict_put_int(node, pymupdf.PDF_NAME("Count"), found)
+    return found
+
+
+def _has_kids(node: Any) -> bool:
+    return bool(pymupdf.mupdf.pdf_is_array(pymupdf.mupdf.pdf_dict_gets(node, "Kids")))
 
 
 def _real_pages(doc: Any, stated: int) -> tuple[int, bool]:

@@ -29,6 +29,8 @@ FORMATS = {
 MAX_BYTES = 1 << 30
 """Decoded size; half of what a parser process may use must be left for turning it into RGB."""
 MAX_FRAMES = 100_000
+CUT = -1
+"""In place of a frame: the file ends before what should come next."""
 WORKING_PIXELS = 120_000_000
 """Larger images are reduced while they are decoded, or right after."""
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
@@ -83,6 +85,8 @@ class PictureFile:
         if not 1 <= number <= self.pages:
             raise Damaged("There is no such page.")
         frame = self.frames[number - 1]
+        if frame == CUT:
+            raise Damaged()
         try:
             if frame < getattr(self.image, "tell", lambda: 0)() or self.media_type == "image/jpeg":
                 self.image = self._open()  # a drafted or decoded image cannot be asked again for another size
@@ -200,7 +204,7 @@ def upright(image: Any) -> Any:
 def to_rgb(image: Any) -> Any:
     """Any mode to RGB: 16-bit scaled to 8, transparency on white, CMYK and the others converted."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return _from_deep(image)
+        return deep(image).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "PA", "La", "RGBa", "RGBA"):
@@ -211,15 +215,16 @@ def to_rgb(image: Any) -> Any:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_deep(image: Any) -> Any:
-    """16 and 32 bits a channel: by the range that the type has, or that the values use where the type says nothing."""
+def deep(image: Any) -> Any:
+    """16 and 32 bits a channel as grey: by the range that the type has, or that the values use where the type says
+    nothing."""
     values = np.asarray(image).astype(np.float32)
     values[~np.isfinite(values)] = 0
     used = max(1.0, float(values.max(initial=0)))
     top = full_scale(used) if image.mode.startswith("I;16") or (image.mode == "I" and 255 < used <= 65535) else used
     low = min(0.0, float(values.min(initial=0)))
     grey = ((values - low) * (255.0 / (top - low))).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey, "L").convert("RGB")
+    return Image.fromarray(grey, "L")
 
 
 def full_scale(used: float) -> float:
@@ -252,7 +257,8 @@ def _believable_dpi(image: Any) -> float | None:
 
 
 def tiff_pages(file: io.BufferedReader) -> list[int]:
-    """Indices of the frames that are pages (thumbnails are not). Stops at a loop or at the end of the file.
+    """Indices of the frames that are pages: thumbnails are not, unless all are called so. Stops at a loop. Where the
+    file is cut off, `CUT` stands last, so that somebody is told of it.
 
     Raises Damaged when not even the first directory can be read, TooLarge beyond `MAX_FRAMES`.
     """
@@ -265,11 +271,13 @@ def tiff_pages(file: io.BufferedReader) -> list[int]:
     offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8].ljust(4, b"\0"))[0]
     seen: set[int] = set()
     pages: list[int] = []
-    while offset and offset not in seen and offset < size:
+    cut: list[int] = []
+    while offset and offset not in seen:
         if len(seen) >= MAX_FRAMES:
             raise TooLarge(f"It has more than {MAX_FRAMES} images.")
-        found = _directory(file, offset, order, big)
+        found = _directory(file, offset, order, big) if offset < size else None
         if found is None:
+            cut = [CUT]
             break
         if not found[1]:
             pages.append(len(seen))
@@ -277,7 +285,7 @@ def tiff_pages(file: io.BufferedReader) -> list[int]:
         offset = found[0]
     if not seen:
         raise Damaged()
-    return pages or [0]
+    return (pages or list(range(len(seen)))) + cut
 
 
 def _directory(file: io.BufferedReader, offset: int, order: str, big: bool) -> tuple[int, bool] | None:

@@ -131,11 +131,11 @@ def pictures(path: Path, media_type: str) -> Iterator[Picture]:
 
 
 def _frames(path: Path, image: Any, media_type: str) -> Sequence[int]:
-    from inkstick.pages.picture import tiff_pages
+    from inkstick.pages.picture import CUT, tiff_pages
 
     if media_type == "image/tiff":
         with path.open("rb") as file:
-            return tiff_pages(file)
+            return [frame for frame in tiff_pages(file) if frame != CUT]
     return range(getattr(image, "n_frames", 1)) if media_type == "image/heic" else [0]
 
 
@@ -210,11 +210,11 @@ def _upright(image: Any) -> Any:
     """The frame as pixels that a PDF can hold: mode 1, L, P or RGB, EXIF applied, transparency on white."""
     from PIL import Image
 
-    from inkstick.pages.picture import upright
+    from inkstick.pages.picture import deep, upright
 
     frame = upright(image)
     if frame.mode.startswith("I") or frame.mode == "F":
-        return _to_grey(frame)
+        return deep(frame)
     if "A" in frame.getbands() or "transparency" in frame.info:
         frame = frame.convert("RGBA")
         white = Image.new("RGBA", frame.size, "white")
@@ -222,21 +222,6 @@ def _upright(image: Any) -> Any:
     if frame.mode in ("1", "L", "P", "RGB"):
         return frame.copy()
     return frame.convert("RGB")
-
-
-def _to_grey(frame: Any) -> Any:
-    """16-bit, 32-bit and float images: 16 bits (or 12 in them) are scaled, others stretched over what they use."""
-    import numpy as np
-    from PIL import Image
-
-    from inkstick.pages.picture import full_scale
-
-    values = np.asarray(frame, dtype=np.float64)
-    low, high = float(values.min()), float(values.max())
-    if frame.mode.startswith("I;16"):
-        low, high = 0.0, full_scale(high)
-    scaled = (values - low) * (255.0 / max(high - low, 1.0))
-    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
 
 
 def _dpi(image: Any) -> tuple[float, float]:

@@ -43,7 +43,11 @@ def _chunks(header: Header, pages: Iterable[Page]) -> Iterator[str]:
         yield f"<!-- page {page.number} -->\n\n"
         if page.error is not None:
             yield f"*This page could not be read: {escape(page.error.get('message', ''))}*\n\n"
+        before = None
         for block in page.blocks:
+            if before is block.kind is Kind.LIST:  # two lists in a row would be one, and numbered as one
+                yield "<!-- list -->\n\n"
+            before = block.kind
             yield from (f"{text}\n\n" for text in (block_markdown(block),) if text)
 
 
@@ -58,7 +62,7 @@ def block_markdown(block: Block) -> str:
         case Kind.HEADING:
             return f"{'#' * min(max(block.level or 2, 1), 6)} {_one_line(text)}"
         case Kind.LIST:
-            return "\n".join(map(_item, text.splitlines()))
+            return "\n".join(_items(text.splitlines()))
         case Kind.TABLE:
             return clean_html(text)
         case Kind.FORMULA:
@@ -94,12 +98,21 @@ def _one_line(text: str) -> str:
     return escape(" ".join(text.split()))
 
 
-def _item(line: str) -> str:
-    line = line.strip()
-    number = _NUMBER.match(line)
-    if number:
-        return f"{number[1]}. {escape(line[number.end() :])}"
-    return f"- {escape(_BULLET.sub('', line))}"
+def _items(lines: Iterable[str]) -> Iterator[str]:
+    """A viewer counts on from a list's first number, so that the printed ones are part of the text where they do not
+    follow one another."""
+    last: int | None = None
+    for line in map(str.strip, lines):
+        found = _NUMBER.match(line)
+        number = int(found[1]) if found and str(int(found[1])) == found[1] else None
+        if found is None:
+            yield f"- {escape(_BULLET.sub('', line))}"
+        elif number is not None and last in (None, number - 1):
+            yield f"{number}. {escape(line[found.end() :])}"
+        else:
+            yield f"- {escape(line)}"
+            number = None
+        last = number
 
 
 def _latex(text: str) -> str:

@@ -186,6 +186,8 @@ class _Sink:
 
 
 def _open(pymupdf: Any, source: Path, passwords: Sequence[str]) -> Any:
+    from inkstick.pages.pdf import count_all  # late, as all that loads PyMuPDF
+
     try:
         document = pymupdf.open(str(source), filetype="pdf")
     except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
@@ -193,6 +195,7 @@ def _open(pymupdf: Any, source: Path, passwords: Sequence[str]) -> Any:
     if document.needs_pass and not any(document.authenticate(password) for password in passwords):
         document.close()
         raise Encrypted.despite(passwords)
+    count_all(document)
     if document.page_count == 0:
         document.close()
         raise Empty

@@ -7,12 +7,17 @@ table as HTML gets it rebuilt by `clean_html`.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import TypeVar
 
 MAX_SPAN = 200
 MAX_COLUMNS = 1000
+APART = frozenset(("p", "div", "li", "ul", "ol", "table", "tr", "td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "hr"))
+"""Tags within a cell that part what is before them from what follows: 1 and 2 in paragraphs are not 12."""
+RAISED = str.maketrans("0123456789+-\u2212()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,21 @@ def parse_table(source: str) -> Rows:
     reader.feed(source)
     reader.close()
     reader.end_row()
-    rows = tuple(tuple(row) for row in reader.rows if row)
+    rows = tuple(tuple(row) for row in with_cells(reader.rows, lambda cell: cell.rowspan))
     if rows:
         return rows
     text = " ".join(reader.outside).strip()
     return ((Cell(text),),) if text else ()
+
+
+def with_cells(rows: Iterable[Sequence[T]], tall: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """The rows that have cells, and those that are empty because cells above reach into them: without these, what is
+    below would stand beside those cells. `tall`: how many rows a cell covers."""
+    reach = 0
+    for row in rows:
+        if row or reach > 0:
+            yield row
+        reach = max((reach - 1, *(tall(cell) - 1 for cell in row)))
 
 
 def places(rows: Rows) -> Iterator[Place]:
@@ -127,9 +142,12 @@ class _Reader(HTMLParser):
         self._spans = (1, 1, False)
         self._depth = 0
         self._silent = 0
+        self._apart = self._raised = False
         self._done = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._apart |= tag in APART
+        self._raised = tag == "sup"
         if tag in ("script", "style"):
             self._silent += 1
         elif tag == "table":
@@ -144,6 +162,8 @@ class _Reader(HTMLParser):
                 self._start_cell(tag, dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
+        self._apart |= tag in APART
+        self._raised = False
         if tag in ("script", "style"):
             self._silent = max(0, self._silent - 1)
         elif tag == "table":
@@ -161,7 +181,10 @@ class _Reader(HTMLParser):
         if self._silent:
             return
         if self._text is not None:
-            self._text.append(data.replace("\n", " "))
+            if self._apart and data.strip():
+                self._text.append("\n")
+                self._apart = False
+            self._text.append((data.translate(RAISED) if self._raised else data).replace("\n", " "))
         elif data.strip() and not self._done:
             self.outside.append(" ".join(data.split()))
 
@@ -170,6 +193,7 @@ class _Reader(HTMLParser):
         if self._row is None:
             self._row = []
         self._text = []
+        self._apart = False
         self._spans = (_span(attrs.get("rowspan")), _span(attrs.get("colspan")), tag == "th")
 
     def _end_cell(self) -> None:
@@ -182,7 +206,7 @@ class _Reader(HTMLParser):
 
     def end_row(self) -> None:
         self._end_cell()
-        if self._row:
+        if self._row is not None:
             self.rows.append(self._row)
         self._row = None
 
