@@ -36,8 +36,10 @@ from inkstick.reading.source import PartFile
 from inkstick.results.formats import result_path
 from inkstick.results.pages import RecordPages
 from inkstick.results.publish import build
+from inkstick.store.disk import StorageSuspect
 from inkstick.store.edits import Edits, Version, conflict
 from inkstick.store.ledger import Ledger, Row, profile_of
+from inkstick.store.shelf import NOT_TOLD
 from inkstick.store.spool import Spool
 from inkstick.web.corrections_port import PageNow, Proposal, VersionInfo, Wish
 from inkstick.work import CONTAINERS, Content, Pages, files_of, part_originals, parts_of, record_pages, work_key
@@ -83,9 +85,14 @@ class Corrections:
         """Before the office opens: what a crash cut off is put right; the search is told what it may have missed."""
         for id in self._edits.documents():
             row = self._ledger.get(id)
-            self._edits.recover(id, self._results(row) if row else None)
-            if row and self._edits.is_unpublished(id):
-                self._ledger.pages_done(id, self._changed(id))
+            try:
+                self._edits.recover(id, self._results(row) if row else None)
+                if row and self._edits.is_unpublished(id):
+                    self._ledger.pages_done(id, list(self._changed(id)))
+            except StorageSuspect:
+                raise
+            except (*NOT_TOLD, Blocked, OSError) as error:
+                log.error("what people corrected in %s cannot be taken up: %s", id, type(error).__name__)
 
     def forget(self, id: str) -> None:
         """The document is deleted: so is what people wrote."""

@@ -164,6 +164,20 @@ async def test_corrections_outlive_a_lost_ledger_and_an_export_that_was_cut_off(
         assert not (settings.folder.edits / info.id).exists()
 
 
+async def test_a_correction_that_the_disk_gives_back_damaged_hinders_no_start(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    async with office(settings) as first:
+        info = await read(first, 1, formats=["json"])
+        await first.corrections.change(info.id, 1, 0, [Text(1, "as it is printed")], who="a clerk")
+        await first.corrections.exported(info.id)
+    edits = settings.folder.edits / info.id
+    (edits / "1" / "1.json").write_bytes(b"\0" * 100)
+    (edits / "unpublished").touch()
+    async with office(settings) as second:
+        assert (await second.health()).live
+        assert (await second.document(info.id)).state == "done"
+
+
 async def test_a_page_is_read_once_more_and_the_reading_taken_or_not(house: Office) -> None:
     info = await read(house, 2)
     found = await house.corrections.reread(info.id, 1, Wish(EngineChoice.RAPIDOCR, Task.TEXT))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from inkstick.config import DataFolder
 from inkstick.document import Task
-from inkstick.errors import UsageError
+from inkstick.errors import Unavailable, UsageError
 from inkstick.intake.folders import Folders, digest, new_name
 from inkstick.intake.profiles import Profiles
 from inkstick.intake.scan import scan
@@ -131,7 +133,7 @@ class Recorder(Disk):
         self._note(at)
         if at == self.fail:
             self._suspect(at, OSError(5, "Input/output error"))
-        super().fsync(handle, at)
+        super().fsync(handle, at, ours=ours)
 
 
 def test_settings_are_synced_before_they_take_the_name_and_the_folder_after(data: DataFolder) -> None:
@@ -152,6 +154,26 @@ def test_a_sync_that_fails_leaves_the_old_settings_and_is_said(data: DataFolder)
         Folders(data, Recorder(data.inbox, fail="folders.sync")).save(b"", 'task = "table"', digest('task = "text"\n'))
     assert (data.inbox / SETTINGS).read_text() == 'task = "text"\n'
     assert [path.name for path in data.inbox.iterdir()] == [SETTINGS]
+
+
+def test_a_share_that_does_not_save_says_nothing_of_our_own_disk(
+    data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as share:
+        data.inbox.rmdir()
+        data.inbox.symlink_to(share)
+        folders, sync = Folders(data), os.fsync
+
+        def failing(handle: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr("os.fsync", failing)
+        with pytest.raises(Unavailable, match="not there") as told:
+            folders.save(b"", 'task = "text"\n', NONE)
+        assert not isinstance(told.value, StorageSuspect)
+        monkeypatch.setattr("os.fsync", sync)  # it is back
+        folders.save(b"", 'task = "text"\n', NONE)
+        assert folders.text(b"") == 'task = "text"\n'
 
 
 # Nothing leads out of the inbox

@@ -12,7 +12,7 @@ import pytest
 from inkstick.clock import ManualClock
 from inkstick.config import DataFolder
 from inkstick.document import Page
-from inkstick.errors import DiskFull, Unsupported, UsageError
+from inkstick.errors import DiskFull, Unavailable, Unsupported, UsageError
 from inkstick.profile import Originals, Profile
 from inkstick.store import growing
 from inkstick.store.claim import Ids, Outcome
@@ -263,6 +263,63 @@ def test_one_folder_that_nobody_can_read_holds_up_no_other_document(data: DataFo
     assert spool.kept() == frozenset()
     assert growing.growing(spool) == []
     assert Ledger(data.ledger).rebuild(spool).added == 1
+
+
+@pytest.mark.parametrize("name", ["", "claim.json", "outcome.json", "upload.json"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_bad_sector_under_one_document_holds_up_no_other_and_no_start(
+    data: DataFolder, name: str, *, ended: bool
+) -> None:
+    class Scratched(Disk):
+        bad = Path("/none")
+
+        def read(self, path: Path) -> bytes:
+            if path == self.bad:
+                raise Unavailable("A folder or device is not there: Input/output error.")
+            return super().read(path)
+
+        def list(self, path: Path) -> list[str]:
+            if path == self.bad:
+                raise Unavailable("A folder or device is not there: Input/output error.")
+            return super().list(path)
+
+    spool = Spool(data, disk := Scratched(), ManualClock(1e9))
+    bad, good = (spool.claim_file(drop(data, relpath), relpath, Profile()) for relpath in ("bad.pdf", "good.pdf"))
+    if ended:
+        for claim in (bad, good):
+            stage(spool, claim.id)
+            spool.conclude(claim.id, DONE)
+    if name == "upload.json":
+        plan = growing.begin(spool, "c.pdf", Profile(), 10, None)
+        disk.bad = spool.folder(plan.claim.id) / name
+    else:
+        disk.bad = spool.folder(bad.id) / name
+    again = Spool(data, disk, ManualClock(1e9))
+    again.recover()
+    assert good.id in [claim.id for claim, _ in again.everything()]
+    assert ended or good.id in [claim.id for claim in again.claims()]
+    again.kept()
+    growing.growing(again)
+    assert Ledger(data.ledger).rebuild(again).added >= 1
+    if not ended:
+        stage(again, good.id)
+        again.conclude(good.id, DONE)
+    assert (data.done / "good.pdf").exists()
+
+
+def test_a_page_on_a_bad_sector_is_read_again(spool: Spool) -> None:
+    class Scratched(Disk):
+        def read(self, path: Path) -> bytes:
+            if path.name == "2.json":
+                raise Unavailable("A folder or device is not there: Input/output error.")
+            return super().read(path)
+
+    for number in (1, 2, 3):
+        spool.checkpoint("w", Page(number, 100, 200, "fake"))
+    spool.disk = Scratched()
+    assert [page.number for page in spool.checkpoints("w")] == [1, 3]
+    assert spool.drop_torn_checkpoints("w") == 1
+    assert spool.checkpoint_numbers("w") == {1, 3}
 
 
 def test_a_folder_that_goes_while_the_spool_is_looked_through_is_not_missed(data: DataFolder) -> None:

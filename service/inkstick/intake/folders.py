@@ -157,7 +157,7 @@ class Folders:
             self._disk.step("folders.remove")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(SETTINGS_NAME, dir_fd=fd)
-            self._disk.fsync(fd, "folders.sync_folder")
+            self._sync(fd, "folders.sync_folder")
 
     def create(self, above: bytes, name: str) -> bytes:
         """Make a folder, durably; its path. Raises `UsageError` for a name that will not do, or that is taken."""
@@ -170,7 +170,7 @@ class Folders:
                 os.mkdir(new, dir_fd=fd)
             except FileExistsError:
                 raise UsageError(f"There is a {display(new)} already.", hint="Choose another name.") from None
-            self._disk.fsync(fd, "folders.sync_folder")
+            self._sync(fd, "folders.sync_folder")
         return above + b"/" + new if above else new
 
     def _compare(self, fd: int, raw: bytes, known: str) -> None:
@@ -190,7 +190,7 @@ class Folders:
             )
             try:
                 _write_all(file, data)
-                self._disk.fsync(file, "folders.sync")
+                self._sync(file, "folders.sync")
             finally:
                 os.close(file)
             os.rename(beside, SETTINGS_NAME, src_dir_fd=fd, dst_dir_fd=fd)
@@ -198,7 +198,11 @@ class Folders:
             with contextlib.suppress(OSError):
                 os.unlink(beside, dir_fd=fd)
             raise
-        self._disk.fsync(fd, "folders.sync_folder")
+        self._sync(fd, "folders.sync_folder")
+
+    def _sync(self, fd: int, at: str) -> None:
+        """The inbox may be a share, or have a stick in it: what fails there says nothing of our own disk."""
+        self._disk.fsync(fd, at, ours=os.fstat(fd).st_dev == self._folder.state.stat().st_dev)
 
     # -- opening
 

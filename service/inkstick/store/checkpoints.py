@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inkstick.config import DataFolder
 from inkstick.document import Page, page_from_json, page_json
+from inkstick.errors import Unavailable
 from inkstick.store.disk import Disk
 from inkstick.store.steps import make_dirs, write_atomic
 
@@ -37,10 +38,10 @@ def numbers(disk: Disk, data: DataFolder, work: str) -> frozenset[int]:
 
 
 def read_one(disk: Disk, data: DataFolder, work: str, number: int) -> Page | None:
-    """None for a page that is not there or cannot be read."""
+    """None for a page that is not there or cannot be read: it is damaged, or on a bad sector."""
     try:
         return page_from_json(json.loads(disk.read(path(data, work, number))))
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
+    except (ValueError, KeyError, TypeError, FileNotFoundError, Unavailable):
         return None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from inkstick.errors import UsageError
 from inkstick.profile import Profile
 from inkstick.store.claim import Claim, claim_from_bytes
-from inkstick.store.shelf import UNREADABLE, Shelf
+from inkstick.store.shelf import NOT_TOLD, UNREADABLE, Shelf
 
 PLAN, PART, OFFSET = "upload.json", "original.part", "offset.json"
 _BLOCK = 1 << 20
@@ -65,7 +65,7 @@ def plan(shelf: Shelf, identifier: str) -> Plan | None:
         return None
     try:
         return plan_from(shelf.disk.read(folder / PLAN))
-    except (*UNREADABLE, FileNotFoundError, NotADirectoryError):
+    except NOT_TOLD:
         return None
 
 

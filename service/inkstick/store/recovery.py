@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inkstick.errors import Blocked, DiskFull
+from inkstick.errors import Blocked, Unavailable
 from inkstick.profile import Originals
 from inkstick.store import conclusion, growing, removal
 from inkstick.store.claim import Claim, Outcome, raw_relpath
 from inkstick.store.disk import StorageSuspect
-from inkstick.store.shelf import UNREADABLE, Shelf
+from inkstick.store.shelf import NOT_TOLD, UNREADABLE, Shelf
 
 
 @dataclass(slots=True)
 class Recovery:
     """`undone`: claims that had not been accepted (their files are still in the inbox). `finished`: documents whose
-    end was completed. `full`: documents whose end is written down, and the disk is too full for it. `going`: those
-    whose deletion is written down, and the disk refuses it for now. `accepted`: how many wait to be read. `leftovers`:
-    folders nobody can explain, left alone."""
+    end was completed. `full`: documents whose end is written down, and the disk is too full for it, or refuses it.
+    `going`: those whose deletion is written down, and the disk refuses it for now. `accepted`: how many wait to be
+    read. `leftovers`: folders nobody can explain, left alone."""
 
     undone: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ def recover(shelf: Shelf) -> Recovery:
 def _entries(shelf: Shelf, identifier: str) -> list[str] | None:
     try:
         return shelf.disk.list(shelf.folder(identifier))
-    except NotADirectoryError:
+    except (NotADirectoryError, Unavailable):
         return None
 
 
@@ -67,11 +67,17 @@ def _repair(shelf: Shelf, identifier: str, names: list[str], found: Recovery) ->
         return
     try:
         claim, outcome = shelf.claim(identifier), shelf.outcome(identifier)
+    except NOT_TOLD:
+        found.leftovers.append(shelf.folder(identifier))
+        return
+    try:
         _complete(shelf, claim, outcome, names, found)
-    except DiskFull:
-        found.full.append(identifier)  # the others come in all the same, and somebody can make room
+    except StorageSuspect:
+        raise
     except (*UNREADABLE, FileNotFoundError):
         found.leftovers.append(shelf.folder(identifier))
+    except (Blocked, OSError):
+        found.full.append(identifier)  # the others come in all the same, and somebody can make room
 
 
 def _remove(shelf: Shelf, identifier: str, found: Recovery) -> None:

@@ -36,6 +36,9 @@ EARLIER = "earlier-"
 """How the outcomes of earlier readings are called, of which there are results."""
 UNREADABLE = (ValueError, KeyError, TypeError)
 """What reading a claim or an outcome raises whose bytes are not what was written."""
+NOT_TOLD = (*UNREADABLE, FileNotFoundError, NotADirectoryError, Unavailable)
+"""The same, and what it raises where the disk has not got them any more, or does not give them: one bad sector, or a
+file that a repair of the disk has put somewhere, must hinder no other document, and no start."""
 
 
 class SourceChanged(Unavailable):
@@ -83,18 +86,18 @@ class Shelf:
         return claim_from_bytes(self.disk.read(self.folder(identifier) / "claim.json"))
 
     def entries(self, identifier: str) -> list[str]:
-        """What lies in a document's folder; nothing where there is no such folder: it may be gone by now, and what
-        else lies in spool/ is not ours."""
+        """What lies in a document's folder; nothing where there is no such folder (it may be gone by now, and what else
+        lies in spool/ is not ours), or the disk does not give it."""
         try:
             return self.disk.list(self.folder(identifier))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, Unavailable):
             return []
 
     def readable(self, identifier: str) -> Claim | None:
         """The claim; None where it cannot be read, or is gone by now. `recover` reports such a folder."""
         try:
             return self.claim(identifier)
-        except (*UNREADABLE, FileNotFoundError):
+        except NOT_TOLD:
             return None
 
     def outcome(self, identifier: str) -> Outcome | None:
@@ -110,7 +113,7 @@ class Shelf:
         if self._held is None:
             self._held = set()
             for identifier in self.disk.list(self.data.spool):
-                with contextlib.suppress(*UNREADABLE, NotADirectoryError):
+                with contextlib.suppress(*NOT_TOLD):
                     if (outcome := self.outcome(identifier)) is not None:
                         self._held |= outcome.places
                     for earlier in self.earlier(identifier):

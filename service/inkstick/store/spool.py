@@ -26,7 +26,7 @@ from inkstick.store import checkpoints, conclusion, recovery, removal
 from inkstick.store.claim import Claim, Outcome, clean_relpath
 from inkstick.store.disk import Identity, Sink, Source
 from inkstick.store.recovery import Recovery
-from inkstick.store.shelf import CHUNK, UNREADABLE, Shelf, SourceChanged
+from inkstick.store.shelf import CHUNK, NOT_TOLD, Shelf, SourceChanged
 from inkstick.store.steps import write_atomic
 
 _NO_RENAME = {errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -178,7 +178,7 @@ class Spool(Shelf):
             if "claim.json" in names and ("original" in names or "outcome.json" in names):
                 try:
                     found = self.claim(identifier), None if identifier in self._full else self.outcome(identifier)
-                except (*UNREADABLE, FileNotFoundError):
+                except NOT_TOLD:
                     continue  # `recover` reports it
                 yield found
 
