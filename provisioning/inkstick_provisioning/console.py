@@ -102,7 +102,7 @@ def screen(status: Status, view: View | None = None) -> list[str]:
     code = status.language
     picture = code_of(status.addresses[0], view) if status.addresses else []
     side = view.columns - (width(picture[0]) + GAP if picture else 0)
-    tail = [cut(line, view.columns - 1) for line in _keys(view, status, code)]
+    tail = [f" {line}" for line in wrap(_keys(view, status, code), view.columns - 2)]
     room = view.rows - len(tail) - 1
     told = _told(status, code, view.columns - 2)
     for most in (WORK_LINES, 1):  # long words of a part take more lines where nothing urgent is lost by that
@@ -244,15 +244,14 @@ def _stick(stick: Stick, code: str) -> str:
     return say(code, sentence, **values) if sentence else clean(stick.name)
 
 
-def _keys(view: View, status: Status, code: str) -> list[str]:
+def _keys(view: View, status: Status, code: str) -> str:
     if view.asking == "p":
         goes_on = "Power off? Y yes, any other key no. What is being read goes on at the next start."
         lost = "Power off? What is in memory only will be LOST. Y yes, any other key no."
-        return [f" {say(code, goes_on if status.kept else lost)}"]
+        return say(code, goes_on if status.kept else lost)
     if view.asking == "l":
-        return [f" {say(code, 'Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.')}"]
+        return say(code, "Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.")
     if view.asking == "w":
         sentence = "WIPE destroys every document and result for ever. Type WIPE and press Enter: {place}"
-        return [f" {say(code, sentence, place=view.typed)}"]
-    keys = say(code, "N network  I new PIN  S share  E eject sticks  L lock  P power off  W wipe")
-    return [f" {keys}"]
+        return say(code, sentence, place=view.typed)
+    return say(code, "N network  I new PIN  S share  E eject sticks  L lock  P power off  W wipe")

@@ -210,8 +210,24 @@ def test_keys(typed: str, asked: list[Request]) -> None:
     [("en", True, "goes on"), ("en", False, "will be LOST. Y yes"), ("zh", False, "将全部丢失。Y 是")],
 )
 def test_a_power_off_promises_nothing_of_what_is_in_memory_only(language: str, kept: bool, said: str) -> None:
-    *_, question = screen(replace(FULL, language=language, kept=kept), View(asking="p"))
+    question = asked(replace(FULL, language=language, kept=kept), "p")
     assert said in question and (kept or "goes on" not in question)
+
+
+def asked(told: Status, key: str, typed: str = "") -> str:
+    """The question at the screen's foot, on a screen of 80 columns."""
+    lines = screen(told, View(asking=key, typed=typed))
+    assert len(lines) < 25
+    return " ".join(line.strip() for line in lines[-2:])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_question_is_whole_and_so_is_what_is_typed(language: str, kept: bool) -> None:
+    """Of the word that starts a wipe nothing was to be seen: the line ended before it."""
+    told = replace(FULL, language=language, kept=kept)
+    assert asked(told, "w", "WIPX").endswith("WIPX")
+    assert not [key for key in "plw" if "…" in asked(told, key)]
 
 
 @pytest.mark.parametrize("state", ["copied", "exported", "full"])
