@@ -249,8 +249,10 @@ def _keys(view: View, status: Status, code: str) -> str:
         goes_on = "Power off? Y yes, any other key no. What is being read goes on at the next start."
         lost = "Power off? What is in memory only will be LOST. Y yes, any other key no."
         return say(code, goes_on if status.kept else lost)
-    if view.asking == "l":
+    if view.asking == "l" and status.kept:
         return say(code, "Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.")
+    if view.asking == "l":
+        return say(code, "Choose anew where documents are kept? Nothing is lost by that. Y yes, any other key no.")
     if view.asking == "w":
         sentence = "WIPE destroys every document and result for ever. Type WIPE and press Enter: {place}"
         return say(code, sentence, place=view.typed)

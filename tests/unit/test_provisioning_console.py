@@ -230,6 +230,21 @@ def test_a_question_is_whole_and_so_is_what_is_typed(language: str, kept: bool) 
     assert not [key for key in "plw" if "…" in asked(told, key)]
 
 
+@pytest.mark.parametrize(
+    ("language", "kept", "said"),
+    [
+        ("en", True, "Lock?"),
+        ("en", False, "Choose anew where documents are kept?"),
+        ("zh", False, "重新选择文件的保存位置"),
+    ],
+)
+def test_without_a_volume_there_is_no_passphrase_to_lock_it_with(language: str, kept: bool, said: str) -> None:
+    """L is the way from memory onto a volume, and the screen threatened to stop reading until a passphrase that there
+    is none is typed."""
+    question = asked(replace(FULL, language=language, kept=kept), "l")
+    assert said in question and ("passphrase" in question) is kept
+
+
 @pytest.mark.parametrize("state", ["copied", "exported", "full"])
 def test_results_come_back_to_a_stick_that_was_copied(state: str) -> None:
     copied = replace(FULL, sticks=(Stick("sdb1", "KINGSTON", state, 3, 3),))
