@@ -113,10 +113,17 @@ def test_every_link_of_the_overlay_leads_somewhere() -> None:
 
 def test_a_disk_in_a_usb_case_is_looked_at_as_a_stick_is() -> None:
     """udev's own rules say ID_BUS=ata of it (60-persistent-storage.rules: ata_id before usb_id)."""
-    (rule,) = [
-        line for line in (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines() if '=="usb"' in line
-    ]
-    assert 'SUBSYSTEMS=="usb"' in rule and "ID_BUS" not in rule
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines()
+    usb = [line for line in rules if '=="usb"' in line]
+    assert usb and all('SUBSYSTEMS=="usb"' in rule and "ID_BUS" not in rule for rule in usb)
+
+
+def test_a_card_without_partitions_is_looked_at_when_it_is_put_into_its_reader() -> None:
+    """Its disk is the reader's, which was added when the reader was plugged in, without a card."""
+    rules = (ETC / "udev/rules.d/90-inkstick-usb.rules").read_text().splitlines()
+    (added,) = [rule for rule in rules if rule.startswith('ACTION=="add"') and '=="usb"' in rule]
+    (changed,) = [rule for rule in rules if rule.startswith('ACTION=="change"')]
+    assert changed.replace('ACTION=="change", ENV{DISK_MEDIA_CHANGE}=="1"', 'ACTION=="add"') == added
 
 
 def test_the_data_volume_on_the_boot_stick_is_no_stick_that_was_plugged_in() -> None:
