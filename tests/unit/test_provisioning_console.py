@@ -172,14 +172,18 @@ def keys(status: Status, typed: str) -> list[Request | None]:
 @pytest.mark.parametrize(
     ("typed", "asked"),
     [
-        ("n", [Request("network")]),
-        ("N", [Request("network")]),
+        ("n", []),
+        ("n1", [Request("network", "direct")]),
+        ("N2", [Request("network", "join")]),
+        ("n3", [Request("network", "none")]),
+        ("nn1", []),
+        ("1", []),
         ("i", [Request("pin")]),
         ("e", [Request("eject")]),
         ("g", [Request("card")]),
         ("s", [Request("share")]),
         ("p", []),
-        ("pn", []),
+        ("pn2", []),
         ("ppp", []),  # a key that is held down
         ("p\r", []),
         ("l\r", []),
@@ -227,7 +231,7 @@ def test_a_question_is_whole_and_so_is_what_is_typed(language: str, kept: bool) 
     """Of the word that starts a wipe nothing was to be seen: the line ended before it."""
     told = replace(FULL, language=language, kept=kept)
     assert asked(told, "w", "WIPX").endswith("WIPX")
-    assert not [key for key in "plw" if "…" in asked(told, key)]
+    assert not [key for key in "plwn" if "…" in asked(told, key)]
 
 
 @pytest.mark.parametrize(
@@ -400,8 +404,8 @@ def test_what_is_typed_before_there_is_a_question_asks_for_nothing(
         shown.key(key)
     assert not list(tmp_path.iterdir())
     status.save(status.PATH, FULL)
-    shown.key("n")
-    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "network"
+    shown.key("i")
+    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "pin"
 
 
 def test_a_pin_can_be_had_while_a_question_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,11 +469,11 @@ def shows(handle: int, words: bytes, seconds: float = 60.0) -> bool:
 def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path) as handle:
         assert shows(handle, b"W wipe")
-        os.write(handle, b"n")
+        os.write(handle, b"n2")
         until = time.monotonic() + 60
         while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
             time.sleep(0.05)
-        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+        assert json.loads(asked[0].read_text()) == {"what": "network", "value": "join"}
 
 
 def test_scroll_lock_and_ctrl_s_do_not_hold_the_screen_up(tmp_path: Path) -> None:
