@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from inkstick_provisioning import network, qr
 from inkstick_provisioning.language import clean, cut, say, width, wrap
+from inkstick_provisioning.network import Mode
 from inkstick_provisioning.share import USER
 from inkstick_provisioning.status import Line, Status, Stick
 from inkstick_provisioning.volume import size
@@ -34,7 +35,8 @@ _WATCHING = re.compile(r"Watching: (\d+) accepted, (\d+) in the inbox\.")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a key asks the keeper for. `what`: network pin share eject lock power wipe card stick decline."""
+    """What a key asks the keeper for. `what`: network pin share eject lock power wipe card stick decline. `value`: a
+    network's mode, or a stick's id."""
 
     what: str
     value: str = ""
@@ -42,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The console's own state. `asking`: the key that waits for a confirmation, or "". `typed`: for the wipe."""
+    """The console's own state. `asking`: the key that waits for an answer, or "". `typed`: for the wipe."""
 
     columns: int = COLUMNS
     rows: int = ROWS
@@ -53,20 +55,25 @@ class View:
 # ---- keys
 
 _CONFIRMED = {"p": "power", "l": "lock"}
-_AT_ONCE = {"n": "network", "i": "pin", "s": "share", "e": "eject", "g": "card"}
+_NETWORKS = {"1": Mode.DIRECT, "2": Mode.JOIN, "3": Mode.NONE}
+"""As at the first start. Not one after the other: a cable's own addresses must not get into an office's network."""
+_AT_ONCE = {"i": "pin", "s": "share", "e": "eject", "g": "card"}
 WIPE_WORD = "WIPE"
 _YES = ("y", "z")
 """The kernel takes every keyboard for an American one: on a German one Z is what comes from the key Y."""
 
 
 def press(view: View, status: Status, key: str) -> tuple[View, Request | None]:
-    """After one key. Power off and lock are asked once more; a wipe only when its word was typed."""
+    """After one key. Power off and lock are asked once more, and so is what the network is for; a wipe only when its
+    word was typed."""
     if view.asking == "w":
         return _wiping(view, key)
     letter = key.lower()
+    if view.asking == "n":
+        return replace(view, asking=""), Request("network", _NETWORKS[key].value) if key in _NETWORKS else None
     if view.asking:
         return replace(view, asking=""), Request(_CONFIRMED[view.asking]) if letter in _YES else None
-    if letter in _CONFIRMED or letter == "w":
+    if letter in _CONFIRMED or letter in ("n", "w"):
         return replace(view, asking=letter, typed=""), None
     if letter in _AT_ONCE:
         return view, Request(_AT_ONCE[letter])
@@ -102,7 +109,7 @@ def screen(status: Status, view: View | None = None) -> list[str]:
     code = status.language
     picture = code_of(status.addresses[0], view) if status.addresses else []
     side = view.columns - (width(picture[0]) + GAP if picture else 0)
-    tail = [cut(line, view.columns - 1) for line in _keys(view, status, code)]
+    tail = [f" {line}" for line in wrap(_keys(view, status, code), view.columns - 2)]
     room = view.rows - len(tail) - 1
     told = _told(status, code, view.columns - 2)
     for most in (WORK_LINES, 1):  # long words of a part take more lines where nothing urgent is lost by that
@@ -146,7 +153,7 @@ def ready(status: Status) -> bool:
 
 
 def _access(status: Status, code: str) -> list[str]:
-    if not status.addresses and any(mode != network.Mode.NONE for _, mode in status.modes):
+    if not status.addresses and any(mode != Mode.NONE for _, mode in status.modes):
         return [f" {say(code, 'There is no address for the page yet. Is the cable in? N uses it otherwise.')}"]
     if not status.addresses:
         return [f" {say(code, 'No network cable is in use. Press N to change that.')}"]
@@ -244,15 +251,19 @@ def _stick(stick: Stick, code: str) -> str:
     return say(code, sentence, **values) if sentence else clean(stick.name)
 
 
-def _keys(view: View, status: Status, code: str) -> list[str]:
+def _keys(view: View, status: Status, code: str) -> str:
     if view.asking == "p":
         goes_on = "Power off? Y yes, any other key no. What is being read goes on at the next start."
         lost = "Power off? What is in memory only will be LOST. Y yes, any other key no."
-        return [f" {say(code, goes_on if status.kept else lost)}"]
+        return say(code, goes_on if status.kept else lost)
+    if view.asking == "n":
+        ways = "Network: 1 a cable straight to one computer, 2 an existing network, 3 none. Any other key: as it is."
+        return say(code, ways)
+    if view.asking == "l" and status.kept:
+        return say(code, "Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.")
     if view.asking == "l":
-        return [f" {say(code, 'Lock? Reading stops until the passphrase is typed again. Y yes, any other key no.')}"]
+        return say(code, "Choose anew where documents are kept? Nothing is lost by that. Y yes, any other key no.")
     if view.asking == "w":
         sentence = "WIPE destroys every document and result for ever. Type WIPE and press Enter: {place}"
-        return [f" {say(code, sentence, place=view.typed)}"]
-    keys = say(code, "N network  I new PIN  S share  E eject sticks  L lock  P power off  W wipe")
-    return [f" {keys}"]
+        return say(code, sentence, place=view.typed)
+    return say(code, "N network  I new PIN  S share  E eject sticks  L lock  P power off  W wipe")

@@ -186,7 +186,7 @@ def _candidate(name: str) -> Candidate | None:
 
 
 def _plugged(name: str) -> bool:
-    return (SYS / name).exists()
+    return usb.is_there(SYS / name)
 
 
 def _stay(visit: Visit, candidate: Candidate, user: int) -> bool:

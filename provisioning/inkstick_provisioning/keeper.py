@@ -455,8 +455,8 @@ class Keeper:
     def handle(self, asked: Asked) -> None:
         if asked.what == "answer":
             self.answer(asked)
-        elif asked.what == "network":
-            mode = network.next_mode(self.wishes.network)
+        elif asked.what == "network" and asked.value in [mode.value for mode in Mode]:
+            mode = Mode(asked.value)
             self.dialogue = replace(self.dialogue, wishes=replace(self.dialogue.wishes, network=mode))
             self.put(replace(self.wishes, network=mode))
             self.save()

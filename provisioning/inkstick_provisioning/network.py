@@ -54,12 +54,6 @@ def assign(ports: Sequence[Port], default: Mode, chosen: Mapping[str, Mode]) -> 
     return {p.name: chosen.get(p.name, default) if p.name in names else Mode.NONE for p in ports if p.name != "lo"}
 
 
-def next_mode(mode: Mode) -> Mode:
-    """For the console's key: none, direct, join, and around."""
-    order = list(Mode)
-    return order[(order.index(mode) + 1) % len(order)]
-
-
 def direct_address(index: int) -> str:
     """Of the port number `index` (from 0) among those with a direct cable: each has a network of its own."""
     if not 0 <= index < 256:

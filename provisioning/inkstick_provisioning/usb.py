@@ -312,12 +312,21 @@ def writing() -> Iterator[None]:
         raise (DiskFull if no_room(error) else VolumeFailed) from error
 
 
+def is_there(block: Path) -> bool:
+    """Whether the kernel knows a device by its folder in /sys, and it holds anything: a card reader stays where it is
+    when its card is taken out."""
+    try:
+        return (block / "size").read_text(encoding="ascii").strip() != "0"
+    except OSError:
+        return block.exists()
+
+
 def _there(top: Path) -> bool:
     """The kernel forgets a stick's device at once; of its folders it may still know."""
     try:
         device = top.stat().st_dev
         numbers = f"{os.major(device)}:{os.minor(device)}"
-        if os.major(device) and not Path("/sys/dev/block", numbers).exists():  # 0: of no device, in memory
+        if os.major(device) and not is_there(Path("/sys/dev/block", numbers)):  # 0: of no device, in memory
             return False
         return any(True for _ in os.scandir(top))
     except OSError:

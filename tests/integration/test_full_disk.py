@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from inkstick import office as module
+from inkstick.access.reception import Reception
+from inkstick.access.roles import Role
+from inkstick.clock import SystemClock
+from inkstick.commands.access import new_pin
 from inkstick.config import Settings
 from inkstick.engines.openai import OpenAiEngine
 from inkstick.errors import Blocked
@@ -31,6 +35,12 @@ def test_of_a_disk_without_one_free_byte_documents_can_be_deleted(tmp_path: Path
 
 def test_on_a_disk_without_one_free_byte_the_service_starts(tmp_path: Path) -> None:
     in_small_disk("start", tmp_path)
+
+
+@pytest.mark.parametrize("what", ["pin", "pair"])
+def test_on_a_disk_without_one_free_byte_a_browser_is_paired_to_make_room(what: str, tmp_path: Path) -> None:
+    """Filled through the share, say: no PIN could be made for whoever would delete, and none was taken."""
+    in_small_disk(what, tmp_path)
 
 
 def in_small_disk(what: str, folder: Path) -> None:
@@ -111,6 +121,25 @@ async def start(folder: Path, fake: FakeEngine) -> None:
         await read_one(office, "74.png", 74)
 
 
+async def pin(folder: Path, fake: FakeEngine) -> None:
+    async with office_in(folder, fake) as office:
+        await read_one(office, "75.png", 75)
+        fill(folder)
+        new_pin(office.settings.folder.state, Role.ADMIN, SystemClock())
+        assert await Reception(office.settings, lan=True).pin()
+
+
+async def pair(folder: Path, fake: FakeEngine) -> None:
+    async with office_in(folder, fake) as office:
+        reception = Reception(office.settings, lan=True)
+        id = await read_one(office, "76.png", 76)
+        digits = (await reception.new_pin(Role.ADMIN)).digits
+        fill(folder)
+        session, _ = await reception.pair(digits, "a browser", "192.0.2.1")
+        assert session.role is Role.ADMIN
+        await office.remove(id)
+
+
 async def expect_full(office: Office) -> None:
     """Nothing new comes in, for all the room that was made."""
     try:
@@ -124,7 +153,7 @@ async def expect_full(office: Office) -> None:
 async def main(what: str, folder: Path) -> None:
     module.BALLAST_SECONDS = 0.2
     async with FakeEngine(speed=20) as fake:
-        await {"delete": delete, "start": start}[what](folder, fake)
+        await {"delete": delete, "start": start, "pin": pin, "pair": pair}[what](folder, fake)
 
 
 if __name__ == "__main__":

@@ -172,14 +172,18 @@ def keys(status: Status, typed: str) -> list[Request | None]:
 @pytest.mark.parametrize(
     ("typed", "asked"),
     [
-        ("n", [Request("network")]),
-        ("N", [Request("network")]),
+        ("n", []),
+        ("n1", [Request("network", "direct")]),
+        ("N2", [Request("network", "join")]),
+        ("n3", [Request("network", "none")]),
+        ("nn1", []),
+        ("1", []),
         ("i", [Request("pin")]),
         ("e", [Request("eject")]),
         ("g", [Request("card")]),
         ("s", [Request("share")]),
         ("p", []),
-        ("pn", []),
+        ("pn2", []),
         ("ppp", []),  # a key that is held down
         ("p\r", []),
         ("l\r", []),
@@ -210,8 +214,39 @@ def test_keys(typed: str, asked: list[Request]) -> None:
     [("en", True, "goes on"), ("en", False, "will be LOST. Y yes"), ("zh", False, "将全部丢失。Y 是")],
 )
 def test_a_power_off_promises_nothing_of_what_is_in_memory_only(language: str, kept: bool, said: str) -> None:
-    *_, question = screen(replace(FULL, language=language, kept=kept), View(asking="p"))
+    question = asked(replace(FULL, language=language, kept=kept), "p")
     assert said in question and (kept or "goes on" not in question)
+
+
+def asked(told: Status, key: str, typed: str = "") -> str:
+    """The question at the screen's foot, on a screen of 80 columns."""
+    lines = screen(told, View(asking=key, typed=typed))
+    assert len(lines) < 25
+    return " ".join(line.strip() for line in lines[-2:])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_question_is_whole_and_so_is_what_is_typed(language: str, kept: bool) -> None:
+    """Of the word that starts a wipe nothing was to be seen: the line ended before it."""
+    told = replace(FULL, language=language, kept=kept)
+    assert asked(told, "w", "WIPX").endswith("WIPX")
+    assert not [key for key in "plwn" if "…" in asked(told, key)]
+
+
+@pytest.mark.parametrize(
+    ("language", "kept", "said"),
+    [
+        ("en", True, "Lock?"),
+        ("en", False, "Choose anew where documents are kept?"),
+        ("zh", False, "重新选择文件的保存位置"),
+    ],
+)
+def test_without_a_volume_there_is_no_passphrase_to_lock_it_with(language: str, kept: bool, said: str) -> None:
+    """L is the way from memory onto a volume, and the screen threatened to stop reading until a passphrase that there
+    is none is typed."""
+    question = asked(replace(FULL, language=language, kept=kept), "l")
+    assert said in question and ("passphrase" in question) is kept
 
 
 @pytest.mark.parametrize("state", ["copied", "exported", "full"])
@@ -369,8 +404,8 @@ def test_what_is_typed_before_there_is_a_question_asks_for_nothing(
         shown.key(key)
     assert not list(tmp_path.iterdir())
     status.save(status.PATH, FULL)
-    shown.key("n")
-    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "network"
+    shown.key("i")
+    assert json.loads(next(tmp_path.glob("*-*.json")).read_text())["what"] == "pin"
 
 
 def test_a_pin_can_be_had_while_a_question_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,11 +469,11 @@ def shows(handle: int, words: bytes, seconds: float = 60.0) -> bool:
 def test_the_process_on_a_real_terminal_shows_and_asks(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path) as handle:
         assert shows(handle, b"W wipe")
-        os.write(handle, b"n")
+        os.write(handle, b"n2")
         until = time.monotonic() + 60
         while not (asked := list(tmp_path.glob("*-0.json"))) and time.monotonic() < until:
             time.sleep(0.05)
-        assert json.loads(asked[0].read_text()) == {"what": "network", "value": ""}
+        assert json.loads(asked[0].read_text()) == {"what": "network", "value": "join"}
 
 
 def test_scroll_lock_and_ctrl_s_do_not_hold_the_screen_up(tmp_path: Path) -> None:

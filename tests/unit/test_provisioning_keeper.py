@@ -244,8 +244,10 @@ def test_an_adapter_that_nobody_was_asked_about_stays_off(place: Place, monkeypa
     found.slow_at = -1e9
     found.tick()
     assert found.modes == {"eth0": Mode.NONE}
-    found.handle(Asked("network"))
-    assert found.modes == {"eth0": Mode.DIRECT}
+    found.handle(Asked("network", "join"))
+    assert found.modes == {"eth0": Mode.JOIN}
+    found.handle(Asked("network", "any"))
+    assert found.modes == {"eth0": Mode.JOIN}
 
 
 def test_a_keeper_that_is_started_again_asks_nothing_twice(place: Place) -> None:
@@ -345,7 +347,7 @@ def test_the_page_may_not_wipe_nor_open_the_network(place: Place) -> None:
     found = start()
     say(place, found, place.console, "1", "3", "1", "1")
     for what in ("wipe", "network", "card"):
-        terminal.ask(place.page, {"what": what, "value": ""})
+        terminal.ask(place.page, {"what": what, "value": "direct"})
     found.tick()
     assert set(found.modes.values()) == {Mode.NONE}
     assert not found.leaving
@@ -357,7 +359,7 @@ def test_the_keys_of_the_console(place: Place) -> None:
     say(place, found, place.console, "1", "3", "1", "1")
     (place.root / "run/sticks").mkdir()
     (place.root / "run/sticks/sdb1.json").write_text('{"id": "sdb1", "name": "K", "state": "offered", "count": 3}')
-    terminal.ask(place.console, {"what": "network", "value": ""})
+    terminal.ask(place.console, {"what": "network", "value": "direct"})
     found.tick()
     assert found.modes["eth0"] is Mode.DIRECT
     errand(found)  # a second errand ends the first, which may not have got as far as its line in the log
@@ -497,7 +499,7 @@ def test_the_share_begins_when_all_is_settled_and_ends_with_the_network(place: P
 
 
 def test_the_share_ends_before_the_network_the_volume_or_the_machine_does(place: Place) -> None:
-    for what, value in (("network", ""), ("lock", ""), ("power", "")):
+    for what, value in (("network", "none"), ("lock", ""), ("power", "")):
         found = start_shared(place)
         before = len(place.calls)
         terminal.ask(place.console, {"what": what, "value": value})

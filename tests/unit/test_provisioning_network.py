@@ -94,10 +94,6 @@ def test_without_a_port_nothing_but_the_machine_itself_may_speak() -> None:
     assert [line.strip() for line in text.splitlines() if "accept" in line] == ["iif lo accept", "oif lo accept"]
 
 
-def test_the_key_goes_through_the_modes() -> None:
-    assert [network.next_mode(mode) for mode in Mode] == [Mode.DIRECT, Mode.JOIN, Mode.NONE]
-
-
 # ---- real packets
 
 

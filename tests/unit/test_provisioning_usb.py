@@ -760,6 +760,18 @@ def test_a_stick_that_is_put_in_again_at_once_is_looked_at_again(
     assert came is (state != "copied")
 
 
+def test_a_card_that_is_taken_out_of_its_reader_is_gone_though_the_reader_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "SYS", tmp_path)
+    (tmp_path / "sdb").mkdir()
+    (tmp_path / "sdb/size").write_text("62333952\n")
+    assert ingest._plugged("sdb") and not ingest._plugged("sdc")
+    (tmp_path / "sdb/size").write_text("0\n")
+    assert not ingest._plugged("sdb")
+    assert ingest.comes_again(Stick("sdb", "CANON", "copied"), 20.0) is False
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_what_reads_a_stick_is_nobody_of_rank() -> None:
     def work(send: Any) -> None:

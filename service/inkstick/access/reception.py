@@ -20,6 +20,7 @@ from inkstick.access.tokens import Token, Tokens
 from inkstick.clock import Clock, SystemClock
 from inkstick.config import Settings
 from inkstick.errors import UsageError
+from inkstick.store.ballast import Ballast
 
 COOKIE = "__Host-inkstick"
 
@@ -38,6 +39,7 @@ class Reception:
         self._sessions = Sessions(state, Life(settings.session_idle_seconds, settings.session_seconds))
         self._tokens = Tokens(state)
         self._audit = Audit(state)
+        self._ballast = Ballast(settings.folder.ballast, settings.reserve_bytes)
         self.limits = Limits(Quota(settings.uploads_at_once, settings.upload_bytes_per_hour))
         self._names = frozenset([*place.names(), *place.configured(settings.names)])
         self._refused_at = float("-inf")
@@ -79,6 +81,7 @@ class Reception:
         """A session for a browser that says a PIN, and the secret for its cookie.
 
         Raises UsageError: code too_many (`wait` in its hint) while tries must wait, wrong_pin otherwise."""
+        await asyncio.to_thread(self._ballast.spend)  # on a full disk somebody must come in to make room
         gained = await asyncio.to_thread(self._pins.attempt, said, self.now())
         if isinstance(gained, float):
             raise UsageError(

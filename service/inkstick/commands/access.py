@@ -12,12 +12,16 @@ from inkstick.access.keys import Key
 from inkstick.access.pin import PinFile
 from inkstick.access.roles import Role
 from inkstick.clock import Clock
+from inkstick.config import DataFolder
 from inkstick.errors import UsageError
+from inkstick.store.ballast import BYTES, Ballast
 
 
 def new_pin(state: Path, role: Role, clock: Clock) -> None:
-    """Make a fresh PIN; the service takes it at once, whether it runs already or not."""
+    """Make a fresh PIN; the service takes it at once, whether it runs already or not. Also on a disk that somebody has
+    filled to the last byte: whoever is let in by it can make room."""
     _check(state)
+    Ballast(DataFolder(state.parent).ballast, BYTES).spend()
     PinFile(state).new(role, moment.now(clock))
 
 
