@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 
 from inkstick.clock import ManualClock
 from inkstick.config import DataFolder
 from inkstick.correct.doubt import LOW, SETTLED, is_doubtful
 from inkstick.document import Block, Flag, Header, Kind, Page, record_chunks
-from inkstick.errors import UsageError
+from inkstick.errors import Unavailable, UsageError
 from inkstick.profile import Priority, Profile
 from inkstick.store import ledger as ledger_module
 from inkstick.store.claim import Claim, Ids, Outcome
@@ -210,6 +211,61 @@ def test_a_damaged_ledger_is_set_aside_and_made_again_from_the_folders(data: Dat
     assert [hit.page for hit in again.search("more of")] == [2]
     assert (again.set_aside is not None) == (damage != "gone")
     again.close()
+
+
+def test_damage_anywhere_in_the_ledger_hinders_one_start_at_most(data: DataFolder) -> None:
+    """The head of the file is good: an opening notices nothing."""
+
+    def start() -> tuple[int, bool]:
+        again = Ledger(data.ledger)
+        try:
+            again.rebuild(spool)
+            return len(again.waiting()), again.set_aside is not None
+        finally:
+            again.close()
+
+    spool = Spool(data, Disk(), ManualClock(1e9))
+    ledger = Ledger(data.ledger)
+    for number in range(60):
+        (data.inbox / f"{number}.pdf").write_bytes(b"%d" % number)
+        ledger.accept([spool.claim_file(data.inbox / f"{number}.pdf", f"{number}.pdf", Profile())])
+    ledger.close()
+    good, set_aside = data.ledger.read_bytes(), 0
+    for place in range(4096, len(good), 4096):
+        data.ledger.write_bytes(good[:place] + b"\xff" * 4096 + good[place + 4096 :])
+        try:
+            waiting, aside = start()
+        except Unavailable:
+            waiting, aside = start()
+            assert aside
+        assert waiting == 60
+        set_aside += aside
+    assert set_aside > 5
+
+
+@pytest.mark.parametrize("error", [apsw.CorruptError("malformed"), apsw.exceptionfor(apsw.SQLITE_IOERR_READ)])
+def test_damage_that_is_found_while_it_is_used_is_gone_with_the_next_start(
+    data: DataFolder, error: apsw.Error, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the sentence says that people read."""
+    ledger = Ledger(data.ledger)
+    ledger.accept([claim("d1")])
+
+    def damaged(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "_seq", damaged)
+        with pytest.raises(Unavailable, match="damaged"):
+            ledger.page_done("d1", page(1))
+    ledger.close()
+    again = Ledger(data.ledger)
+    assert again.set_aside is not None
+    assert again.ids() == []
+    again.close()
+    once_more = Ledger(data.ledger)
+    assert once_more.set_aside is None
+    once_more.close()
 
 
 @pytest.mark.parametrize(

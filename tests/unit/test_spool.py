@@ -140,6 +140,18 @@ def test_kept_originals_stay_and_are_remembered(data: DataFolder, spool: Spool) 
     assert Disk().stat(path).identity not in spool.kept()
 
 
+def test_whoever_retries_what_stays_in_the_inbox_is_told_how(data: DataFolder, spool: Spool) -> None:
+    path = drop(data, "a.pdf")
+    claim = spool.claim_file(path, "a.pdf", Profile(originals=Originals.KEEP))
+    spool.conclude(claim.id, FAILED)
+    with pytest.raises(UsageError, match="stays in the inbox") as told:
+        spool.reopen(claim.id)
+    assert (told.value.code, told.value.hint[:30]) == ("not_ready", "Take it out of the inbox and p")
+    path.rename(data.root / "out")
+    (data.root / "out").rename(path)
+    assert Disk().stat(path).identity not in spool.kept()
+
+
 def test_deleting_originals_waits_for_a_whole_reading(data: DataFolder, spool: Spool) -> None:
     wishes = {"done.pdf": DONE, "partial.pdf": Outcome("partial", pages=2), "failed.pdf": FAILED}
     for name, wish in wishes.items():

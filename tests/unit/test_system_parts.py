@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import zipfile
 from pathlib import Path
 
@@ -67,9 +68,11 @@ def test_an_archive_is_whole_though_it_is_made_in_blocks(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     (tmp_path / "b/link").symlink_to("/etc/passwd")
+    (tmp_path / os.fsdecode(b"b/of no encoding \xff.txt")).write_bytes(b"put there by somebody")
     blocks = list(bundle.stream([("a", tmp_path / "a"), ("sub/b", tmp_path / "b"), ("gone", tmp_path / "gone")]))
     assert max(map(len, blocks)) < 2 * bundle.BLOCK
     with zipfile.ZipFile(io.BytesIO(b"".join(blocks))) as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == ["a/big.pdf", "a/tables/墨.csv", "sub/b/x.txt"]
+        names = ["a/big.pdf", "a/tables/墨.csv", "sub/b/of no encoding \ufffd.txt", "sub/b/x.txt"]
+        assert sorted(archive.namelist()) == names
         assert archive.read("a/big.pdf") == big

@@ -219,6 +219,12 @@ def reopen(shelf: Shelf, claim: Claim) -> Claim:
         if shelf.disk.exists(folder / "reopening.json"):
             finish_reopening(shelf, claim)
         return claim
+    if outcome.original is None and claim.originals is Originals.KEEP:
+        raise UsageError(
+            f"The original of {claim.name} stays in the inbox.",
+            hint="Take it out of the inbox and put it back: then it is read again.",
+            code="not_ready",
+        )
     if outcome.original is None or not shelf.disk.exists(shelf.data.root / outcome.original):
         raise UsageError(
             f"The original of {claim.name} is not where it was put.",

@@ -40,6 +40,7 @@ EVENTS_KEPT = 10_000
 _MINIMUM = (3, 51, 3)
 _PAGE_BITS = 24  # a search row's number: the document's seq, then the page's number (0: the document's name)
 _MOST = 1 << 38  # more documents than there will be: with the page's bits it still is a number to SQLite
+_UNREAD = (apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS)
 _NO_PAGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what a line that is no page raises
 _FTS_MINIMUM = 3  # characters; a trigram index cannot answer for fewer
 
@@ -160,6 +161,13 @@ class Rebuilt:
     orphans: list[str] = field(default_factory=list)
 
 
+class Damaged(Unavailable):
+    """SQLite finds its file damaged, or the disk does not give all of it."""
+
+    default_message = "The ledger is damaged."
+    default_hint = "Start again: it is made anew from the folders."
+
+
 class Ledger:
     """Opens or makes the ledger. `set_aside` is the damaged file that was found in its place, if one was: then (and
     after every start) call `rebuild`. Raises UsageError when another process has it open."""
@@ -168,22 +176,31 @@ class Ledger:
         check_version(apsw.sqlite_lib_version())
         self.set_aside: Path | None = None
         self._path = path
+        self._mark = path.with_name(f"{path.name}.damaged")  # found to be so when it was in use
         self._writing, self._reading = threading.RLock(), threading.Lock()
         self._lock = _lock_file(path.with_suffix(".lock"))
         try:
-            self._db = self._open()
-            self._looks = _opened(path)
-            self._looks.execute("PRAGMA query_only = 1")
+            self._open(damaged=self._mark.exists())
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _open(self) -> apsw.Connection:
+    def _open(self, *, damaged: bool) -> None:
         try:
-            return _connect(self._path)
-        except (apsw.NotADBError, apsw.CorruptError):
+            self._db = self._anew() if damaged else _connect(self._path)
+        except apsw.Error as error:
+            if damaged or not _is_damage(error):
+                raise
+            self._db = self._anew()
+        self._looks = _opened(self._path)
+        self._looks.execute("PRAGMA query_only = 1")
+
+    def _anew(self) -> apsw.Connection:
+        if self._path.exists():
             self.set_aside = _set_aside(self._path)
-            return _connect(self._path)
+        made = _connect(self._path)
+        self._mark.unlink(missing_ok=True)
+        return made
 
     def close(self) -> None:
         with self._writing, self._reading:
@@ -331,7 +348,7 @@ class Ledger:
         )
         before = min(after if after is not None else _MOST, _MOST) << _PAGE_BITS
         found: dict[int, None] = {}
-        with self._reading, _translated():
+        with self._reading, self._told():
             for row in self._looks.cursor().execute(sql, (value, before, *values)):
                 found[int(row[0])] = None
                 if len(found) >= limit:
@@ -462,7 +479,18 @@ class Ledger:
     # -- from the folders
 
     def rebuild(self, spool: Spool) -> Rebuilt:
-        """Make every row say what the folders say; states of documents at work become queued. One commit."""
+        """Make every row say what the folders say; states of documents at work become queued. One commit. A ledger that
+        turns out to be damaged is set aside, and made anew."""
+        try:
+            return self._rebuild(spool)
+        except Damaged:
+            with self._writing, self._reading:
+                self._looks.close()
+                self._db.close()
+                self._open(damaged=True)
+            return self._rebuild(spool)
+
+    def _rebuild(self, spool: Spool) -> Rebuilt:
         done, seen = Rebuilt(), set()
         with self._commit() as db:
             for claim, outcome in spool.everything():
@@ -507,7 +535,7 @@ class Ledger:
 
     @contextmanager
     def _commit(self) -> Iterator[apsw.Cursor]:
-        with self._writing, _translated():
+        with self._writing, self._told():
             cursor = self._db.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -519,11 +547,21 @@ class Ledger:
                     cursor.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            with _translated():
+                yield
+        except Damaged:
+            with suppress(OSError):
+                self._mark.touch()  # or the next start, which looks at little of it, would not notice
+            raise
+
     def before_commit(self) -> None:
         """A kill point for the crash tests."""
 
     def _query(self, sql: str, values: Sequence[Any]) -> builtins.list[tuple[Any, ...]]:
-        with self._reading, _translated():
+        with self._reading, self._told():
             rows: Any = self._looks.cursor().execute(sql, values).fetchall()
             return builtins.list(rows)
 
@@ -616,10 +654,18 @@ def _translated() -> Iterator[None]:
         yield
     except apsw.FullError as error:
         raise DiskFull from error
-    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        raise Unavailable(f"The ledger cannot be written: {error}.") from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise Unavailable("The ledger is damaged.", hint="Start again: it is made anew from the folders.") from error
+    except apsw.Error as error:
+        if _is_damage(error):
+            raise Damaged from error
+        if isinstance(error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError):
+            raise Unavailable(f"The ledger cannot be written: {error}.") from error
+        raise
+
+
+def _is_damage(error: apsw.Error) -> bool:
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return True
+    return getattr(error, "extendedresult", None) in _UNREAD
 
 
 def _seq(db: apsw.Cursor, identifier: str) -> int | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from inkstick.intake.names import display
 
 BLOCK = 256 << 10
 _PACKED = {".pdf", ".docx", ".png", ".jpg", ".zip"}
@@ -49,7 +52,7 @@ def files(folders: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
     for name, folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
-                yield f"{name}/{path.relative_to(folder).as_posix()}", path
+                yield f"{name}/{display(os.fsencode(path.relative_to(folder)))}", path
 
 
 def _put(archive: zipfile.ZipFile, sink: _Sink, name: str, path: Path) -> Iterator[bytes]:
