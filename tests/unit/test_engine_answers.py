@@ -74,3 +74,10 @@ def test_cells_keep_their_numbers_apart_and_rows_their_place() -> None:
     )
     (block,) = answers.parse(answer, Task.PARSE)
     assert grid(parse_table(block.text)) == [["1 2", "10³"], ["1 2", "10³"], ["5", "6 7"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"), [("## Written in C#", "Written in C#"), ("## Flat 5 ##", "Flat 5"), ("# a", "a")]
+)
+def test_a_headings_own_sign_is_not_its_markup(line: str, text: str) -> None:
+    assert [block.text for block in answers.parse(line, Task.PARSE)] == [text]

@@ -80,6 +80,14 @@ def test_text_loses_what_cannot_be_seen() -> None:
     assert answer.clean("é中") == "é中"
 
 
+def test_what_to_do_about_an_error_comes_with_it() -> None:
+    told = {"code": "too_large", "message": "Too large.", "hint": "Split the\x1b sheet."}
+    found = answer.error({"error": told})
+    assert found is not None and found.as_json() == {**told, "hint": "Split the sheet."}
+    plain = answer.error({"error": {"code": "too_large", "message": "Too large."}})
+    assert plain is not None and plain.hint == plain.default_hint
+
+
 def test_an_error_must_be_one_of_ours() -> None:
     found = answer.error({"error": {"code": "damaged", "message": "x\x00" * 1000}})
     assert found is not None

@@ -17,7 +17,7 @@ from PIL import Image
 
 from corpora import hostile
 from inkstick.document import Block, Flag, Kind, Line, Page, page_json
-from inkstick.errors import Damaged
+from inkstick.errors import Damaged, Unsupported
 from inkstick.pages.pdf import PdfFile
 from inkstick.pages.sheet import RawView, view
 from inkstick.pages.view import Budget, Ink, TextLayerMode
@@ -188,6 +188,35 @@ def test_pages_that_are_there_and_not_counted_are_read_and_copied(tmp_path: Path
     lines.write_text("")
     add_text_layer(path, "application/pdf", lines, tmp_path / "b.pdf")
     assert [page.get_text() for page in pymupdf.open(tmp_path / "b.pdf")] == [pymupdf.open(path)[0].get_text()] * 3
+
+
+@pytest.mark.parametrize(
+    ("files", "portfolio", "told"),
+    [
+        (["letter.pdf", "figures.XLSX"], True, 2),
+        (["Exhibit A.PDF", "factur-x.xml"], False, 1),
+        (["factur-x.xml"], False, 0),
+        ([], True, 0),
+    ],
+)
+def test_documents_inside_a_pdf_are_not_passed_over_in_silence(
+    tmp_path: Path, files: list[str], portfolio: bool, told: int
+) -> None:
+    document, path, lines = written(LINES), tmp_path / "a.pdf", tmp_path / "a.jsonl"
+    for name in files:
+        document.embfile_add(name, written([CAPTION]).tobytes(), filename=name)
+    if portfolio:
+        document.xref_set_key(document.pdf_catalog(), "Collection", "<</Type /Collection>>")
+    lines.write_text("")
+    with opened(path, document.tobytes()) as pdf:
+        assert pdf.pages == 1 + (told > 0)
+        assert view(pdf.sheet(1), Budget(), TextLayerMode.AUTO, False, lambda rgb: 0).ink is Ink.PRINTED
+        if told:
+            with pytest.raises(Unsupported, match=f"were not read: {told}") as error:
+                pdf.sheet(2)
+            assert "Save them" in error.value.hint
+    add_text_layer(path, "application/pdf", lines, tmp_path / "b.pdf")
+    assert pymupdf.open(tmp_path / "b.pdf").page_count == 1
 
 
 def test_a_page_tree_that_bites_its_tail_is_counted_once(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkstick.document import Block, Flag, Kind
+from inkstick.document import Block, Flag, Kind, Line
 from inkstick.engines.protocol import Reading
 from inkstick.pages.view import TextLayer, Word
 from inkstick.reading import layer
 from inkstick.reading.ladder import Outcome
 from inkstick.reading.merge import Piece, mapped, merge, seam
 from inkstick.reading.quality import Expectation, balanced, findings, outcome, rectangular
+from inkstick.results.tables import plain_text
 
 PROSE = "The harbour master counted forty-one vessels before noon and wrote each name into the ledger. " * 3
 
@@ -156,3 +157,41 @@ def test_words_that_run_from_right_to_left_are_lines_and_paragraphs_too() -> Non
             words.append(Word(word, (800 - 90 * n, 100 + 20 * y, 880 - 90 * n, 114 + 20 * y)))
     found = layer.blocks(TextLayer(tuple(words), good=True, born_digital=True))
     assert [block.text for block in found] == ["\n".join(rows)]
+
+
+TALL = [f"entry {n:02d} of {1000 + 37 * n}.50" for n in range(24)]
+
+
+def read_on(tile: tuple[int, int, int, int], kind: Kind) -> Piece:
+    """`TALL`, printed 40 thousandths apart, as an engine with places reads it on a tile: cut lines are garbled."""
+    lines, high = [], tile[3] - tile[1]
+    for n, text in enumerate(TALL):
+        top, bottom = 20 + 40 * n, 48 + 40 * n
+        if bottom <= tile[1] + 4 or top >= tile[3] - 4:
+            continue
+        words = text if tile[1] <= top and bottom <= tile[3] else "enlrv"
+        y0, y1 = ((min(max(y, tile[1]), tile[3]) - tile[1]) * 1000 // high for y in (top, bottom))
+        lines.append(Line(words, (100, y0, 900, y1), 0.9))
+    text = "\n".join(line.text for line in lines)
+    if kind is Kind.TABLE:
+        text = "<table>" + "".join(f"<tr><td>{line.text}</td></tr>" for line in lines) + "</table>"
+    return Piece(tile, (Block(1, kind, text, (100, lines[0].box[1], 900, lines[-1].box[3]), 0.9, tuple(lines)),))
+
+
+@pytest.mark.parametrize("kind", (Kind.LIST, Kind.TABLE, Kind.PARAGRAPH))
+@pytest.mark.parametrize("cut", (450, 470, 490, 500))
+@pytest.mark.parametrize("over", (30, 60, 95))
+def test_lines_with_places_that_two_tiles_read_stand_once(kind: Kind, cut: int, over: int) -> None:
+    merged = merge([read_on((0, 0, 1000, cut + over), kind), read_on((0, cut, 1000, 1000), kind)])
+    texts = (plain_text(block.text) if kind is Kind.TABLE else block.text for block in merged)
+    assert "\n".join(texts).split("\n") == TALL
+    assert [line.text for block in merged for line in block.lines] == TALL
+
+
+def test_what_begins_on_one_tile_and_ends_on_the_one_beside_it_is_kept() -> None:
+    start = Block(1, Kind.PARAGRAPH, "To", (950, 100, 1000, 120), lines=(Line("To", (950, 100, 1000, 120)),))
+    whole = Block(
+        1, Kind.PARAGRAPH, "Total 9.50", (20, 100, 400, 120), lines=(Line("Total 9.50", (20, 100, 400, 120)),)
+    )
+    merged = merge([Piece((0, 0, 530, 1000), (start,)), Piece((470, 0, 1000, 1000), (whole,))])
+    assert [block.text for block in merged] == ["To", "Total 9.50"]

@@ -34,7 +34,8 @@ def error(head: Mapping[str, Any]) -> DocumentError | None:
         return None
     if not isinstance(told, dict) or told.get("code") not in DOCUMENT_CODES:
         raise WireError("unknown error")
-    made = by_code(told["code"], clean(told.get("message"), 300) or None)
+    hint = clean(told["hint"], 300) if "hint" in told else ""
+    made = by_code(told["code"], clean(told.get("message"), 300) or None, hint or None)
     return made if isinstance(made, DocumentError) else Internal()
 
 

@@ -8,13 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 import pymupdf
 
-from inkstick.errors import Damaged, Empty, Encrypted, TooComplex, TooLarge
+from inkstick.errors import Damaged, Empty, Encrypted, TooComplex, TooLarge, Unsupported
 from inkstick.pages.layer import Facts, judge
 from inkstick.pages.plan import Plan, Rect, plan_points
 from inkstick.pages.sheet import LOW_DPI, RGB, thousandths
@@ -24,6 +24,7 @@ MAX_PAGES = 1_000_000
 MANY_PAGES = 2_000
 MAX_WORDS = 50_000
 MAX_IN_MEMORY = 256 << 20
+MAX_INSIDE = 1000
 MAX_COUNTED, MAX_DEPTH = 100_000, 60
 COVERING = 0.8
 SMALLER, RAISED = 0.8, 0.1
@@ -31,6 +32,7 @@ SMALLER, RAISED = 0.8, 0.1
 the neighbour."""
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
+_DOCUMENTS = (".pdf", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2", ".heic", ".zip", ".eml")
 _FIGURE = re.compile(r"\s*[-+\u2212(]?[0-9][0-9,)]{0,4}\s*")
 _AS_RAISED = str.maketrans("0123456789+-\u2212()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
 _MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
@@ -59,10 +61,17 @@ class PdfFile:
             raise fault(error) from error
         if self.pages < 1:
             raise Empty()
+        self._own, self._inside = self.pages, _documents_inside(self.doc)
+        self.pages += self._inside > 0  # that they were not read is told where one looks for them: behind the last page
         warnings = [("page_count", lacks), ("xfa", kind == "pdf" and _is_xfa_stub(self.doc))]
         self.warnings = tuple(word for word, holds in warnings if holds)
 
     def sheet(self, number: int) -> PdfSheet:
+        if number > self._own:
+            raise Unsupported(
+                f"Other documents lie inside this PDF and were not read: {self._inside}.",
+                hint="Save them from the PDF into a folder, and drop that.",
+            )
         try:
             return PdfSheet(in_its_paper(self.doc.load_page(number - 1)))
         except (*_ERRORS, IndexError) as error:
@@ -315,6 +324,33 @@ def _counted(node: Any, most: int, above: frozenset[int]) -> int:
 
 def _has_kids(node: Any) -> bool:
     return bool(pymupdf.mupdf.pdf_is_array(pymupdf.mupdf.pdf_dict_gets(node, "Kids")))
+
+
+def _documents_inside(document: Any) -> int:
+    """How many embedded files are documents: in a portfolio all of them, elsewhere those of a kind that is read, and
+    not the data of an electronic invoice."""
+    if not document.is_pdf:
+        return 0
+    mupdf = pymupdf.mupdf
+    with contextlib.suppress(*_ERRORS):
+        root = mupdf.pdf_dict_gets(mupdf.pdf_trailer(pymupdf._as_pdf_document(document)), "Root")
+        portfolio = mupdf.pdf_is_dict(mupdf.pdf_dict_gets(root, "Collection"))
+        names = islice(_names(mupdf.pdf_dict_getp(root, "Names/EmbeddedFiles")), MAX_INSIDE)
+        return sum(bool(portfolio) or name.lower().endswith(_DOCUMENTS) for name in names)
+    return 0
+
+
+def _names(tree: Any) -> Iterator[str]:
+    """Names of the embedded files in a tree of them; of a large or endless one the first."""
+    mupdf, nodes, visits = pymupdf.mupdf, [tree], 0
+    while nodes and visits < MAX_INSIDE:
+        node, visits = nodes.pop(), visits + 1
+        kids, entries = mupdf.pdf_dict_gets(node, "Kids"), mupdf.pdf_dict_gets(node, "Names")
+        nodes += [mupdf.pdf_array_get(kids, n) for n in range(min(mupdf.pdf_array_len(kids), MAX_INSIDE))]
+        for n in range(1, mupdf.pdf_array_len(entries), 2):
+            file = mupdf.pdf_array_get(entries, n)
+            told = (mupdf.pdf_dict_gets(file, key) for key in ("UF", "F"))
+            yield next((mupdf.pdf_to_text_string(name) for name in told if mupdf.pdf_is_string(name)), "")
 
 
 def _real_pages(doc: Any, stated: int) -> tuple[int, bool]:

@@ -145,7 +145,7 @@ def serve(sock: socket.socket, worker: Worker) -> None:
             raise
         except Exception as error:
             told = as_document_error(error)
-            head = {"error": {"code": told.code, "message": told.message}}
+            head = {"error": {"code": told.code, "message": told.message, "hint": told.hint}}
             wire.send(sock, {**head, "rss": _rss(), "open": list(worker.open)})
 
 

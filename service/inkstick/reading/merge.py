@@ -14,12 +14,16 @@ from dataclasses import dataclass, replace
 from rapidfuzz import fuzz
 
 from inkstick.document import Block, Box, Kind
+from inkstick.reading.spread import union
+from inkstick.results.tables import parse_table, rows_html
 
 SEAM_LINES = 60
 SAME = 90.0
 """Similarity in per cent from which two lines are one."""
 MISREAD = 4
 """At a seam, one line in so many may have other digits in the other tile: a misreading. More are other lines."""
+CUT = 2
+"""Thousandths of the page: a line that ends so near to its tile's edge is cut by it."""
 WHOLE: Box = (0, 0, 1000, 1000)
 
 
@@ -35,10 +39,13 @@ def merge(pieces: Sequence[Piece]) -> tuple[Block, ...]:
     """One page's blocks, numbered from 1, boxes in thousandths of the page."""
     merged: list[Block] = []
     above: Box | None = None
+    earlier: list[Box] = []
     for piece in pieces:
         placed = [mapped(block, piece.box) for block in piece.blocks]
+        merged, placed = _once(merged, placed, earlier, piece.box)
         merged = _joined(merged, _unseen(merged, placed), _overlapped(above, piece.box))
         above = piece.box
+        earlier.append(above)
     return tuple(replace(block, order=n) for n, block in enumerate(merged, 1))
 
 
@@ -57,6 +64,77 @@ def _moved(box: Box, tile: Box) -> Box:
 
 def same(a: str, b: str) -> bool:
     return a == b or fuzz.ratio(a, b, score_cutoff=SAME) > 0
+
+
+def _once(old: list[Block], new: list[Block], earlier: Sequence[Box], tile: Box) -> tuple[list[Block], list[Block]]:
+    """Both without the printed lines that the other has: where a line was read on two tiles, the one stays that its
+    tile does not cut, else the old one. What goes has a line that stays in its place."""
+    edges = [box[3] for box in earlier if tile[1] < box[3] < tile[3]]
+    known = [(b, n, line.box) for b, block in enumerate(old) for n, line in enumerate(block.lines)]
+    known = [one for one in known if one[2][3] > tile[1]]
+    stays: dict[tuple[int, int], bool] = {}
+    gone: dict[int, set[int]] = {}
+    for b, block in enumerate(new, len(old)):
+        for n, line in enumerate(block.lines):
+            there = [one for one in known if _same_line(one[2], line.box)]
+            whole = line.box[1] > tile[1] + CUT
+            better = whole and all(any(abs(box[3] - edge) <= CUT for edge in edges) for _, _, box in there)
+            if there and not better:
+                gone.setdefault(b, set()).add(n)
+            for other, place, _ in there:
+                stays[other, place] = stays.get((other, place), False) or not better
+    for (b, n), needed in stays.items():
+        if not needed:
+            gone.setdefault(b, set()).add(n)
+    left = [_lessened(block, gone.get(b, set())) for b, block in enumerate([*old, *new])]
+    return [block for block in left[: len(old)] if block], [block for block in left[len(old) :] if block]
+
+
+def _same_line(a: Box, b: Box) -> bool:
+    """One printed line: at the same place, and as long."""
+    common = min(a[2], b[2]) - max(a[0], b[0])
+    return common >= 0.8 * (max(a[2], b[2]) - min(a[0], b[0])) and _overlap(a, b) > 0.5
+
+
+def _lessened(block: Block, gone: set[int]) -> Block | None:
+    """The block without some of its lines; as it is where its text is not made of them in a plain way."""
+    if not gone:
+        return block
+    lines = [line for n, line in enumerate(block.lines) if n not in gone]
+    if not lines:
+        return None
+    text = _rows_left(block, gone) if block.kind is Kind.TABLE else _lines_left(block, gone)
+    if text is None:
+        return block
+    return replace(block, text=text, box=union([line.box for line in lines]), lines=tuple(lines))
+
+
+def _lines_left(block: Block, gone: set[int]) -> str | None:
+    """Lines are taken from the beginning and the end of a text alone."""
+    text, first, last = block.text, 0, len(block.lines)
+    while first in gone and text.startswith(line := block.lines[first].text.strip()):
+        text, first = text[len(line) :].lstrip(), first + 1
+    while last - 1 in gone and text.endswith(line := block.lines[last - 1].text.strip()):
+        text, last = text[: len(text) - len(line)].rstrip(), last - 1
+    return text if len(gone) == first + len(block.lines) - last else None
+
+
+def _rows_left(block: Block, gone: set[int]) -> str | None:
+    """Rows are taken that have no other line."""
+    rows, left, at = parse_table(block.text), [], 0
+    for row in rows:
+        wanted = sorted("".join("".join(cell.text for cell in row).split()))
+        start, found = at, ""
+        while len(found) < len(wanted) and at < len(block.lines):
+            found, at = found + "".join(block.lines[at].text.split()), at + 1
+        if sorted(found) != wanted or any(cell.rowspan > 1 for cell in row):
+            return None
+        those = set(range(start, at))
+        if not those & gone:
+            left.append(row)
+        elif those - gone:
+            return None
+    return rows_html(tuple(left))
 
 
 def _unseen(old: Sequence[Block], new: Sequence[Block]) -> list[Block]:
