@@ -144,10 +144,11 @@ def test_memory_only_is_a_warning_that_stays() -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 25), (80, 24), (128, 48), (240, 67), (40, 12), (60, 30)])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_it_fits_every_screen(columns: int, rows: int, language: str) -> None:
+@pytest.mark.parametrize("asking", ["", "p", "w", "n"])
+def test_it_fits_every_screen(columns: int, rows: int, language: str, asking: str) -> None:
     shared = replace(FULL, share="aj0y-r86r-7eja-c7bc")
-    lines = screen(replace(shared, language=language, kept=False), View(columns, rows))
-    assert len(lines) <= rows - 1 or rows == 12
+    lines = screen(replace(shared, language=language, kept=False), View(columns, rows, asking, "WIPE"))
+    assert len(lines) == rows - 1
     assert all(width(line) < columns for line in lines)
 
 

@@ -35,6 +35,8 @@ from inkstick.web.office_port import OfficePort
 GRACE_SECONDS = 1
 HEAD_SECONDS = 20.0
 """So long may a request's head take. Whoever says nothing for longer is hung up on: each connection is a descriptor."""
+HANDSHAKE_SECONDS = 60.0
+"""So long does asyncio wait for a handshake; it tells nobody when one has failed sooner."""
 MOST_CONNECTIONS = 1000
 
 
@@ -52,13 +54,15 @@ class _Connection(H11Protocol):
 
     _hang_up: asyncio.TimerHandle | None = None
     _unmet: ClassVar[weakref.WeakSet[_Connection]] = weakref.WeakSet()
-    """Accepted, but their handshake for TLS is not over: asyncio waits a minute for it, and has them closed then."""
+    """Accepted, but their handshake for TLS is not over. One that failed stays here until nothing refers to it, which
+    may be long after, and for `HANDSHAKE_SECONDS` at most."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if self._crowded(len(self._unmet) + 1):
             raise ConnectionRefusedError  # asyncio closes it without a word
         self._unmet.add(self)
+        self.loop.call_later(HANDSHAKE_SECONDS, _forget, self._unmet, weakref.ref(self))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unmet.discard(self)
@@ -90,6 +94,11 @@ class _Connection(H11Protocol):
         if self._hang_up is not None:
             self._hang_up.cancel()
             self._hang_up = None
+
+
+def _forget(known: weakref.WeakSet[_Connection], one: weakref.ref[_Connection]) -> None:
+    if (connection := one()) is not None:
+        known.discard(connection)
 
 
 def listen(host: str, port: int) -> socket.socket:
