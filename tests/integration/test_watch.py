@@ -560,6 +560,21 @@ def test_an_unmounted_inbox_is_unavailable_and_comes_back(tmp_path: Path) -> Non
     assert len(office.settle()) == 1, "a file in the new folder makes it the inbox"
 
 
+@pytest.mark.parametrize("torn", [b"", b"\0" * 32], ids=["empty", "zeros"])
+def test_a_mark_that_a_power_cut_tore_does_not_shut_the_inbox(office: Office, torn: bytes) -> None:
+    office.tick()
+    mark = office.folder.inbox / ".inkstick-id"
+    first = mark.read_bytes()
+    mark.write_bytes(torn)
+    office.start()
+    office.tick()
+    assert office.watcher.status().state is WatchState.WATCHING
+    assert len(mark.read_bytes().strip(b"\0")) == len(first)
+    office.start()
+    office.tick()
+    assert office.watcher.status().state is WatchState.WATCHING
+
+
 def test_a_network_folder_gets_a_slower_pace(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where attributes lag behind, two seconds of stillness prove nothing."""
     monkeypatch.setattr("inkstick.intake.scan.is_slow", lambda fd: True)

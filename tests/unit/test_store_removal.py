@@ -14,7 +14,7 @@ from crash.place import place
 from crash.simulate import _A, _B
 from inkstick.clock import ManualClock, SystemClock
 from inkstick.config import DataFolder
-from inkstick.errors import UsageError
+from inkstick.errors import Unavailable, UsageError
 from inkstick.profile import Originals, Profile
 from inkstick.store.claim import Claim, Outcome
 from inkstick.store.disk import Disk
@@ -177,8 +177,9 @@ def test_a_deletion_that_a_start_cannot_finish_does_not_hinder_it(data: DataFold
     spool = Spool(data, disk := Refusing(), SystemClock())
     busy, torn, waits = ended(spool, "a.pdf", b"one"), ended(spool, "b.pdf", b"two"), ended(spool, "c.pdf", b"three")
     for claim in (busy, torn):
-        with pytest.raises(OSError, match="busy"):
+        with pytest.raises(Unavailable, match="busy") as told:
             spool.remove(claim.id, lambda _: None)
+        assert "listed no more" in told.value.hint
     (spool.folder(torn.id) / "removing.json").write_bytes(b"\0" * 50)
     again = Spool(data, disk, SystemClock())
     assert again.recover().leftovers == [spool.folder(torn.id)]

@@ -24,7 +24,8 @@ MARK_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What identifies a watched folder at one moment. `mark` is the content of its hidden file, None without one."""
+    """What identifies a watched folder at one moment. `mark` is the content of its hidden file, None without one and
+    empty for one that a power cut tore: a bare mount point has none at all."""
 
     dev: int
     ino: int
@@ -36,7 +37,7 @@ def same_root(known: Root, now: Root, *, has_files: bool) -> bool:
 
     An empty folder of another identity is taken for the bare mount point of a file system that is gone.
     """
-    if now.mark is not None and now.mark == known.mark:
+    if now.mark == "" or (now.mark is not None and now.mark == known.mark):
         return True
     return (known.dev, known.ino) == (now.dev, now.ino) or has_files
 
@@ -53,11 +54,13 @@ def read_root(path: Path) -> Root:
 def mark_root(path: Path, remembered: Path) -> Root:
     """Give the folder a mark if it has none, note it in `remembered`, and return its identity. Raises Unavailable."""
     root = read_root(path)
-    if root.mark is None:
+    if not root.mark:
         with suppress(OSError):  # read-only: device and inode must do
+            if root.mark == "":
+                (path / MARK_NAME).unlink()
             _write_new(path / MARK_NAME, secrets.token_hex(MARK_BYTES // 2))
         root = read_root(path)
-    if root.mark is not None and _read_mark(remembered) != root.mark:
+    if root.mark and _read_mark(remembered) != root.mark:
         with suppress(OSError):  # only a hint for the next start
             remembered.write_text(root.mark)
     return root
@@ -66,7 +69,7 @@ def mark_root(path: Path, remembered: Path) -> Root:
 def remembered_root(remembered: Path) -> Root | None:
     """The folder of the last run, known by its mark alone: device numbers do not survive a reboot."""
     mark = _read_mark(remembered)
-    return None if mark is None else Root(-1, -1, mark)
+    return Root(-1, -1, mark) if mark else None
 
 
 def reserved_folders(folder: DataFolder) -> frozenset[FolderId]:
@@ -118,7 +121,7 @@ def _read_mark(path: Path) -> str | None:
     except OSError:
         return None
     try:
-        return os.read(fd, MARK_BYTES).decode("ascii", "replace") or None
+        return os.read(fd, MARK_BYTES).decode("ascii", "replace").strip("\0")
     except OSError:
         return None
     finally:
@@ -129,5 +132,7 @@ def _write_new(path: Path, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, text.encode())
+        with suppress(OSError):  # no disk is given up because of it
+            os.fsync(fd)
     finally:
         os.close(fd)

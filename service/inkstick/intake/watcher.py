@@ -160,7 +160,7 @@ class Watcher:
                 "The inbox is not the folder that was there before: its disk or share is probably not mounted.",
                 hint="Plug it in or mount it again. If it was replaced on purpose, drop a file into it.",
             )
-        self._root = root if root.mark is not None else mark_root(self._inbox, self._remembered)
+        self._root = root if root.mark else mark_root(self._inbox, self._remembered)
         self._survey, self._scan_seconds = survey, ended - started
         self._slow_root = root.dev in survey.slow
         self._profiles.update(survey.settings, ended, self._rules_of(slow=self._slow_root))

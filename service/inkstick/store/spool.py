@@ -274,7 +274,13 @@ class Spool(Shelf):
             removal.intend(self, self._known(identifier))
             forget(identifier)
             self._going.add(identifier)
-            self._finish_removal(identifier)
+            try:
+                self._finish_removal(identifier)
+            except OSError as error:
+                raise Unavailable(
+                    f"The disk says: {error.strerror or type(error).__name__}.",
+                    hint="The document is listed no more; what is left of its files goes as soon as the disk lets it.",
+                ) from error
 
     def finish_removals(self) -> None:
         """Go on with deletions that the disk, or somebody who writes among the results, cut off since the start."""
