@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
+
 from inkstick.document import Block, Kind
 from inkstick.engines.grid import place
 from inkstick.engines.layout import Region
@@ -49,6 +51,23 @@ def test_every_box_is_ordered_once_wherever_boxes_lie() -> None:
         boxes = [(x, y, x + chance.uniform(0, 400), y + chance.uniform(0, 200)) for x, y in corners]
         assert sorted(reading_order(boxes, 20)) == list(range(len(boxes)))
         assert sorted(index for row in printed_rows(boxes) for index in row) == list(range(len(boxes)))
+
+
+@pytest.mark.parametrize("regions", ["one", "each", "none"])
+def test_columns_of_chinese_that_run_down_the_page_are_read_from_right_to_left(regions: str) -> None:
+    words = ["总金额为三千五百元，", "于一九四九年十月", "一日付清。"]
+    lines = [line(text, 700 - 60 * n, 100 + 2 * n, 30, 30 * len(text)) for n, text in enumerate(words)][::-1]
+    found = {
+        "one": [Region("text", (500, 90, 800, 500), (0, 1, 2))],
+        "each": [Region("text", line.box, (n,)) for n, line in enumerate(lines)],
+        "none": [],
+    }[regions]
+    blocks = parse(Lines(1000, 1000, lines), found)
+    assert "".join(block.text for block in blocks) == "".join(words)
+    assert [printed.text for block in blocks for printed in block.lines] == words
+    assert [block.text for block in spots(Lines(1000, 1000, lines))] == words
+    level = [line("A sign", 100, 100 * n) for n in range(3)]
+    assert next(block.text for block in spots(Lines(1000, 1000, [*level, lines[0]]))) == "A sign"
 
 
 # Paragraphs

@@ -20,7 +20,7 @@ from inkstick.pages import expand, wire
 from inkstick.pages.expand import Expansion, Limits
 from inkstick.pages.pdf import PdfFile
 from inkstick.pages.pool import open_regular
-from inkstick.pages.unpack import unpack
+from inkstick.pages.unpack import html_text, unpack
 from support import numbered
 
 MAIL = b"""From: a@example.org
@@ -239,3 +239,18 @@ async def test_who_is_called_away_from_an_archive_leaves_nothing_that_goes_on_wr
     with pytest.raises(Damaged):
         kept[0](wire.Frame({"member": "b.pdf"}))
     assert list((tmp_path / "into").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Total 5<div>3 pieces</div>", "Total 5\n3 pieces"),
+        ("<p>1<p>2<P class=x>3", "1\n2\n3"),
+        ("<table><tr><td>1<td><b>2</b><tr><td>3</table>", "1\t2\n3"),
+        ("<ul><li>10<li>20</ul>", "10\n20"),
+        ("<p>a</p>\n<p>b</p>\n\n<p>c <b>d</b>e</p>", "a\n\nb\n\nc de"),
+        ("<tr><td>1</td>\n<td>2</td></tr>", "1\t\n2"),
+    ],
+)
+def test_what_stands_apart_in_an_html_mail_is_not_one_word(source: str, text: str) -> None:
+    assert html_text(source) == text

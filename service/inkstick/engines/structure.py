@@ -49,6 +49,13 @@ class Sheet:
     def line_height(self) -> float:
         return statistics.median(line.height for line in self.lines) if self.lines else 1.0
 
+    @property
+    def standing(self) -> bool:
+        """Most of the page is Chinese or Japanese that runs from top to bottom, its columns from right to left."""
+        return 2 * sum(len(line.text) for line in self.lines if stands(line)) > sum(
+            len(line.text) for line in self.lines
+        )
+
     def box(self, box: Sequence[float]) -> Box:
         """Pixels to thousandths of the page."""
         x0, y0, x1, y1 = box
@@ -88,8 +95,8 @@ def tables(sheet: Sheet, regions: Sequence[Region]) -> list[Block]:
 
 def spots(sheet: Sheet) -> list[Block]:
     """Task spotting: one block for each printed line."""
-    order = reading_order([line.box for line in sheet.lines], sheet.line_height)
-    printed = [sheet.printed(index) for index in order]
+    regions = [Region("text", line.box, (index,)) for index, line in enumerate(sheet.lines)]
+    printed = [sheet.printed(region.lines[0]) for region in _sorted(sheet, regions)]
     return _numbered([Block(0, Kind.PARAGRAPH, line.text, line.box, line.score, (line,)) for line in printed])
 
 
@@ -109,7 +116,11 @@ def _ordered(sheet: Sheet, regions: Sequence[Region]) -> list[Region]:
 
 def _sorted(sheet: Sheet, regions: list[Region]) -> list[Region]:
     boxes = [_around(sheet, region.lines) if region.lines else region.box for region in regions]
-    return [regions[index] for index in reading_order(boxes, sheet.line_height)]
+    high = sheet.line_height
+    if sheet.standing:
+        boxes = [(sheet.width - x1, y0, sheet.width - x0, y1) for x0, y0, x1, y1 in boxes]
+        high = statistics.median(line.box[2] - line.box[0] for line in sheet.lines)
+    return [regions[index] for index in reading_order(boxes, high)]
 
 
 def _around(sheet: Sheet, indexes: Sequence[int] | range) -> tuple[float, float, float, float]:
@@ -137,7 +148,14 @@ def _paragraph(sheet: Sheet, region: Region, rows: bool = False) -> Block:
     return Block(0, Kind.PARAGRAPH, joined, sheet.box(box), _score(sheet, ordered), _printed(sheet, ordered))
 
 
+def stands(line: TextLine) -> bool:
+    x0, y0, x1, y1 = line.box
+    return len(line.text) > 1 and y1 - y0 > 2 * (x1 - x0) and bool(_CJK_START.search(line.text))
+
+
 def _rows(sheet: Sheet, indexes: Sequence[int]) -> list[list[int]]:
+    if indexes and all(stands(sheet.lines[index]) for index in indexes):
+        return [[index] for index in sorted(indexes, key=lambda index: -sheet.lines[index].box[2])]
     return [[indexes[place] for place in row] for row in printed_rows([sheet.lines[index].box for index in indexes])]
 
 

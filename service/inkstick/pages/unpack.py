@@ -309,10 +309,12 @@ def _as_browsers(charset: str) -> str:
 
 
 def html_text(source: str) -> str:
-    """The words of an HTML mail: no styles, no scripts, lines where its blocks end."""
+    """The words of an HTML mail: no styles, no scripts, lines where its blocks begin or end; many are not closed."""
     source = re.sub(r"(?is)<(style|script|head)\b.*?</\1\s*>|<!--.*?-->", "", source)
-    source = re.sub(r"(?i)<(br|/p|/div|/tr|/li|/h[1-6])\b[^>]*>", "\n", source)
+    source = re.sub(r"(?i)<(br|hr|/p|/div|/tr|/li|/h[1-6])\b[^>]*>", "\n", source)
     source = re.sub(r"(?i)</t[dh]\s*>", "\t", source)
+    source = re.sub(r"(?i)(?<![\n\t])<(p|div|tr|li|table|blockquote|pre|dt|dd|h[1-6])\b[^>]*>", "\n", source)
+    source = re.sub(r"(?i)(?<![\n\t])<t[dh]\b[^>]*>", "\t", source)
     text = html.unescape(re.sub(r"<[^>]*>", "", source))
     return re.sub(r"\n\s*\n\s*", "\n\n", text).strip()
 
