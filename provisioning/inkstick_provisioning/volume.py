@@ -179,6 +179,8 @@ def _stick(disk: Block) -> Offer | Refusal:
         )
     if free < LEAST:
         values = {"size": size(free), "place": size(LEAST)}
+        if values["size"] == values["place"]:  # what lacks is less than these tell
+            values = {"size": f"{free // 10**6} MB", "place": f"{-(-LEAST // 10**6)} MB"}
         return Refusal(disk.path, _name(disk), "Only {size} are free on it; {place} are needed.", values)
     return Offer(Where.STICK, State.FREE, disk.path, free, _name(disk))
 

@@ -189,6 +189,7 @@ def test_a_full_volume_is_told() -> None:
     ("disk", "said"),
     [
         (stick(size=4 * GB), "Only 3.3 GB are free on it; 4.29 GB are needed."),
+        (stick(size=(666 << 20) + volume.LEAST - 1), "Only 4294 MB are free on it; 4295 MB are needed."),
         (stick(ro=True), "It is write-protected."),
         (stick(pttype="dos"), "Its partition table cannot hold a volume: write the image raw, with dd."),
         (entry("/dev/sdb", GB), "It is too small: 1 GB."),
@@ -203,6 +204,10 @@ def test_why_a_disk_is_not_offered_is_said_in_the_person_s_language(disk: dict[s
     english, chinese = (firststart.screen(firststart.answer(firststart.begin(found), code)) for code in "12")
     assert said in english.lines[1]
     assert not re.search("[a-z]{2,} [a-z]{2,}", chinese.lines[1].partition(": ")[2]), chinese.lines[1]
+
+
+def test_a_stick_with_just_enough_room_is_offered() -> None:
+    assert places(survey(stick(size=(666 << 20) + volume.LEAST))) == [(Where.STICK, "/dev/sda"), MEMORY]
 
 
 def test_what_is_not_lsblk_is_refused() -> None:
