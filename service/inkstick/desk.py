@@ -92,6 +92,8 @@ class Desk:
         """In line once more after they were held up, those first that were least often."""
         self._held: dict[str, int] = {}
         """How often a document was held up since it came to the desk."""
+        self._contents: dict[str, Content] = {}
+        """Of those at work: nobody writes into the spool, and hashing gigabytes anew each time would keep the disk."""
         self._active: dict[str, asyncio.Task[None]] = {}
         self._asleep: set[str] = set()
         """Of the active ones those that wait and need no place. On a full disk they keep it: nothing else would go."""
@@ -279,11 +281,15 @@ class Desk:
         error = Internal("What Inkstick had written down about the document is gone.", hint="Drop it once more.")
         outcome = replace(failure(error), attempts=max(1, row.attempts if row else 1))
         self._held.pop(id, None)
+        self._contents.pop(id, None)
         self._ledger.concluded(id, outcome)
 
     async def _identify(self, claim: Claim) -> Content:
         path = self._spool.original(claim.id)
-        content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
+        content = self._contents.get(claim.id)
+        if content is None:
+            content = await asyncio.to_thread(identify_file, path, self._settings.max_bytes)
+            self._contents[claim.id] = content
         await asyncio.to_thread(self._ledger.set_content, claim.id, content.sha256, content.size)
         if claim.id in self._again:  # somebody wants what there is of it
             return replace(content, whole=await asyncio.to_thread(is_whole, path))
@@ -415,6 +421,7 @@ class Desk:
         wish = replace(wish, attempts=max(1, row.attempts if row else 1))  # putting it back for another reading counts
         outcome = await asyncio.to_thread(self._spool.conclude, claim.id, wish)
         self._held.pop(claim.id, None)
+        self._contents.pop(claim.id, None)
         self._again.discard(claim.id)  # before its end is told: from then on it may be put back for yet another reading
         await asyncio.to_thread(self._ledger.concluded, claim.id, outcome)
         self._notify()

@@ -38,6 +38,7 @@ from inkstick.store.ledger import Ledger, Row
 from inkstick.supervise.process import descendants
 from inkstick.web.app import create_app
 from inkstick.web.office_port import DocumentInfo
+from inkstick.work import Content, identify_file
 from support import numbered
 from support.fake_engine import FakeEngine, Rule, text_for
 
@@ -417,6 +418,32 @@ async def test_a_disk_that_failed_to_save_accepts_nothing_and_says_so(settings: 
         health = await office.health()
     assert (health.live, health.ready) == (True, False)
     assert "failed to save" in health.checks["storage"]
+
+
+async def test_a_document_that_waits_for_room_is_hashed_once(
+    settings: Settings, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BLOCKED_SECONDS", 0.1)
+    hashed, tries = list[Path](), list[str]()
+
+    def counted(path: Path, most: int) -> Content:
+        hashed.append(path)
+        return identify_file(path, most)
+
+    class Full(Disk):
+        def step(self, at: str) -> bool:
+            if at == "stage.make" and len(tries) < 4:
+                tries.append(at)
+                raise DiskFull
+            return super().step(at)
+
+    monkeypatch.setattr(desk, "identify_file", counted)
+    async with open_office(settings, fake, Full()) as office:
+        info = await ended(office, await upload(office, "a.png", numbered.png(1)))
+        assert (info.state, len(tries), len(hashed)) == ("done", 4, 1)
+        again = await ended(office, await office.retry(info.id))
+        assert (again.state, len(hashed)) == ("done", 2)
+        assert office._desk._contents == {}
 
 
 async def test_a_document_that_waits_goes_on_though_the_ledger_could_not_be_asked_for_a_while(
