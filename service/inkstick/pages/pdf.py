@@ -27,7 +27,9 @@ MAX_IN_MEMORY = 256 << 20
 MAX_INSIDE = 1000
 MAX_COUNTED, MAX_DEPTH = 100_000, 60
 COVERING = 0.8
-SMALLER, RAISED = 0.8, 0.1
+OVERPRINT = 2
+"""Thousandths of the page by which the same word may lie beside itself."""
+SMALLER, RAISED = 0.9, 0.1
 """A figure is a raised one from this size on down, and from this height above its neighbour's line, both in sizes of
 the neighbour."""
 _A4 = (595.0, 842.0)
@@ -171,7 +173,7 @@ class PdfSheet:
             rect = (box.x0 / self.width, box.y0 / self.height, box.x1 / self.width, box.y1 / self.height)
             if all(map(math.isfinite, rect)) and rect[0] < 1 and rect[1] < 1 and rect[2] > 0 and rect[3] > 0:
                 words.append(Word(word[4][:1000], thousandths(rect)))
-        return words
+        return _once(words)
 
     def _spans(self) -> list[Any]:
         spans: list[Any] = self.page.get_texttrace()
@@ -209,6 +211,17 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def _once(words: Sequence[Word]) -> list[Word]:
+    """Without words that are printed a second time over themselves, to look bold."""
+    found: dict[str, list[Word]] = {}
+    for word in words:
+        same = found.setdefault(word.text, [])
+        if not any(all(abs(a - b) <= OVERPRINT for a, b in zip(word.box, one.box, strict=True)) for one in same[-50:]):
+            same.append(word)
+    kept = {id(word) for same in found.values() for word in same}
+    return [word for word in words if id(word) in kept]
 
 
 def with_raised(words: Sequence[Any], text: Any) -> list[Any]:
