@@ -105,6 +105,15 @@ def test_a_raised_figure_is_not_read_into_the_number_beside_it(tmp_path: Path, t
     assert words == ["1,250²", "10⁻³", "1299", "CO2", "10⁶", "1,2503", "¹2024"]
 
 
+def test_the_text_has_letters_where_shapes_of_letters_are_printed(tmp_path: Path) -> None:
+    document = written(LINES[:3])
+    document[0].insert_htmlbox((72, 300, 500, 400), "the o\ufb03cial \ufb01nancial \ufefb \ufead 5 \u00bd \u2460")
+    layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
+    assert layer is not None
+    words = [word.text for word in layer.words if word.box[1] > 300]
+    assert words == ["the", "official", "financial", "\u0644\u0627", "\u0631", "5", "½", "①"]
+
+
 def test_print_that_is_doubled_to_look_bold_stands_once(tmp_path: Path) -> None:
     document = written(LINES[:3])
     for shift in (0, 0.3, 0.6):

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
@@ -35,6 +36,7 @@ the neighbour."""
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
 _DOCUMENTS = (".pdf", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2", ".heic", ".zip", ".eml")
+_SHAPE = re.compile("[\ufb00-\ufb4f\ufb50-\ufdfb\ufe70-\ufefc]")
 _FIGURE = re.compile(r"\s*[-+\u2212(]?[0-9][0-9,)]{0,4}\s*")
 _AS_RAISED = str.maketrans("0123456789+-\u2212()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
 _MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
@@ -172,7 +174,7 @@ class PdfSheet:
             box = pymupdf.Rect(word[:4]) * matrix
             rect = (box.x0 / self.width, box.y0 / self.height, box.x1 / self.width, box.y1 / self.height)
             if all(map(math.isfinite, rect)) and rect[0] < 1 and rect[1] < 1 and rect[2] > 0 and rect[3] > 0:
-                words.append(Word(word[4][:1000], thousandths(rect)))
+                words.append(Word(_letters(word[4])[:1000], thousandths(rect)))
         return _once(words)
 
     def _spans(self) -> list[Any]:
@@ -211,6 +213,12 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def _letters(text: str) -> str:
+    """Letters in place of the shapes that they take when printed (ligatures, Arabic within a word): people look for
+    those."""
+    return text if text.isascii() else _SHAPE.sub(lambda shape: unicodedata.normalize("NFKC", shape[0]), text)
 
 
 def _once(words: Sequence[Word]) -> list[Word]:
