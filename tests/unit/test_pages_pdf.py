@@ -84,7 +84,14 @@ def test_a_raised_figure_is_not_read_into_the_number_beside_it(tmp_path: Path, t
     document = written(LINES[:3])
     page, at = document[0], 200.0
     for n, (base, figure, size, lift) in enumerate(
-        (("1,250", "2", 6, 4), ("10", "-3", 7, 4), ("12", "99", 12, 2), ("CO", "2", 7, -2), ("1,250", "3", 6, 0))
+        (
+            ("1,250", "2", 6, 4),
+            ("10", "-3", 7, 4),
+            ("12", "99", 12, 2),
+            ("CO", "2", 7, -2),
+            ("10", "6", 10, 3),
+            ("1,250", "3", 6, 0),
+        )
     ):
         page.insert_text((at, 150 + 20 * n), base, fontsize=12)
         after = at + pymupdf.get_text_length(base, fontsize=12)
@@ -94,8 +101,28 @@ def test_a_raised_figure_is_not_read_into_the_number_beside_it(tmp_path: Path, t
     page.set_rotation(turn)
     layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
     assert layer is not None
-    words = [word.text for word in layer.words][-6:]
-    assert words == ["1,250²", "10⁻³", "1299", "CO2", "1,2503", "¹2024"]
+    words = [word.text for word in layer.words][-7:]
+    assert words == ["1,250²", "10⁻³", "1299", "CO2", "10⁶", "1,2503", "¹2024"]
+
+
+def test_the_text_has_letters_where_shapes_of_letters_are_printed(tmp_path: Path) -> None:
+    document = written(LINES[:3])
+    document[0].insert_htmlbox((72, 300, 500, 400), "the o\ufb03cial \ufb01nancial \ufefb \ufead 5 \u00bd \u2460")
+    layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
+    assert layer is not None
+    words = [word.text for word in layer.words if word.box[1] > 300]
+    assert words == ["the", "official", "financial", "\u0644\u0627", "\u0631", "5", "½", "①"]
+
+
+def test_print_that_is_doubled_to_look_bold_stands_once(tmp_path: Path) -> None:
+    document = written(LINES[:3])
+    for shift in (0, 0.3, 0.6):
+        document[0].insert_text((72 + shift, 300), "Total 1,234.56", fontsize=12)
+    document[0].insert_text((72, 316), "Total 1,234.56 1,234.56", fontsize=12)
+    layer = seen(tmp_path / "a.pdf", document.tobytes()).layer
+    assert layer is not None
+    words = [word.text for word in layer.words if word.box[1] > 300]
+    assert words == ["Total", "1,234.56", "Total", "1,234.56", "1,234.56"]
 
 
 @pytest.mark.parametrize("with_photo", [False, True])

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
@@ -27,12 +28,15 @@ MAX_IN_MEMORY = 256 << 20
 MAX_INSIDE = 1000
 MAX_COUNTED, MAX_DEPTH = 100_000, 60
 COVERING = 0.8
-SMALLER, RAISED = 0.8, 0.1
+OVERPRINT = 2
+"""Thousandths of the page by which the same word may lie beside itself."""
+SMALLER, RAISED = 0.9, 0.1
 """A figure is a raised one from this size on down, and from this height above its neighbour's line, both in sizes of
 the neighbour."""
 _A4 = (595.0, 842.0)
 _INVISIBLE = 3
 _DOCUMENTS = (".pdf", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2", ".heic", ".zip", ".eml")
+_SHAPE = re.compile("[\ufb00-\ufb4f\ufb50-\ufdfb\ufe70-\ufefc]")
 _FIGURE = re.compile(r"\s*[-+\u2212(]?[0-9][0-9,)]{0,4}\s*")
 _AS_RAISED = str.maketrans("0123456789+-\u2212()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
 _MISSING = re.compile("padding truncated image|premature end of file|read error; treating as end of file")
@@ -170,8 +174,8 @@ class PdfSheet:
             box = pymupdf.Rect(word[:4]) * matrix
             rect = (box.x0 / self.width, box.y0 / self.height, box.x1 / self.width, box.y1 / self.height)
             if all(map(math.isfinite, rect)) and rect[0] < 1 and rect[1] < 1 and rect[2] > 0 and rect[3] > 0:
-                words.append(Word(word[4][:1000], thousandths(rect)))
-        return words
+                words.append(Word(_letters(word[4])[:1000], thousandths(rect)))
+        return _once(words)
 
     def _spans(self) -> list[Any]:
         spans: list[Any] = self.page.get_texttrace()
@@ -209,6 +213,23 @@ class PdfSheet:
                 native = math.sqrt(info["width"] * info["height"] / (box.width * box.height)) * 72
         cover = min(1.0, covered / (self.width * self.height))
         return cover, native
+
+
+def _letters(text: str) -> str:
+    """Letters in place of the shapes that they take when printed (ligatures, Arabic within a word): people look for
+    those."""
+    return text if text.isascii() else _SHAPE.sub(lambda shape: unicodedata.normalize("NFKC", shape[0]), text)
+
+
+def _once(words: Sequence[Word]) -> list[Word]:
+    """Without words that are printed a second time over themselves, to look bold."""
+    found: dict[str, list[Word]] = {}
+    for word in words:
+        same = found.setdefault(word.text, [])
+        if not any(all(abs(a - b) <= OVERPRINT for a, b in zip(word.box, one.box, strict=True)) for one in same[-50:]):
+            same.append(word)
+    kept = {id(word) for same in found.values() for word in same}
+    return [word for word in words if id(word) in kept]
 
 
 def with_raised(words: Sequence[Any], text: Any) -> list[Any]:
