@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.TiffImagePlugin import AppendingTiffWriter, ImageFileDirectory_v2
 
-from inkstick.errors import Damaged
 from inkstick.pages.ink import ink
 from inkstick.pages.picture import PictureFile, tiff_pages
 from inkstick.pages.sheet import RGB
@@ -80,18 +79,6 @@ def test_pages_that_are_all_called_thumbnails_are_pages(tmp_path: Path) -> None:
     path.write_bytes(tiff(0, 1, 0))
     with path.open("rb") as file:
         assert (tiff_pages(file), len(list(pictures(path, "image/tiff")))) == ([0, 2], 2)
-
-
-def test_a_fax_that_was_cut_off_between_two_pages_says_so(tmp_path: Path) -> None:
-    path, data = tmp_path / "a.tif", tiff(0, 0, 0)
-    path.write_bytes(data[: len(data) * 5 // 9])
-    with path.open("rb") as file:
-        document = PictureFile(file.fileno(), "image/tiff")
-        assert document.pages == 3
-        assert ink(document.sheet(1).rgb) is Ink.PRINTED
-        with pytest.raises(Damaged):
-            document.sheet(3)
-        document.close()
 
 
 def copied(path: Path, shape: tuple[int, ...]) -> NDArray[np.int_]:

@@ -29,8 +29,6 @@ FORMATS = {
 MAX_BYTES = 1 << 30
 """Decoded size; half of what a parser process may use must be left for turning it into RGB."""
 MAX_FRAMES = 100_000
-CUT = -1
-"""In place of a frame: the file ends before what should come next."""
 WORKING_PIXELS = 120_000_000
 """Larger images are reduced while they are decoded, or right after."""
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
@@ -85,8 +83,6 @@ class PictureFile:
         if not 1 <= number <= self.pages:
             raise Damaged("There is no such page.")
         frame = self.frames[number - 1]
-        if frame == CUT:
-            raise Damaged()
         try:
             if frame < getattr(self.image, "tell", lambda: 0)() or self.media_type == "image/jpeg":
                 self.image = self._open()  # a drafted or decoded image cannot be asked again for another size
@@ -257,8 +253,8 @@ def _believable_dpi(image: Any) -> float | None:
 
 
 def tiff_pages(file: io.BufferedReader) -> list[int]:
-    """Indices of the frames that are pages: thumbnails are not, unless all are called so. Stops at a loop. Where the
-    file is cut off, `CUT` stands last, so that somebody is told of it.
+    """Indices of the frames that are pages: thumbnails are not, unless all are called so. Stops at a loop, or
+    where the file is cut off (`inkstick.work.is_whole` tells of that).
 
     Raises Damaged when not even the first directory can be read, TooLarge beyond `MAX_FRAMES`.
     """
@@ -271,13 +267,11 @@ def tiff_pages(file: io.BufferedReader) -> list[int]:
     offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8].ljust(4, b"\0"))[0]
     seen: set[int] = set()
     pages: list[int] = []
-    cut: list[int] = []
-    while offset and offset not in seen:
+    while offset and offset not in seen and offset < size:
         if len(seen) >= MAX_FRAMES:
             raise TooLarge(f"It has more than {MAX_FRAMES} images.")
-        found = _directory(file, offset, order, big) if offset < size else None
+        found = _directory(file, offset, order, big)
         if found is None:
-            cut = [CUT]
             break
         if not found[1]:
             pages.append(len(seen))
@@ -285,7 +279,7 @@ def tiff_pages(file: io.BufferedReader) -> list[int]:
         offset = found[0]
     if not seen:
         raise Damaged()
-    return (pages or list(range(len(seen)))) + cut
+    return pages or list(range(len(seen)))
 
 
 def _directory(file: io.BufferedReader, offset: int, order: str, big: bool) -> tuple[int, bool] | None:

@@ -131,11 +131,11 @@ def pictures(path: Path, media_type: str) -> Iterator[Picture]:
 
 
 def _frames(path: Path, image: Any, media_type: str) -> Sequence[int]:
-    from inkstick.pages.picture import CUT, tiff_pages
+    from inkstick.pages.picture import tiff_pages
 
     if media_type == "image/tiff":
         with path.open("rb") as file:
-            return [frame for frame in tiff_pages(file) if frame != CUT]
+            return tiff_pages(file)
     return range(getattr(image, "n_frames", 1)) if media_type == "image/heic" else [0]
 
 
